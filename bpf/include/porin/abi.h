@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What the datapath and the daemon both read: map keys and values, map sizes,
+ * numbers. The Rust side is generated from the BTF of these structs. No
+ * bit-fields; padding is explicit (hash and LPM keys are compared as bytes);
+ * sizes are asserted here and again in Rust.
+ *
+ * A change of any layout below needs a new PORIN_ABI: maps of another ABI live
+ * in another bpffs directory and are never mixed.
+ *
+ * Addresses are in network order. IPv4 addresses in 16-byte fields are
+ * IPv4-mapped (::ffff:a.b.c.d, RFC 4291 section 2.5.5.2). Ports in keys are in
+ * network order too, so that a longest-prefix match over a port works.
+ */
+#ifndef PORIN_ABI_H
+#define PORIN_ABI_H
+
+#define PORIN_ABI 1
+
+/* Sizes. Slots number endpoints and uplinks alike; slot 0 is nobody. */
+#define PORIN_MAX_SLOTS 16384
+#define PORIN_MAX_POLICY_SLOTS 16384 /* policy slot 0 is nobody's */
+#define PORIN_MAX_UPLINKS 64
+
+/* Tail calls: programs[PORIN_PROGRAM_INDEX(slot, direction, side)]. */
+#define PORIN_PROGRAM_INDEX(slot, direction, side) \
+	((slot) * 4 + (direction) * 2 + (side))
+/* Policies: policies[PORIN_POLICY_INDEX(policy_slot, side)]. */
+#define PORIN_POLICY_INDEX(policy, side) ((policy) * 2 + (side))
+
+/*
+ * The hook's direction, as the kernel names it: ingress is what comes in from
+ * the device (for an endpoint's host-side veth: what the container sends).
+ */
+#define PORIN_HOOK_INGRESS 0
+#define PORIN_HOOK_EGRESS 1
+
+/* A policy's direction, seen from its subject. */
+#define PORIN_INGRESS 0
+#define PORIN_EGRESS 1
+
+/*
+ * Peers. 0 matches any. Identities of endpoints are below
+ * PORIN_PEER_CLASS; address classes (see struct porin_prefix_value) from it on.
+ */
+#define PORIN_PEER_ANY 0
+#define PORIN_IDENTITY_FIRST 256
+#define PORIN_PEER_CLASS 0x1000000
+
+/* The MAC that every endpoint sees as its gateway: 02:"porin". */
+#define PORIN_GATEWAY_MAC { 0x02, 0x70, 0x6f, 0x72, 0x69, 0x6e }
+
+/* state[0]: the only word whose store is a commit. Memory-mapped by the daemon. */
+struct porin_state {
+	__u32 generation; /* active; 0: nothing committed yet, everything is closed */
+	__u32 pad;
+};
+
+/* endpoints[slot]. Only side[inactive] changes while the slot is in use. */
+struct porin_endpoint_side {
+	__u32 identity; /* 0: the slot is nobody on this side */
+	__u32 policy; /* policy slot */
+};
+
+struct porin_endpoint {
+	__u8 address6[16]; /* all zero: none */
+	__u8 address4[4]; /* all zero: none */
+	__u32 ifindex; /* host-side interface */
+	__u8 mac[6]; /* the container's */
+	__u8 pad[2];
+	struct porin_endpoint_side side[2];
+	__u8 incarnation[16]; /* digest of name, namespace and addresses: whose slot this is */
+};
+_Static_assert(sizeof(struct porin_endpoint) == 64, "porin_endpoint");
+
+/* addresses[address] -> slot on either side; 0: nobody. Key: 16 bytes. */
+struct porin_address {
+	__u8 bytes[16];
+};
+
+struct porin_address_value {
+	__u32 slot[2];
+};
+
+/*
+ * prefixes[side] -> LPM trie. Every address that is not an endpoint's falls
+ * into one class: the set of all CIDR sets of all rules that contain it,
+ * together with what it is (host, world). One number per distinct set, so a
+ * rule's CIDR set is a set of peers, and no rule can disturb another's.
+ */
+struct porin_prefix_key {
+	__u32 prefixlen; /* bits of address, IPv4 counted from 96 */
+	__u8 address[16];
+};
+
+#define PORIN_PREFIX_HOST 1 /* an address of this host: deliver to its stack */
+#define PORIN_PREFIX_POOL 2 /* in a pool, but no endpoint has it */
+
+struct porin_prefix_value {
+	__u32 peer; /* >= PORIN_PEER_CLASS */
+	__u32 flags;
+};
+
+/*
+ * policies[PORIN_POLICY_INDEX] -> LPM trie. prefixlen counts the bits after it:
+ * 40 any protocol, 48 one protocol and any port, 48..64 a port prefix.
+ * For ICMP and ICMPv6 the port is type << 8 | code; for other protocols
+ * without ports it is 0.
+ *
+ * Among the entries of one (peer, direction) the longest match carries the
+ * right answer. Between peer and PORIN_PEER_ANY the higher precedence wins;
+ * the compiler never gives both the same. Every map has (any, ingress) and
+ * (any, egress) with prefixlen 40: the default. No match at all is a fault:
+ * drop.
+ */
+struct porin_policy_key {
+	__u32 prefixlen;
+	__u32 peer; /* network order */
+	__u8 direction; /* PORIN_INGRESS or PORIN_EGRESS */
+	__u8 protocol;
+	__u16 port; /* network order */
+};
+_Static_assert(sizeof(struct porin_policy_key) == 12, "porin_policy_key");
+
+struct porin_policy_value {
+	__u32 precedence;
+	__u32 cookie; /* the rule; 0: no rule, the default without policies */
+	__u32 ruleset; /* L7; 0: none */
+	__u8 verdict; /* enum porin_verdict */
+	__u8 pad[3];
+};
+_Static_assert(sizeof(struct porin_policy_value) == 16, "porin_policy_value");
+
+/* uplinks[ifindex]: an interface to the outside. */
+struct porin_uplink {
+	__u8 mac[6];
+	__u8 pad[2];
+	__u32 slot;
+	__u8 masquerade4[4]; /* source of masqueraded flows; all zero: none */
+};
+
+/*
+ * Conntrack. One entry for both directions of a flow: the key has the lower
+ * (address, port) in [0]. For ICMP echo both ports are the identifier.
+ */
+struct porin_flow4_key {
+	__u8 address[2][4];
+	__u16 port[2];
+	__u8 protocol;
+	__u8 pad[3];
+};
+
+struct porin_flow6_key {
+	__u8 address[2][16];
+	__u16 port[2];
+	__u8 protocol;
+	__u8 pad[3];
+};
+_Static_assert(sizeof(struct porin_flow4_key) == 16, "porin_flow4_key");
+_Static_assert(sizeof(struct porin_flow6_key) == 40, "porin_flow6_key");
+
+/* Where packets of one direction of a flow go. */
+struct porin_delivery {
+	__u32 ifindex; /* PORIN_DELIVER_LOCAL: the endpoint's host-side interface */
+	__u8 kind; /* enum porin_delivery_kind */
+	__u8 pad;
+	__u8 mac[6]; /* PORIN_DELIVER_LOCAL: destination MAC */
+};
+
+/* Direction of a packet within its flow. */
+#define PORIN_FLOW_ORIGINAL 0
+#define PORIN_FLOW_REPLY 1
+
+/* struct porin_flow.flags */
+#define PORIN_FLOW_LOW_ORIGINATES 0x1 /* key side [0] sent the first packet */
+#define PORIN_FLOW_MASQUERADED 0x2
+#define PORIN_FLOW_SEEN_REPLY 0x4
+#define PORIN_FLOW_SYN 0x10 /* original SYN seen */
+#define PORIN_FLOW_SYNACK 0x20
+#define PORIN_FLOW_ESTABLISHED 0x40 /* original's ACK after SYN-ACK, or picked up in mid-stream */
+#define PORIN_FLOW_FIN_ORIGINAL 0x100
+#define PORIN_FLOW_FIN_REPLY 0x200
+#define PORIN_FLOW_RST 0x400
+
+struct porin_flow {
+	/* generation << 32 | enum porin_verdict: judged in and judged to, one store */
+	__u64 judged;
+	__u64 last_seen; /* ns, monotonic */
+	__u64 first_seen; /* ns, monotonic */
+	__u64 packets[2]; /* [PORIN_FLOW_ORIGINAL], [PORIN_FLOW_REPLY]; with accounting only */
+	__u64 bytes[2]; /* of L3 and above */
+	struct porin_delivery deliver[2];
+	__u32 flags;
+	__u32 egress_cookie; /* rule of the sender's egress verdict */
+	__u32 ingress_cookie; /* rule of the receiver's ingress verdict */
+	__u32 identity[2]; /* peer numbers of originator and responder */
+	__u16 nat_port; /* network order; PORIN_FLOW_MASQUERADED */
+	__u16 pad;
+	__u8 nat_address[4];
+	__u32 pad2;
+};
+_Static_assert(sizeof(struct porin_flow) % 8 == 0, "porin_flow");
+
+/* Time-outs, in seconds, after which an entry is as if it were not there. */
+#define PORIN_TIMEOUT_TCP_SYN 60
+#define PORIN_TIMEOUT_TCP_ESTABLISHED 21600
+#define PORIN_TIMEOUT_TCP_CLOSING 30
+#define PORIN_TIMEOUT_UDP 60
+#define PORIN_TIMEOUT_UDP_REPLIED 180
+#define PORIN_TIMEOUT_ICMP 30
+#define PORIN_TIMEOUT_OTHER 600
+
+/* Masquerading, the way back: what the outside sees -> the endpoint's end. IPv4. */
+struct porin_nat_key {
+	__u8 remote_address[4];
+	__u8 nat_address[4];
+	__u16 remote_port;
+	__u16 nat_port; /* ICMP echo: identifier, with remote_port 0 */
+	__u8 protocol;
+	__u8 pad[3];
+};
+_Static_assert(sizeof(struct porin_nat_key) == 16, "porin_nat_key");
+
+struct porin_nat_value {
+	__u8 address[4];
+	__u16 port;
+	__u16 pad;
+	__u64 last_seen; /* ns, monotonic */
+};
+
+/* First fragments leave the ports for those that follow (RFC 791, RFC 8200 section 4.5). */
+struct porin_fragment_key {
+	__u8 source[16];
+	__u8 destination[16];
+	__u32 id; /* network order */
+	__u8 protocol;
+	__u8 pad[3];
+};
+
+struct porin_fragment_value {
+	__u16 source_port; /* as judged: before any translation by us */
+	__u16 destination_port;
+	__u32 pad;
+	__u64 seen; /* ns, monotonic */
+};
+
+/* Counters: drops per slot, hook and reason. */
+struct porin_drop_key {
+	__u32 slot;
+	__u16 hook;
+	__u16 reason;
+};
+
+struct porin_traffic {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* Ring-buffer records. */
+struct porin_event {
+	__u64 time; /* ns, monotonic */
+	__u32 type; /* enum porin_event_type */
+	__u32 reason; /* enum porin_drop_reason; 0 unless dropped */
+	__u32 generation;
+	__u32 slot; /* of the hook that saw it */
+	__u32 hook;
+	__u32 length; /* bytes of L3 and above */
+	__u8 source[16];
+	__u8 destination[16];
+	__u16 source_port; /* network order */
+	__u16 destination_port;
+	__u8 protocol;
+	__u8 verdict;
+	__u8 tcp_flags;
+	__u8 pad;
+	__u32 source_peer; /* identity or address class */
+	__u32 destination_peer;
+	__u32 egress_cookie;
+	__u32 ingress_cookie;
+};
+_Static_assert(sizeof(struct porin_event) == 88, "porin_event");
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Read-only constants set at load time. The verifier removes what they exclude:
+ * use them in plain `if`, never #ifdef. */
+#ifndef PORIN_CONFIG_H
+#define PORIN_CONFIG_H
+
+/* What makes one variant differ from another. 0 or 1 each. */
+struct porin_features {
+	__u8 ipv4;
+	__u8 ipv6;
+	__u8 egress_policy; /* the endpoint's own egress is default deny or has rules */
+	__u8 ingress_policy; /* some endpoint of the host has ingress rules */
+	__u8 masquerade; /* IPv4 to the outside is masqueraded */
+	__u8 accounting; /* bytes and packets per flow */
+	__u8 events; /* flow and drop events */
+	__u8 coarse_clock; /* bpf_ktime_get_coarse_ns exists (Linux 5.11) */
+	__u16 nat_port_first; /* host order; ports to masquerade with */
+	__u16 nat_port_last;
+	__u32 event_rate; /* drop and deny events per second and CPU */
+};
+
+/* What a gate knows about its endpoint. */
+struct porin_gate {
+	__u32 slot;
+	__u8 mac[6];
+	__u8 has4;
+	__u8 has6;
+	__u8 address4[4];
+	__u8 address6[16];
+};
+
+#endif
