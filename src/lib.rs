@@ -1,1 +1,10 @@
+//! porin gives every container on a host an address and a membrane.
+#![deny(unsafe_code)]
 
+pub mod types;
+
+pub mod config;
+
+pub mod desired;
+
+pub mod compile;

@@ -1,0 +1,213 @@
+//! What the operator's files say, checked: every value valid, every cross-reference right.
+//!
+//! This is the only form in which configuration leaves this module.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::types::{
+    Action, Direction, Entity, LabelKey, Labels, Name, Origin, PortMatch, PortRange, Selector,
+};
+
+/// Everything. Endpoints and policies are in the order of their names, which are unique.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Config {
+    pub host: Host,
+    pub endpoints: Vec<Arc<Endpoint>>,
+    pub policies: Vec<Arc<Policy>>,
+}
+
+/// `porin.toml`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Host {
+    /// In the order written; their networks do not overlap.
+    pub pools: Vec<Pool>,
+    pub uplinks: Vec<Uplink>,
+    pub labels: LabelFilter,
+    pub masquerade: Masquerade,
+    pub conntrack: Conntrack,
+    pub flows: Flows,
+    pub reload: Reload,
+    /// MTU of endpoints' interfaces in bytes; none: the smallest of the uplinks', or 1500 without any.
+    pub mtu: Option<u16>,
+}
+
+/// Where addresses come from: `[[pool]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pool {
+    pub name: Name,
+    /// Host bits are zero.
+    pub network: IpNet,
+    /// Never given out automatically; inside `network`.
+    pub reserved: Vec<IpNet>,
+    pub origin: Origin,
+}
+
+/// An interface to the outside: `[[uplink]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Uplink {
+    pub interface: String,
+    pub origin: Origin,
+}
+
+/// Which labels make identities: `[labels]`. Excludes win over includes; patterns may end in `*`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LabelFilter {
+    /// Empty: all.
+    pub include: Vec<String>,
+    pub exclude: Vec<String>,
+}
+
+impl LabelFilter {
+    pub fn wants(&self, key: &LabelKey) -> bool {
+        let hit = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(prefix) => key.as_str().starts_with(prefix),
+            None => key.as_str() == pattern,
+        };
+        (self.include.is_empty() || self.include.iter().any(hit)) && !self.exclude.iter().any(hit)
+    }
+}
+
+/// `[masquerade]`: IPv4 from pools to the outside takes the uplink's address.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Masquerade {
+    pub enabled: bool,
+    /// Outside the kernel's ephemeral range (`net.ipv4.ip_local_port_range`).
+    pub ports: PortRange,
+}
+
+/// `[conntrack]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conntrack {
+    /// Flows per family that are tracked at most.
+    pub entries: u32,
+    /// Packets and bytes per flow.
+    pub accounting: bool,
+}
+
+/// `[flows]`: the flow log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Flows {
+    pub enabled: bool,
+    /// Denials and drops reported per second and CPU; the rest are only counted.
+    pub rate: u32,
+}
+
+/// `[reload]`: when edited files are read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reload {
+    /// After the last change.
+    pub quiet: Duration,
+    /// After the first change, however many follow.
+    pub at_most: Duration,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        let nat = PortRange::new(61000, 65535).unwrap_or(PortRange::ALL);
+        Host {
+            pools: Vec::new(),
+            uplinks: Vec::new(),
+            labels: LabelFilter::default(),
+            masquerade: Masquerade { enabled: true, ports: nat },
+            conntrack: Conntrack { entries: 131_072, accounting: true },
+            flows: Flows { enabled: true, rate: 1000 },
+            reload: Reload {
+                quiet: Duration::from_millis(50),
+                at_most: Duration::from_millis(500),
+            },
+            mtu: None,
+        }
+    }
+}
+
+/// One endpoint given by hand: `[[endpoint]]` in `endpoints.d/*.toml`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Endpoint {
+    pub name: Name,
+    /// As written, not filtered.
+    pub labels: Labels,
+    /// Absolute path of a network namespace (`/run/netns/web`, `/proc/123/ns/net`).
+    pub namespace: PathBuf,
+    /// Name of the interface inside; default `eth0`.
+    pub interface: String,
+    pub ipv6: AddressWish,
+    pub ipv4: AddressWish,
+    /// Named ports.
+    pub ports: BTreeMap<Name, PortMatch>,
+    pub origin: Origin,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressWish {
+    /// From the pools of that family; none if there is no pool of it.
+    Auto,
+    Fixed(IpAddr),
+    None,
+}
+
+/// `[[policy]]` in `policies.d/*.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct Policy {
+    pub name: Name,
+    pub subject: Selector,
+    /// None: the policy does not speak of this direction. Some, even if empty: default deny.
+    pub ingress: Option<Vec<Rule>>,
+    pub egress: Option<Vec<Rule>>,
+    /// Where it begins.
+    pub origin: Origin,
+    /// Where it makes ingress and egress default deny: the first rule's place, or that of `ingress = []`.
+    pub ingress_origin: Option<Origin>,
+    pub egress_origin: Option<Origin>,
+}
+
+impl Policy {
+    pub fn rules(&self, direction: Direction) -> Option<&[Rule]> {
+        match direction {
+            Direction::Ingress => self.ingress.as_deref(),
+            Direction::Egress => self.egress.as_deref(),
+        }
+    }
+
+    /// Where `direction` becomes default deny.
+    pub fn default_origin(&self, direction: Direction) -> &Origin {
+        let origin = match direction {
+            Direction::Ingress => &self.ingress_origin,
+            Direction::Egress => &self.egress_origin,
+        };
+        origin.as_ref().unwrap_or(&self.origin)
+    }
+}
+
+/// `[[policy.ingress]]` and `[[policy.egress]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct Rule {
+    pub action: Action,
+    /// `from` or `to`. Empty: every peer.
+    pub peers: Vec<Peer>,
+    /// Empty: every protocol and port.
+    pub ports: Vec<PortMatch>,
+    pub origin: Origin,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Peer {
+    Selector(Selector),
+    Entity(Entity),
+    Cidr(CidrSet),
+}
+
+/// Addresses inside `network` and outside all of `except`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct CidrSet {
+    pub network: IpNet,
+    /// Sorted, each inside `network`.
+    pub except: Vec<IpNet>,
+}

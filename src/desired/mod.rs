@@ -1,0 +1,3 @@
+//! What should be: identities, addresses, endpoints, selectors. Pure: no I/O, no clock.
+
+pub mod snapshot;

@@ -1,0 +1,75 @@
+//! What should be, at one moment: what `compile` turns into kernel objects.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::config::model::{Host, Policy};
+use crate::types::{Identity, Labels, Mac, Name, PortMatch, Slot};
+
+/// Immutable and cheap to clone: unchanged parts are shared with the snapshot before.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub host: Arc<Host>,
+    /// Addresses of this host, sorted.
+    pub host_addresses: Arc<Vec<IpAddr>>,
+    /// The uplinks that exist, with what netlink says of them.
+    pub uplinks: Arc<Vec<Uplink>>,
+    /// The endpoints whose namespaces exist, by slot.
+    pub endpoints: Arc<BTreeMap<Slot, Arc<Endpoint>>>,
+    /// Every identity that an endpoint of this snapshot has, with its labels.
+    pub identities: Arc<BTreeMap<Identity, Arc<Labels>>>,
+    /// Sorted by name.
+    pub policies: Arc<Vec<Arc<Policy>>>,
+}
+
+/// An interface to the outside as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uplink {
+    pub interface: String,
+    pub ifindex: u32,
+    pub mac: Mac,
+    pub mtu: u32,
+    pub slot: Slot,
+    /// First global address: what IPv4 is masqueraded as.
+    pub address4: Option<Ipv4Addr>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    pub name: Name,
+    pub slot: Slot,
+    /// Security-relevant labels; those of `identity`.
+    pub labels: Arc<Labels>,
+    pub identity: Identity,
+    pub ipv6: Option<Ipv6Addr>,
+    pub ipv4: Option<Ipv4Addr>,
+    pub mac: Mac,
+    pub ports: BTreeMap<Name, PortMatch>,
+    pub namespace: Namespace,
+    /// Interface in the namespace.
+    pub interface: String,
+    /// Interface on the host: `pn` and 12 hex digits of a digest of the name.
+    pub host_interface: String,
+    /// Digest of name, namespace, interface and addresses: another incarnation gets another slot.
+    pub incarnation: [u8; 16],
+    pub mtu: u32,
+}
+
+/// A network namespace: the path that was written, and which one it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Namespace {
+    pub path: PathBuf,
+    /// Device and inode of the nsfs file (namespaces(7)).
+    pub device: u64,
+    pub inode: u64,
+}
+
+impl Snapshot {
+    pub fn pools(&self) -> impl Iterator<Item = IpNet> + '_ {
+        self.host.pools.iter().map(|pool| pool.network)
+    }
+}
