@@ -8,3 +8,5 @@ pub mod config;
 pub mod desired;
 
 pub mod compile;
+
+pub mod daemon;

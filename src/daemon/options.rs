@@ -1,0 +1,59 @@
+//! porind's command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+/// Gives containers addresses, identities and policy.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "porind", version, about, max_term_width = 80)]
+pub struct Options {
+    /// The operator's configuration
+    #[arg(long, value_name = "DIR", default_value = "/etc/porin")]
+    pub etc: PathBuf,
+
+    /// Run-time state: the control socket; configuration of lower precedence than --etc
+    #[arg(long, value_name = "DIR", default_value = "/run/porin")]
+    pub run: PathBuf,
+
+    /// Configuration that packages bring, of the lowest precedence
+    #[arg(long, value_name = "DIR", default_value = "/usr/lib/porin")]
+    pub lib: PathBuf,
+
+    /// What outlives a reboot: address leases
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/porin")]
+    pub state: PathBuf,
+
+    /// Where the BPF file system is, or is to be mounted
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf")]
+    pub bpffs: PathBuf,
+
+    /// How programs are attached to interfaces
+    #[arg(long, value_enum, default_value_t = Attach::Auto)]
+    pub attach: Attach,
+
+    /// Remove all that porin made on this host, and nothing else; then exit
+    #[arg(long, conflicts_with = "check_kernel")]
+    pub teardown: bool,
+
+    /// Say what this kernel offers and what porin does without; then exit
+    #[arg(long)]
+    pub check_kernel: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Attach {
+    /// tcx where the kernel has it, else clsact
+    Auto,
+    /// Links of the tcx hook (Linux 6.6)
+    Tcx,
+    /// Filters of the clsact queueing discipline
+    Clsact,
+}
+
+impl Options {
+    /// Where configuration is read, the highest precedence first.
+    pub fn roots(&self) -> Vec<PathBuf> {
+        vec![self.etc.clone(), self.run.clone(), self.lib.clone()]
+    }
+}

@@ -1,0 +1,199 @@
+//! Watching directories, whatever way people and tools save files in them.
+//!
+//! Names and kinds of events are never trusted: editors, dpkg, rpm and ConfigMaps all save in ways of
+//! their own, and some leave no event for the file itself. Any event means "look again". Directories are
+//! watched, not files, and so are the parents of those that do not exist yet and the homes of files that are only linked to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+
+/// Calls back on any change in the watched directories, from a thread of its own.
+pub struct Watcher {
+    inner: RecommendedWatcher,
+    /// What is watched, and which directory (device, inode) was there when it was.
+    watched: BTreeMap<PathBuf, (u64, u64)>,
+}
+
+impl Watcher {
+    pub fn new(mut changed: impl FnMut() + Send + 'static) -> notify::Result<Self> {
+        let inner = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // An error (a full queue, say) may hide a change: look again.
+            if event.as_ref().map_or(true, is_change) {
+                changed();
+            }
+        })?;
+        Ok(Watcher { inner, watched: BTreeMap::new() })
+    }
+
+    /// Makes `directories` what is watched. To be called before they are read, so that no change falls between.
+    /// What could not be watched is returned with the reason: those need another way to notice changes.
+    pub fn watch(&mut self, directories: &[PathBuf]) -> Vec<(PathBuf, notify::Error)> {
+        let wanted: BTreeSet<PathBuf> =
+            directories.iter().flat_map(|directory| places(directory)).collect();
+        let gone: Vec<PathBuf> =
+            self.watched.keys().filter(|path| !wanted.contains(*path)).cloned().collect();
+        for path in gone {
+            self.forget(&path);
+        }
+        wanted.into_iter().filter_map(|path| self.watch_one(path)).collect()
+    }
+
+    /// A directory that was removed and made anew, or a link to another one, has another inode: the old watch is dead.
+    fn watch_one(&mut self, path: PathBuf) -> Option<(PathBuf, notify::Error)> {
+        let identity = std::fs::metadata(&path).ok().map(|meta| (meta.dev(), meta.ino()))?;
+        if self.watched.get(&path) == Some(&identity) {
+            return None;
+        }
+        self.forget(&path);
+        match self.inner.watch(&path, RecursiveMode::NonRecursive) {
+            Ok(()) => {
+                self.watched.insert(path, identity);
+                None
+            }
+            Err(error) => Some((path, error)),
+        }
+    }
+
+    fn forget(&mut self, path: &Path) {
+        if self.watched.remove(path).is_some() {
+            // Fails when the directory is gone, and the watch with it: just what is wanted.
+            let _ = self.inner.unwatch(path);
+        }
+    }
+}
+
+/// Our own reading makes Access events: taking them for changes would never end.
+fn is_change(event: &notify::Event) -> bool {
+    match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+        EventKind::Access(_) => event.need_rescan(),
+        _ => true,
+    }
+}
+
+/// Where changes to `directory` can be noticed: the directory, its parent (it may be replaced), the
+/// nearest ancestor that exists, and the directories that hold what its links point to.
+fn places(directory: &Path) -> Vec<PathBuf> {
+    let mut places = Vec::new();
+    if !directory.is_dir() {
+        places.extend(directory.ancestors().skip(1).find(|path| path.is_dir()).map(Path::to_owned));
+        return places;
+    }
+    places.push(directory.to_owned());
+    places.extend(directory.parent().filter(|parent| parent.is_dir()).map(Path::to_owned));
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    for entry in entries {
+        if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+            let target = std::fs::canonicalize(entry.path()).ok();
+            let home = target.as_deref().and_then(Path::parent);
+            // /dev/null masks a file; /dev itself is no place to watch.
+            places.extend(home.filter(|home| *home != Path::new("/dev")).map(Path::to_owned));
+        }
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::sync::mpsc::{Receiver, channel};
+    use std::time::Duration;
+
+    struct Watched {
+        root: tempfile::TempDir,
+        watcher: Watcher,
+        changes: Receiver<()>,
+    }
+
+    impl Watched {
+        fn new() -> Self {
+            let root = tempfile::tempdir().unwrap();
+            fs::create_dir(root.path().join("d")).unwrap();
+            let (tell, changes) = channel();
+            let watcher = Watcher::new(move || _ = tell.send(())).unwrap();
+            let mut watched = Watched { root, watcher, changes };
+            watched.rewatch();
+            watched
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.root.path().join(name)
+        }
+
+        fn rewatch(&mut self) {
+            assert!(self.watcher.watch(&[self.path("d")]).is_empty());
+        }
+
+        /// The change is noticed; then reads everything, which must not be.
+        fn noticed(&mut self, what: &str) {
+            self.changes.recv_timeout(Duration::from_secs(5)).unwrap_or_else(|_| panic!("{what}"));
+            while self.changes.recv_timeout(Duration::from_millis(50)).is_ok() {}
+            self.rewatch();
+            for entry in fs::read_dir(self.path("d")).into_iter().flatten() {
+                let _ = fs::read(entry.unwrap().path());
+            }
+            assert!(
+                self.changes.recv_timeout(Duration::from_millis(50)).is_err(),
+                "{what}: reading"
+            );
+        }
+    }
+
+    #[test]
+    fn every_way_to_save_is_noticed_and_reading_is_not() {
+        let mut w = Watched::new();
+        fs::write(w.path("d/a.toml"), "1").unwrap();
+        w.noticed("create");
+        fs::write(w.path("d/a.toml"), "2").unwrap();
+        w.noticed("truncate and write");
+        fs::write(w.path("d/.a.tmp"), "3").unwrap();
+        fs::rename(w.path("d/.a.tmp"), w.path("d/a.toml")).unwrap();
+        w.noticed("rename over");
+        fs::create_dir(w.path("d/..1")).unwrap();
+        fs::write(w.path("d/..1/b.toml"), "1").unwrap();
+        symlink("..1", w.path("d/..data")).unwrap();
+        symlink("..data/b.toml", w.path("d/b.toml")).unwrap();
+        w.noticed("links");
+        fs::create_dir(w.path("d/..2")).unwrap();
+        fs::write(w.path("d/..2/b.toml"), "2").unwrap();
+        symlink("..2", w.path("d/..tmp")).unwrap();
+        fs::rename(w.path("d/..tmp"), w.path("d/..data")).unwrap();
+        w.noticed("ConfigMap swap");
+        fs::remove_file(w.path("d/a.toml")).unwrap();
+        w.noticed("remove");
+    }
+
+    #[test]
+    fn what_a_link_points_to_is_watched() {
+        let mut w = Watched::new();
+        fs::create_dir(w.path("git")).unwrap();
+        fs::write(w.path("git/c.toml"), "1").unwrap();
+        symlink(w.path("git/c.toml"), w.path("d/c.toml")).unwrap();
+        w.noticed("link");
+        fs::write(w.path("git/c.toml"), "2").unwrap();
+        w.noticed("target");
+    }
+
+    #[test]
+    fn a_directory_made_anew_is_watched_again() {
+        let mut w = Watched::new();
+        fs::remove_dir_all(w.path("d")).unwrap();
+        w.noticed("removed");
+        fs::create_dir(w.path("d")).unwrap();
+        w.noticed("made anew");
+        fs::write(w.path("d/a.toml"), "1").unwrap();
+        w.noticed("file in it");
+        fs::rename(w.path("d"), w.path("old")).unwrap();
+        w.noticed("moved away");
+        symlink("old", w.path("d")).unwrap();
+        w.noticed("link to a directory");
+        fs::write(w.path("old/a.toml"), "2").unwrap();
+        w.noticed("file behind the link");
+    }
+}
