@@ -1,3 +1,30 @@
 //! What the operator wrote: TOML files to a checked [`model::Config`], or every fault in them at once.
+//!
+//! [`Loader`] finds the files (`files`), reads (`read`) and parses (`parse`) what changed, and checks
+//! the whole (`check`, `warn`). Parsing goes by key tables (`keys`) through `table`, which turns every
+//! mismatch into a [`Fault`] with its place; `host`, `endpoint` and `policy` say what keys mean. A
+//! [`Report`] is for logs (`Display`), programs (`Serialize`) and people ([`Report::terminal`]).
 
+mod check;
+mod endpoint;
+mod fault;
+mod files;
+mod host;
+pub mod keys;
+mod loader;
 pub mod model;
+mod parse;
+mod peer;
+mod policy;
+pub mod print;
+mod read;
+mod render;
+mod report;
+mod source;
+mod table;
+mod value;
+mod warn;
+
+pub use fault::{Excerpt, Fault, Place, Position, Related, Severity};
+pub use loader::{Loaded, Loader};
+pub use report::Report;

@@ -49,7 +49,7 @@ pub struct Pool {
     pub origin: Origin,
 }
 
-/// An interface to the outside: `[[uplink]]`.
+/// An interface to the outside: one of `uplinks`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Uplink {
     pub interface: String,

@@ -69,6 +69,12 @@ impl Cookie {
     pub const NONE: Cookie = Cookie(0);
 }
 
+impl Default for Generation {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
 impl Generation {
     pub const NONE: Generation = Generation(0);
 

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Invalid;
 
 /// `[prefix/]name`, as Kubernetes and Docker write them: 1 to 317 printable ASCII characters
 /// without those that the selector grammar needs (`=`, `!`, `,`, parentheses, space, quotes).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct LabelKey(String);
 
 impl LabelKey {
@@ -53,6 +53,14 @@ impl FromStr for LabelKey {
             }
             None => Ok(LabelKey(text.to_owned())),
         }
+    }
+}
+
+impl TryFrom<String> for LabelKey {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
     }
 }
 
@@ -123,6 +131,17 @@ impl Labels {
 impl FromIterator<Label> for Labels {
     fn from_iter<I: IntoIterator<Item = Label>>(labels: I) -> Self {
         Labels(labels.into_iter().map(|label| (label.key, label.value)).collect())
+    }
+}
+
+/// Checked like labels from anywhere else.
+impl<'de> Deserialize<'de> for Labels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let labels = BTreeMap::<LabelKey, String>::deserialize(deserializer)?;
+        match labels.values().try_for_each(|value| check_value(value)) {
+            Ok(()) => Ok(Labels(labels)),
+            Err(invalid) => Err(serde::de::Error::custom(invalid)),
+        }
     }
 }
 

@@ -1,0 +1,152 @@
+//! What no file can tell alone: names, addresses and networks that must not meet. Both places are told.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::endpoint::WrittenEndpoint;
+use super::fault::{Fault, Faults};
+use super::host::Merged;
+use super::model::{AddressWish, Pool};
+use super::policy::WrittenPolicy;
+use super::source::Source;
+use super::value::overlap;
+
+/// A thing with the text that it stands in.
+pub type In<'a, T> = (&'a Arc<Source>, &'a T);
+
+pub fn host(merged: &Merged, faults: &mut Faults) {
+    for (i, (source, later)) in merged.pools.iter().enumerate() {
+        for (other, earlier) in &merged.pools[..i] {
+            let name = &later.pool.name;
+            if *name == earlier.pool.name {
+                let fault = Fault::error(
+                    source.place(&later.name),
+                    format!("two pools are named `{name}`"),
+                );
+                faults
+                    .push(fault.related(other.place(&earlier.name), "the other pool of this name"));
+            }
+            let (network, before) = (later.pool.network, earlier.pool.network);
+            if overlap(&network, &before) {
+                let what = format!("the pool {network} overlaps the pool {before}");
+                let fault = Fault::error(source.place(&later.network), what);
+                faults.push(fault.related(other.place(&earlier.network), "the other pool"));
+            }
+        }
+    }
+    let reload = &merged.host.reload;
+    if let Some((source, span)) = merged.reload
+        && reload.quiet > reload.at_most
+    {
+        let what =
+            format!("`quiet` ({:?}) is longer than `at-most` ({:?})", reload.quiet, reload.at_most);
+        faults.push(
+            Fault::error(source.place(span), what).hint("at-most counts from the first change"),
+        );
+    }
+}
+
+/// `pools`: none if they are not known because of faults.
+pub fn endpoints(endpoints: &[In<WrittenEndpoint>], pools: Option<&[Pool]>, faults: &mut Faults) {
+    unique(
+        endpoints,
+        faults,
+        |written| Some((&written.endpoint.name, &written.name)),
+        |name| format!("two endpoints are named `{name}`"),
+    );
+    unique(
+        endpoints,
+        faults,
+        |written| Some((written.endpoint.namespace.as_os_str(), &written.namespace)),
+        |path| format!("two endpoints are in the namespace `{}`", path.display()),
+    );
+    for family in [ipv6, ipv4] {
+        unique(
+            endpoints,
+            faults,
+            |written| match family(written) {
+                (AddressWish::Fixed(address), span) => Some((address, span)),
+                _ => None,
+            },
+            |address| format!("two endpoints have the address {address}"),
+        );
+        for (source, written) in endpoints {
+            if let (AddressWish::Fixed(address), span) = family(written)
+                && let Some((what, hint)) = pools.and_then(|pools| misplaced(address, pools))
+            {
+                faults.push(Fault::error(source.place(span), what).hint(hint));
+            }
+        }
+    }
+}
+
+pub fn policies(policies: &[In<WrittenPolicy>], faults: &mut Faults) {
+    unique(
+        policies,
+        faults,
+        |written| Some((&written.policy.name, &written.name)),
+        |name| format!("two policies are named `{name}`"),
+    );
+}
+
+pub fn ipv6(written: &WrittenEndpoint) -> (AddressWish, &Range<usize>) {
+    (written.endpoint.ipv6, &written.ipv6)
+}
+
+pub fn ipv4(written: &WrittenEndpoint) -> (AddressWish, &Range<usize>) {
+    (written.endpoint.ipv4, &written.ipv4)
+}
+
+fn unique<'a, T, K: Copy + Hash + Eq>(
+    things: &[In<'a, T>],
+    faults: &mut Faults,
+    key: impl Fn(&'a T) -> Option<(K, &'a Range<usize>)>,
+    what: impl Fn(K) -> String,
+) {
+    let mut seen = HashMap::with_capacity(things.len());
+    for (source, thing) in things {
+        let Some((key, span)) = key(thing) else { continue };
+        match seen.entry(key) {
+            Entry::Vacant(vacant) => drop(vacant.insert((source, span))),
+            Entry::Occupied(first) => {
+                let (other, other_span) = first.get();
+                let fault = Fault::error(source.place(span), what(key));
+                faults.push(fault.related(other.place(other_span), "the other one"));
+            }
+        }
+    }
+}
+
+/// Hosts route pools to porin, and the datapath takes any other address for the outside: so a fixed
+/// address must be in a pool. It may be in a reserved part: that is what those are for.
+fn misplaced(address: IpAddr, pools: &[Pool]) -> Option<(String, String)> {
+    let Some(pool) = pools.iter().find(|pool| pool.network.contains(&address)) else {
+        let networks: Vec<String> = pools.iter().map(|pool| pool.network.to_string()).collect();
+        let hint = match networks.is_empty() {
+            true => "add a [[pool]] to porin.toml".to_owned(),
+            false => format!("pools are: {}", networks.join(", ")),
+        };
+        return Some((format!("{address} is not inside any pool"), hint));
+    };
+    let what = match address {
+        _ if address == pool.network.network() => "the network's own address",
+        _ if address == first_host(pool.network) => "the pool's first, which is the host's own",
+        // IPv6 knows no broadcast.
+        IpAddr::V4(_) if address == pool.network.broadcast() => "the network's broadcast address",
+        _ => return None,
+    };
+    Some((format!("{address} is {what}"), format!("take another one in {}", pool.network)))
+}
+
+fn first_host(network: IpNet) -> IpAddr {
+    match network {
+        IpNet::V4(v4) => IpAddr::V4((u32::from(v4.network()) + 1).into()),
+        IpNet::V6(v6) => IpAddr::V6((u128::from(v6.network()) + 1).into()),
+    }
+}

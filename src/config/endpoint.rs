@@ -1,0 +1,138 @@
+//! `endpoints.d/*.toml`: one file's endpoints, each valid by itself.
+
+use std::net::IpAddr;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::keys;
+use super::model::{AddressWish, Endpoint};
+use super::table::{Item, Table};
+use super::value;
+use crate::types::addr::check_unicast;
+use crate::types::label::check_value;
+use crate::types::{Family, Invalid, Label, Labels, Name, PortMatch};
+
+#[derive(Debug, Clone)]
+pub struct WrittenEndpoint {
+    pub endpoint: Arc<Endpoint>,
+    pub name: Range<usize>,
+    pub namespace: Range<usize>,
+    pub ipv6: Range<usize>,
+    pub ipv4: Range<usize>,
+}
+
+pub fn read(root: &Table) -> Vec<WrittenEndpoint> {
+    root.tables("endpoint", &keys::ENDPOINT).iter().filter_map(endpoint).collect()
+}
+
+fn endpoint(table: &Table) -> Option<WrittenEndpoint> {
+    // All first, so that every fault of the table is told.
+    let name = table.required("name");
+    let name = name.and_then(|item| Some((item.parse::<Name>()?, item.span)));
+    let namespace = namespace(table);
+    let labels = labels(table);
+    let interface = match table.optional("interface") {
+        Some(item) => item.parse_by(value::interface),
+        None => Some("eth0".to_owned()),
+    };
+    let ipv6 = address(table, "ipv6", Family::Ipv6);
+    let ipv4 = address(table, "ipv4", Family::Ipv4);
+    let ports = ports(table);
+    let ((ipv6, ipv6_span), (ipv4, ipv4_span)) = (ipv6?, ipv4?);
+    if (ipv6, ipv4) == (AddressWish::None, AddressWish::None) {
+        table.sink.error(&ipv4_span, "the endpoint has no address: both families are `none`");
+    }
+    let ((name, name_span), (namespace, namespace_span)) = (name?, namespace?);
+    Some(WrittenEndpoint {
+        endpoint: Arc::new(Endpoint {
+            name,
+            labels: labels?,
+            namespace,
+            interface: interface?,
+            ipv6,
+            ipv4,
+            ports: ports?,
+            origin: table.sink.origin(&table.span),
+        }),
+        name: name_span,
+        namespace: namespace_span,
+        ipv6: ipv6_span,
+        ipv4: ipv4_span,
+    })
+}
+
+fn namespace(table: &Table) -> Option<(PathBuf, Range<usize>)> {
+    let item = table.required("namespace")?;
+    Some((item.parse_by(value::namespace)?, item.span))
+}
+
+fn labels(table: &Table) -> Option<Labels> {
+    let Some(item) = table.optional("labels") else {
+        return Some(Labels::default());
+    };
+    let mut labels = Labels::default();
+    let mut whole = true;
+    for (key, value) in item.pairs()? {
+        if value.is_table() {
+            let hint = "a key with dots needs quotes: \"io.example.app\" = \"web\"";
+            value.fault(format!("the value of label `{}` is a table", key.key), hint);
+            whole = false;
+            continue;
+        }
+        let parsed_key = key.key.parse().map_err(|invalid: Invalid| key.invalid(&invalid)).ok();
+        let text = value.parse_by(|text| check_value(text).map(|()| text.to_owned()));
+        match (parsed_key, text) {
+            (Some(key), Some(value)) => drop(labels.insert(Label { key, value })),
+            _ => whole = false,
+        }
+    }
+    whole.then_some(labels)
+}
+
+fn ports(table: &Table) -> Option<std::collections::BTreeMap<Name, PortMatch>> {
+    let Some(item) = table.optional("ports") else {
+        return Some(Default::default());
+    };
+    let pairs = item.pairs()?;
+    let parse = |(key, value): &(Item, Item)| {
+        let name = key.key.parse().map_err(|invalid: Invalid| key.invalid(&invalid)).ok();
+        let port = value.parse_by(value::named_port);
+        Some((name?, port?))
+    };
+    let ports: Vec<_> = pairs.iter().map(parse).collect();
+    ports.into_iter().collect()
+}
+
+fn address(
+    table: &Table,
+    key: &'static str,
+    family: Family,
+) -> Option<(AddressWish, Range<usize>)> {
+    let Some(item) = table.optional(key) else {
+        return Some((AddressWish::Auto, table.span.clone()));
+    };
+    let wish = item.parse_by(|text| match text {
+        "auto" => Ok(AddressWish::Auto),
+        "none" => Ok(AddressWish::None),
+        _ => fixed(text, key, family),
+    })?;
+    Some((wish, item.span))
+}
+
+fn fixed(text: &str, key: &str, family: Family) -> Result<AddressWish, Invalid> {
+    let Ok(address) = text.parse::<IpAddr>() else {
+        let invalid = Invalid::new(format!("`{text}` is not an {family} address"));
+        return Err(match text.split_once('/') {
+            Some((address, _)) if address.parse::<IpAddr>().is_ok() => {
+                invalid.hint(format!("write {key} = \"{address}\", without a length"))
+            }
+            _ => invalid.hint("write auto, none, or an address"),
+        });
+    };
+    if Family::of(address) != family {
+        return Err(Invalid::new(format!("`{text}` is not an {family} address"))
+            .hint("write it under the other family's key"));
+    }
+    Ok(AddressWish::Fixed(check_unicast(address)?))
+}

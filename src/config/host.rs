@@ -1,0 +1,185 @@
+//! `porin.toml` and its drop-ins: each to a part, all parts to one [`Host`].
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fault::Fault;
+use super::keys;
+use super::model::{Host, Pool, Uplink};
+use super::source::Source;
+use super::table::Table;
+use super::value;
+use crate::types::PortRange;
+
+/// What one file says. None: it does not speak of it.
+#[derive(Debug, Clone, Default)]
+pub struct HostPart {
+    pub mtu: Option<u16>,
+    pub uplinks: Option<Vec<Uplink>>,
+    pub pools: Vec<WrittenPool>,
+    pub include: Option<Vec<String>>,
+    pub exclude: Option<Vec<String>>,
+    pub masquerade: Option<bool>,
+    pub masquerade_ports: Option<PortRange>,
+    pub entries: Option<u32>,
+    pub accounting: Option<bool>,
+    pub flows: Option<bool>,
+    pub rate: Option<u32>,
+    pub quiet: Option<(Duration, Range<usize>)>,
+    pub at_most: Option<(Duration, Range<usize>)>,
+}
+
+#[derive(Debug, Clone)]
+pub struct WrittenPool {
+    pub pool: Pool,
+    pub name: Range<usize>,
+    pub network: Range<usize>,
+}
+
+pub fn read(root: &Table) -> HostPart {
+    let mut part = HostPart {
+        mtu: root.optional("mtu").and_then(|item| item.integer(1280..=65535)).map(|mtu| mtu as u16),
+        uplinks: uplinks(root),
+        pools: root.tables("pool", &keys::POOL).iter().filter_map(pool).collect(),
+        ..HostPart::default()
+    };
+    if let Some(labels) = root.table("labels", &keys::LABELS) {
+        part.include = patterns(&labels, "include");
+        part.exclude = patterns(&labels, "exclude");
+    }
+    if let Some(masquerade) = root.table("masquerade", &keys::MASQUERADE) {
+        part.masquerade = masquerade.optional("enabled").and_then(|item| item.boolean());
+        part.masquerade_ports = masquerade_ports(&masquerade);
+    }
+    if let Some(conntrack) = root.table("conntrack", &keys::CONNTRACK) {
+        let entries = conntrack.optional("entries");
+        part.entries = entries.and_then(|item| item.integer(1024..=16_777_216));
+        part.accounting = conntrack.optional("accounting").and_then(|item| item.boolean());
+    }
+    if let Some(flows) = root.table("flows", &keys::FLOWS) {
+        part.flows = flows.optional("enabled").and_then(|item| item.boolean());
+        part.rate = flows.optional("rate").and_then(|item| item.integer(1..=1_000_000));
+    }
+    if let Some(reload) = root.table("reload", &keys::RELOAD) {
+        part.quiet = duration(&reload, "quiet");
+        part.at_most = duration(&reload, "at-most");
+    }
+    part
+}
+
+fn uplinks(root: &Table) -> Option<Vec<Uplink>> {
+    let mut uplinks: Vec<Uplink> = Vec::new();
+    for item in root.optional("uplinks")?.list()? {
+        let Some(interface) = item.parse_by(value::uplink) else {
+            continue;
+        };
+        if uplinks.iter().any(|uplink| uplink.interface == interface) {
+            item.error(format!("the uplink `{interface}` is named twice"));
+        }
+        uplinks.push(Uplink { interface, origin: item.sink.origin(&item.span) });
+    }
+    Some(uplinks)
+}
+
+fn pool(table: &Table) -> Option<WrittenPool> {
+    let name = table.required("name");
+    let network = table.required("network");
+    let value = network.as_ref().and_then(|item| item.parse_by(value::pool_network));
+    let mut reserved = Vec::new();
+    for item in table.optional("reserved").and_then(|item| item.list()).unwrap_or_default() {
+        let Some(range) = item.parse_by(value::network_or_address) else {
+            continue;
+        };
+        match value {
+            Some(network) if !network.contains(&range) => {
+                item.fault(
+                    format!("`{range}` is not inside the pool {network}"),
+                    "reserve parts of the pool's own network",
+                );
+            }
+            _ => reserved.push(range),
+        }
+    }
+    let (name, network) = (name?, network?);
+    Some(WrittenPool {
+        pool: Pool {
+            name: name.parse()?,
+            network: value?,
+            reserved,
+            origin: table.sink.origin(&table.span),
+        },
+        name: name.span,
+        network: network.span,
+    })
+}
+
+fn patterns(labels: &Table, key: &'static str) -> Option<Vec<String>> {
+    let items = labels.optional(key)?.list()?;
+    Some(items.iter().filter_map(|item| item.parse_by(value::label_pattern)).collect())
+}
+
+fn masquerade_ports(masquerade: &Table) -> Option<PortRange> {
+    let item = masquerade.optional("ports")?;
+    let ports = item.parse_by(value::port_range)?;
+    // net.ipv4.ip_local_port_range, unless someone changed it.
+    if ports.first() <= 60999 && ports.last() >= 32768 {
+        let what =
+            "these ports overlap 32768-60999, the kernel's usual range for the host's own sockets";
+        let fault = Fault::warning(item.sink.place(&item.span), what);
+        item.sink.push(fault.hint("keep to 61000-65535, or change net.ipv4.ip_local_port_range"));
+    }
+    Some(ports)
+}
+
+fn duration(table: &Table, key: &'static str) -> Option<(Duration, Range<usize>)> {
+    let item = table.optional(key)?;
+    Some((item.parse_by(value::duration)?, item.span))
+}
+
+/// All files' parts in the order in which they apply: what a later one says counts. Its pools are
+/// added, but one of a known name replaces the earlier one.
+pub struct Merged<'a> {
+    pub host: Host,
+    pub pools: Vec<(&'a Arc<Source>, &'a WrittenPool)>,
+    /// Where `quiet` and `at-most` were last set.
+    pub reload: Option<(&'a Arc<Source>, &'a Range<usize>)>,
+}
+
+pub fn merge<'a>(parts: impl Iterator<Item = (&'a Arc<Source>, &'a HostPart)>) -> Merged<'a> {
+    let mut merged = Merged { host: Host::default(), pools: Vec::new(), reload: None };
+    let host = &mut merged.host;
+    for (source, part) in parts {
+        set(&mut host.labels.include, &part.include);
+        set(&mut host.labels.exclude, &part.exclude);
+        set(&mut host.uplinks, &part.uplinks);
+        set(&mut host.masquerade.enabled, &part.masquerade);
+        set(&mut host.masquerade.ports, &part.masquerade_ports);
+        set(&mut host.conntrack.entries, &part.entries);
+        set(&mut host.conntrack.accounting, &part.accounting);
+        set(&mut host.flows.enabled, &part.flows);
+        set(&mut host.flows.rate, &part.rate);
+        host.mtu = part.mtu.or(host.mtu);
+        if let Some((quiet, span)) = &part.quiet {
+            host.reload.quiet = *quiet;
+            merged.reload = Some((source, span));
+        }
+        if let Some((at_most, span)) = &part.at_most {
+            host.reload.at_most = *at_most;
+            merged.reload = Some((source, span));
+        }
+        // Two of one name in the same file are not an override but a mistake: `check` tells.
+        merged.pools.retain(|(_, earlier)| {
+            part.pools.iter().all(|pool| pool.pool.name != earlier.pool.name)
+        });
+        merged.pools.extend(part.pools.iter().map(|pool| (source, pool)));
+    }
+    host.pools = merged.pools.iter().map(|(_, pool)| pool.pool.clone()).collect();
+    merged
+}
+
+fn set<T: Clone>(value: &mut T, said: &Option<T>) {
+    if let Some(said) = said {
+        value.clone_from(said);
+    }
+}

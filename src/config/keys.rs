@@ -1,0 +1,180 @@
+//! Every key that may be written, with type, unit, default and example: what the readers accept, what
+//! hints suggest, and what the man pages and the commented `porin.toml` are held against by a test.
+
+/// The keys of one kind of table.
+#[derive(Debug)]
+pub struct Keys {
+    /// As it is written: `[masquerade]`, `[[pool]]`; `file` names for top levels.
+    pub title: &'static str,
+    pub keys: &'static [Key],
+    /// Keys of the full language that this version does not have. They are refused by name, so that
+    /// nothing is ever enforced more weakly than it was written.
+    pub later: &'static [&'static str],
+}
+
+#[derive(Debug)]
+pub struct Key {
+    pub name: &'static str,
+    /// `integer`, `text`, ..., as documented.
+    pub kind: &'static str,
+    /// Empty: none.
+    pub unit: &'static str,
+    /// As TOML; empty: must be given, or absence has a meaning of its own.
+    pub default: &'static str,
+    /// A whole line of TOML.
+    pub example: &'static str,
+}
+
+const fn key(
+    name: &'static str,
+    kind: &'static str,
+    unit: &'static str,
+    default: &'static str,
+    example: &'static str,
+) -> Key {
+    Key { name, kind, unit, default, example }
+}
+
+pub const HOST: Keys = Keys {
+    title: "porin.toml",
+    keys: &[
+        key("mtu", "integer", "bytes", "", "mtu = 1400"),
+        key("uplinks", "list of text", "", "[]", "uplinks = [\"eth0\"]"),
+        key("pool", "list of tables", "", "", "[[pool]]"),
+        key("labels", "table", "", "", "[labels]"),
+        key("masquerade", "table", "", "", "[masquerade]"),
+        key("conntrack", "table", "", "", "[conntrack]"),
+        key("flows", "table", "", "", "[flows]"),
+        key("reload", "table", "", "", "[reload]"),
+    ],
+    later: &["log", "logging", "metrics", "l7", "http", "docker", "kubernetes", "cluster", "cni"],
+};
+
+pub const POOL: Keys = Keys {
+    title: "[[pool]]",
+    keys: &[
+        key("name", "text", "", "", "name = \"containers\""),
+        key("network", "network", "", "", "network = \"fd00:10::/64\""),
+        key("reserved", "list of networks", "", "[]", "reserved = [\"10.10.0.0/28\"]"),
+    ],
+    later: &[],
+};
+
+pub const LABELS: Keys = Keys {
+    title: "[labels]",
+    keys: &[
+        key("include", "list of text", "", "[]", "include = [\"app\", \"env\"]"),
+        key("exclude", "list of text", "", "[]", "exclude = [\"pod-template-*\", \"uid\"]"),
+    ],
+    later: &[],
+};
+
+pub const MASQUERADE: Keys = Keys {
+    title: "[masquerade]",
+    keys: &[
+        key("enabled", "boolean", "", "true", "enabled = false"),
+        key("ports", "range of ports", "ports", "\"61000-65535\"", "ports = \"61000-65535\""),
+    ],
+    later: &[],
+};
+
+pub const CONNTRACK: Keys = Keys {
+    title: "[conntrack]",
+    keys: &[
+        key("entries", "integer", "flows", "131072", "entries = 262144"),
+        key("accounting", "boolean", "", "true", "accounting = false"),
+    ],
+    later: &[],
+};
+
+pub const FLOWS: Keys = Keys {
+    title: "[flows]",
+    keys: &[
+        key("enabled", "boolean", "", "true", "enabled = false"),
+        key("rate", "integer", "events per second and CPU", "1000", "rate = 100"),
+    ],
+    later: &[],
+};
+
+pub const RELOAD: Keys = Keys {
+    title: "[reload]",
+    keys: &[
+        key("quiet", "duration", "ms or s", "\"50ms\"", "quiet = \"200ms\""),
+        key("at-most", "duration", "ms or s", "\"500ms\"", "at-most = \"2s\""),
+    ],
+    later: &[],
+};
+
+pub const ENDPOINTS: Keys = Keys {
+    title: "endpoints.d/*.toml",
+    keys: &[key("endpoint", "list of tables", "", "", "[[endpoint]]")],
+    later: &[],
+};
+
+pub const ENDPOINT: Keys = Keys {
+    title: "[[endpoint]]",
+    keys: &[
+        key("name", "text", "", "", "name = \"web-1\""),
+        key("labels", "table of text", "", "{}", "labels = { app = \"web\", env = \"prod\" }"),
+        key("namespace", "path", "", "", "namespace = \"/run/netns/web-1\""),
+        key("interface", "text", "", "\"eth0\"", "interface = \"eth0\""),
+        key("ipv6", "auto, none or address", "", "\"auto\"", "ipv6 = \"fd00:10::80\""),
+        key("ipv4", "auto, none or address", "", "\"auto\"", "ipv4 = \"none\""),
+        key("ports", "table of ports", "", "{}", "ports = { http = \"8080/tcp\" }"),
+    ],
+    later: &["mode", "mac", "services"],
+};
+
+pub const POLICIES: Keys = Keys {
+    title: "policies.d/*.toml",
+    keys: &[key("policy", "list of tables", "", "", "[[policy]]")],
+    later: &["assert", "group", "groups"],
+};
+
+pub const POLICY: Keys = Keys {
+    title: "[[policy]]",
+    keys: &[
+        key("name", "text", "", "", "name = \"shop-api\""),
+        key("subject", "selector", "", "", "subject = \"app=api,env=prod\""),
+        key("ingress", "list of tables", "", "", "[[policy.ingress]]"),
+        key("egress", "list of tables", "", "", "[[policy.egress]]"),
+    ],
+    later: &["tier", "priority", "mode", "default", "assert", "group"],
+};
+
+pub const INGRESS: Keys = Keys {
+    title: "[[policy.ingress]]",
+    keys: &[
+        key("from", "list of peers", "", "", "from = [\"app=frontend\"]"),
+        key("except", "list of networks", "", "[]", "except = [\"cidr:10.1.0.0/16\"]"),
+        key("ports", "list of ports", "", "", "ports = [\"8080/tcp\"]"),
+        key("action", "allow or deny", "", "\"allow\"", "action = \"deny\""),
+    ],
+    later: RULE_LATER,
+};
+
+pub const EGRESS: Keys = Keys {
+    title: "[[policy.egress]]",
+    keys: &[
+        key("to", "list of peers", "", "", "to = [\"app=db\"]"),
+        key("except", "list of networks", "", "[]", "except = [\"cidr:10.1.0.0/16\"]"),
+        key("ports", "list of ports", "", "", "ports = [\"5432/tcp\"]"),
+        key("action", "allow or deny", "", "\"allow\"", "action = \"deny\""),
+    ],
+    later: RULE_LATER,
+};
+
+const RULE_LATER: &[&str] = &["http", "mode", "log", "priority", "tier", "services", "host", "tls"];
+
+/// Per man page: its name and the tables that it documents.
+pub const PAGES: [(&str, &[&Keys]); 3] = [
+    ("porin.toml", &[&HOST, &POOL, &LABELS, &MASQUERADE, &CONNTRACK, &FLOWS, &RELOAD]),
+    ("porin.endpoint", &[&ENDPOINTS, &ENDPOINT]),
+    ("porin.policy", &[&POLICIES, &POLICY, &INGRESS, &EGRESS]),
+];
+
+impl Keys {
+    pub fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+}

@@ -1,0 +1,241 @@
+//! Reading it all: finds the files, parses those that changed, checks the whole.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use super::check::{self, In};
+use super::endpoint::WrittenEndpoint;
+use super::fault::{Fault, Faults, Place};
+use super::files::{self, Found, Listing};
+use super::host::{self, HostPart};
+use super::model::Config;
+use super::parse::{self, Content};
+use super::policy::WrittenPolicy;
+use super::read::{self, Stamp, Unreadable};
+use super::report::Report;
+use super::source::Source;
+use super::warn;
+
+/// All files together are at most this large, in bytes.
+pub const LARGEST_TOTAL: u64 = 64 << 20;
+
+/// Reads configuration, and remembers what it has parsed, so that reading again costs only what changed.
+#[derive(Debug)]
+pub struct Loader {
+    roots: Vec<PathBuf>,
+    known: HashMap<Arc<Path>, Known>,
+    watch: Vec<PathBuf>,
+    last: Option<Loaded>,
+}
+
+/// The outcome of one reading. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// None if there is any error.
+    pub config: Option<Arc<Config>>,
+    pub report: Arc<Report>,
+    /// Files that were read; masked ones do not count.
+    pub files: usize,
+    /// Of paths and contents of these files, and of the faults of those that could not be read.
+    pub digest: [u8; 32],
+}
+
+/// One file as it was last read.
+#[derive(Debug)]
+struct Known {
+    stamp: Stamp,
+    source: Arc<Source>,
+    content: Option<Content>,
+    faults: Faults,
+    digest: [u8; 32],
+}
+
+impl Loader {
+    /// Where configuration is looked for, highest precedence first.
+    pub const ROOTS: [&str; 3] = ["/etc/porin", "/run/porin", "/usr/lib/porin"];
+
+    /// `roots`: highest precedence first; those that do not exist are skipped.
+    pub fn new(roots: Vec<PathBuf>) -> Self {
+        Loader { roots, known: HashMap::new(), watch: Vec::new(), last: None }
+    }
+
+    /// Reads everything anew. Takes as long as it takes; never waits for anything but the disk.
+    pub fn load(&mut self) -> Loaded {
+        let mut listing = files::list(&self.roots);
+        self.watch = std::mem::take(&mut listing.watch).into_iter().collect();
+        let Listing { files, mut faults, .. } = listing;
+        let unread = faults.clone();
+        let mut known = HashMap::with_capacity(files.len());
+        let (mut total, mut changed) = (0, files.len() != self.known.len());
+        for found in &files {
+            total += found.size.min(read::LARGEST);
+            if total > LARGEST_TOTAL {
+                let what = format!("all files together have more than {LARGEST_TOTAL} bytes");
+                faults.push(Fault::error(Place::file(found.path.clone()), what));
+                break;
+            }
+            let before = self.known.remove(&found.path);
+            let fresh = match (before, &found.stamp) {
+                (Some(before), Some(stamp)) if before.stamp.still(stamp) => before,
+                (before, _) => match read_file(found, before.as_ref()) {
+                    Ok(Fresh::Same(stamp)) => match before {
+                        Some(before) => Known { stamp, ..before },
+                        None => continue,
+                    },
+                    Ok(Fresh::New(fresh)) => {
+                        changed = true;
+                        *fresh
+                    }
+                    Err(None) => continue,
+                    Err(Some(fault)) => {
+                        faults.push(*fault);
+                        continue;
+                    }
+                },
+            };
+            known.insert(found.path.clone(), fresh);
+        }
+        self.known = known;
+        let unchanged = !changed && self.known.len() == files.len() && unread.is_empty();
+        if let Some(last) = self.last.as_ref().filter(|_| unchanged) {
+            return last.clone();
+        }
+        let loaded = self.check(&files, faults);
+        // Faults outside files (a directory that cannot be read) are looked at anew each time.
+        self.last = (unread.is_empty() && self.known.len() == files.len()).then(|| loaded.clone());
+        loaded
+    }
+
+    /// Where a change can change what [`Loader::load`] returns: to be watched. Some may not exist yet.
+    pub fn directories(&self) -> Vec<PathBuf> {
+        if self.watch.is_empty() {
+            return files::list(&self.roots).watch.into_iter().collect();
+        }
+        self.watch.clone()
+    }
+
+    fn check(&self, files: &[Found], mut faults: Faults) -> Loaded {
+        let mut hosts: Vec<In<HostPart>> = Vec::new();
+        let mut endpoints: Vec<In<WrittenEndpoint>> = Vec::new();
+        let mut policies: Vec<In<WrittenPolicy>> = Vec::new();
+        let mut digest = Sha256::new();
+        let mut hosts_are_whole = true;
+        for found in files {
+            let Some(file) = self.known.get(&found.path) else {
+                hosts_are_whole &= found.kind != files::Kind::Host;
+                continue;
+            };
+            digest.update(found.path.as_os_str().as_encoded_bytes());
+            digest.update(file.digest);
+            faults.extend(&file.faults);
+            hosts_are_whole &= found.kind != files::Kind::Host || file.faults.errors() == 0;
+            let source = &file.source;
+            match &file.content {
+                Some(Content::Host(part)) => hosts.push((source, part)),
+                Some(Content::Endpoints(more)) => {
+                    endpoints.extend(more.iter().map(|one| (source, one)))
+                }
+                Some(Content::Policies(more)) => {
+                    policies.extend(more.iter().map(|one| (source, one)))
+                }
+                None => {}
+            }
+        }
+        let merged = host::merge(hosts.into_iter());
+        check::host(&merged, &mut faults);
+        let pools = hosts_are_whole.then_some(merged.host.pools.as_slice());
+        check::endpoints(&endpoints, pools, &mut faults);
+        check::policies(&policies, &mut faults);
+        let mut config = None;
+        if faults.errors() == 0 {
+            warn::all(&merged.host, &endpoints, &policies, &mut faults);
+            let mut endpoints: Vec<_> =
+                endpoints.iter().map(|(_, one)| one.endpoint.clone()).collect();
+            let mut policies: Vec<_> = policies.iter().map(|(_, one)| one.policy.clone()).collect();
+            endpoints.sort_by(|a, b| a.name.cmp(&b.name));
+            policies.sort_by(|a, b| a.name.cmp(&b.name));
+            config = Some(Arc::new(Config { host: merged.host, endpoints, policies }));
+        }
+        Loaded {
+            config,
+            report: Arc::new(Report::new(faults)),
+            files: self.known.len(),
+            digest: digest.finalize().into(),
+        }
+    }
+}
+
+enum Fresh {
+    /// Touched, but the same content.
+    Same(Stamp),
+    New(Box<Known>),
+}
+
+/// The error is none if the file is gone.
+fn read_file(found: &Found, before: Option<&Known>) -> Result<Fresh, Option<Box<Fault>>> {
+    let (content, stamp) =
+        read::read(&found.path).map_err(|error| unreadable(found, &error).map(Box::new))?;
+    if let Some(before) = before
+        && before.source.text().as_bytes() == content
+    {
+        return Ok(Fresh::Same(stamp));
+    }
+    let digest = Sha256::digest(&content).into();
+    let text = parse::utf8(&found.path, content).map_err(Some)?;
+    let source = Arc::new(Source::new(found.path.clone(), text));
+    let (mut content, faults) = parse::parse(found.kind, &source);
+    if let (Some(content), Some(before)) =
+        (&mut content, before.and_then(|known| known.content.as_ref()))
+    {
+        share(content, before);
+    }
+    Ok(Fresh::New(Box::new(Known { stamp, source, content, faults, digest })))
+}
+
+fn unreadable(found: &Found, error: &Unreadable) -> Option<Fault> {
+    let place = Place::file(found.path.clone());
+    match error {
+        Unreadable::Io(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Unreadable::Io(error) => Some(files::io_fault(place, error)),
+        Unreadable::NotAFile(_) => Some(
+            Fault::error(place, error.to_string())
+                .hint("configuration is read from regular files and links to them"),
+        ),
+        Unreadable::TooLarge(_) => {
+            Some(Fault::error(place, error.to_string()).hint("split it into several files"))
+        }
+        Unreadable::Unsteady => Some(
+            Fault::error(place, error.to_string()).hint("it is read again once it is left alone"),
+        ),
+    }
+}
+
+/// What a changed file says as before stays the same object.
+fn share(content: &mut Content, before: &Content) {
+    match (content, before) {
+        (Content::Endpoints(fresh), Content::Endpoints(before)) => {
+            let before = before.iter().map(|one| (&one.endpoint.name, &one.endpoint));
+            let before: HashMap<_, _> = before.collect();
+            for one in fresh {
+                match before.get(&one.endpoint.name) {
+                    Some(same) if **same == one.endpoint => one.endpoint = Arc::clone(same),
+                    _ => {}
+                }
+            }
+        }
+        (Content::Policies(fresh), Content::Policies(before)) => {
+            let before = before.iter().map(|one| (&one.policy.name, &one.policy));
+            let before: HashMap<_, _> = before.collect();
+            for one in fresh {
+                match before.get(&one.policy.name) {
+                    Some(same) if **same == one.policy => one.policy = Arc::clone(same),
+                    _ => {}
+                }
+            }
+        }
+        _ => {}
+    }
+}

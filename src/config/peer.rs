@@ -1,0 +1,156 @@
+//! Peers of rules, as written: selectors, `cidr:NETWORK`, `entity:NAME`; and what `except` takes out.
+
+use std::net::IpAddr;
+use std::ops::Range;
+
+use ipnet::IpNet;
+
+use super::fault::Fault;
+use super::model::{CidrSet, Peer};
+use super::table::{Item, nearest};
+use super::value;
+use crate::types::{Entity, Invalid, Selector};
+
+/// Kinds of peers, with whether this version has them.
+const KINDS: [(&str, bool); 5] =
+    [("cidr", true), ("entity", true), ("group", false), ("name", false), ("service", false)];
+
+pub fn read(item: &Item) -> Option<Peer> {
+    let text = item.text()?;
+    if let Some(kind) = text.split_once(':').and_then(|(kind, _)| peer_kind(kind)) {
+        return kind.read(item, text);
+    }
+    if text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok() {
+        let what = format!("`{text}` is an address, but stands where a selector is expected");
+        item.fault(what, format!("write cidr:{text}"));
+        return None;
+    }
+    if text == "*" {
+        let hint = format!("leave `{}` out, or write entity:all", item.key);
+        item.fault("`*` is not a selector", hint);
+        return None;
+    }
+    let selector: Selector = item.parse()?;
+    if Entity::NAMES.iter().any(|(name, _)| *name == text) {
+        let what = format!("`{text}` picks endpoints with the label key `{text}`");
+        let fault = Fault::warning(item.sink.place(&item.span), what);
+        item.sink.push(fault.hint(format!("if the entity is meant, write entity:{text}")));
+    }
+    Some(Peer::Selector(selector))
+}
+
+enum Kind {
+    Cidr,
+    Entity,
+    Later(&'static str),
+    /// Hardly a label key: a misspelt kind. As a selector it would pick nobody, and weaken a deny.
+    Misspelt(&'static str),
+}
+
+fn peer_kind(written: &str) -> Option<Kind> {
+    let kind = match KINDS.iter().find(|(name, _)| *name == written) {
+        Some(("cidr", _)) => Kind::Cidr,
+        Some(("entity", _)) => Kind::Entity,
+        Some((name, _)) => Kind::Later(name),
+        None => {
+            let lower = written.to_ascii_lowercase();
+            Kind::Misspelt(nearest(&lower, KINDS.iter().map(|(name, _)| *name))?)
+        }
+    };
+    Some(kind)
+}
+
+impl Kind {
+    fn read(self, item: &Item, text: &str) -> Option<Peer> {
+        match self {
+            Kind::Cidr => {
+                let network = item.parse_by(cidr)?;
+                Some(Peer::Cidr(CidrSet { network, except: Vec::new() }))
+            }
+            Kind::Entity => {
+                let entity = |text: &str| later_entity(text).unwrap_or_else(|| text.parse());
+                let parse = |text: &str| entity(text.strip_prefix("entity:").unwrap_or(text));
+                Some(Peer::Entity(item.parse_by(parse)?))
+            }
+            Kind::Later(kind) => {
+                let what = format!("`{kind}:` peers are not supported by this version");
+                item.fault(what, "write a selector, cidr:NETWORK or entity:NAME");
+                None
+            }
+            Kind::Misspelt(near) => {
+                let what = format!("`{text}` is no kind of peer that there is");
+                item.fault(what, format!("did you mean `{near}:`?"));
+                None
+            }
+        }
+    }
+}
+
+fn cidr(text: &str) -> Result<IpNet, Invalid> {
+    let (prefix, network) = text.split_at("cidr:".len().min(text.len()));
+    let as_peer =
+        |hint: String| hint.replace("write ", "write cidr:").replace(", or ", ", or cidr:");
+    value::network(network).map_err(|mut invalid| {
+        debug_assert_eq!(prefix, "cidr:");
+        invalid.hint = invalid.hint.map(as_peer);
+        invalid
+    })
+}
+
+fn later_entity(name: &str) -> Option<Result<Entity, Invalid>> {
+    const LATER: [&str; 6] =
+        ["remote-host", "world-ipv4", "world-ipv6", "cluster", "unmanaged", "init"];
+    LATER.contains(&name).then(|| {
+        Err(Invalid::new(format!("the entity `{name}` is not supported by this version"))
+            .hint("entities are: host, world, all"))
+    })
+}
+
+/// The networks of `except` that are sound, each with its place.
+pub fn exceptions<'a>(item: &Item<'a>) -> Vec<(IpNet, Item<'a>)> {
+    let items = item.list().unwrap_or_default();
+    items.into_iter().filter_map(|item| Some((exception(&item)?, item))).collect()
+}
+
+fn exception(item: &Item) -> Option<IpNet> {
+    let text = item.text()?;
+    if text.starts_with("cidr:") {
+        return item.parse_by(cidr);
+    }
+    let hint = match text.parse::<IpNet>() {
+        Ok(network) => format!("write cidr:{network}"),
+        Err(_) => "write cidr:NETWORK; to spare endpoints, use a selector like app!=web".to_owned(),
+    };
+    item.fault("`except` takes only networks", hint);
+    None
+}
+
+/// Takes each exception out of every network that it is inside of.
+pub fn except(peers: &mut [(Peer, Range<usize>)], exceptions: &[(IpNet, Item)]) {
+    for (exception, item) in exceptions {
+        let mut found = false;
+        for (peer, _) in peers.iter_mut() {
+            let Peer::Cidr(set) = peer else { continue };
+            if set.network == *exception {
+                item.error(format!(
+                    "`{}` leaves nothing of the peer cidr:{}",
+                    item.key, set.network
+                ));
+            }
+            if set.network.contains(exception) {
+                found = true;
+                set.except.push(*exception);
+            }
+        }
+        if !found {
+            let what = format!("{exception} is not inside any network that this rule names");
+            item.fault(what, "`except` takes parts out of the rule's own cidr: peers");
+        }
+    }
+    for (peer, _) in peers {
+        if let Peer::Cidr(set) = peer {
+            set.except.sort();
+            set.except.dedup();
+        }
+    }
+}

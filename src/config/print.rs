@@ -1,0 +1,163 @@
+//! Printing back: checked values as the TOML that reads back to the same values, places apart.
+//!
+//! Defaults are written out, comments are not kept. Holds for whatever [`super::Loader`] returned, and
+//! for values built otherwise if each rule's exceptions are in every one of its networks that has them inside.
+
+use std::collections::BTreeSet;
+use std::fmt::{Display, Write};
+use std::time::Duration;
+
+use super::model::{AddressWish, CidrSet, Endpoint, Host, Peer, Policy, Rule};
+
+/// As `porin.toml`.
+pub fn host(host: &Host) -> String {
+    let mut out = Lines::default();
+    if let Some(mtu) = host.mtu {
+        out.pair("mtu", mtu);
+    }
+    out.pair("uplinks", list(host.uplinks.iter().map(|uplink| &uplink.interface)));
+    for pool in &host.pools {
+        out.header("[[pool]]");
+        out.pair("name", quoted(&pool.name));
+        out.pair("network", quoted(pool.network));
+        out.pair("reserved", list(&pool.reserved));
+    }
+    out.header("[labels]");
+    out.pair("include", list(&host.labels.include));
+    out.pair("exclude", list(&host.labels.exclude));
+    out.header("[masquerade]");
+    let ports = host.masquerade.ports;
+    out.pair("enabled", host.masquerade.enabled);
+    out.pair("ports", quoted(format_args!("{}-{}", ports.first(), ports.last())));
+    out.header("[conntrack]");
+    out.pair("entries", host.conntrack.entries);
+    out.pair("accounting", host.conntrack.accounting);
+    out.header("[flows]");
+    out.pair("enabled", host.flows.enabled);
+    out.pair("rate", host.flows.rate);
+    out.header("[reload]");
+    out.pair("quiet", duration(host.reload.quiet));
+    out.pair("at-most", duration(host.reload.at_most));
+    out.0
+}
+
+/// As one `[[endpoint]]`.
+pub fn endpoint(endpoint: &Endpoint) -> String {
+    let mut out = Lines::default();
+    out.header("[[endpoint]]");
+    out.pair("name", quoted(&endpoint.name));
+    out.pair("namespace", quoted(endpoint.namespace.display()));
+    out.pair("interface", quoted(&endpoint.interface));
+    let labels = endpoint.labels.iter();
+    out.pair("labels", table(labels.map(|(key, value)| (quoted(key), quoted(value)))));
+    out.pair("ipv6", wish(endpoint.ipv6));
+    out.pair("ipv4", wish(endpoint.ipv4));
+    let ports = endpoint.ports.iter();
+    out.pair("ports", table(ports.map(|(name, port)| (quoted(name), quoted(port)))));
+    out.0
+}
+
+/// As one `[[policy]]`.
+pub fn policy(policy: &Policy) -> String {
+    let mut out = Lines::default();
+    out.header("[[policy]]");
+    out.pair("name", quoted(&policy.name));
+    out.pair("subject", quoted(&policy.subject));
+    let directions = [("ingress", "from", &policy.ingress), ("egress", "to", &policy.egress)];
+    // A table's own keys come before its sub-tables.
+    for (direction, _, rules) in directions {
+        if rules.as_ref().is_some_and(Vec::is_empty) {
+            out.pair(direction, "[]");
+        }
+    }
+    for (direction, peers, rules) in directions {
+        for each in rules.iter().flatten() {
+            out.header(&format!("[[policy.{direction}]]"));
+            rule(&mut out, peers, each);
+        }
+    }
+    out.0
+}
+
+fn rule(out: &mut Lines, key: &str, rule: &Rule) {
+    if !rule.peers.is_empty() {
+        out.pair(key, list(rule.peers.iter().map(peer)));
+    }
+    let except = |peer| match peer {
+        &Peer::Cidr(CidrSet { ref except, .. }) => except.as_slice(),
+        Peer::Selector(_) | Peer::Entity(_) => &[],
+    };
+    let except: BTreeSet<_> = rule.peers.iter().flat_map(except).collect();
+    if !except.is_empty() {
+        out.pair("except", list(except.iter().map(|network| format!("cidr:{network}"))));
+    }
+    if !rule.ports.is_empty() {
+        out.pair("ports", list(&rule.ports));
+    }
+    out.pair("action", quoted(rule.action));
+}
+
+fn peer(peer: &Peer) -> String {
+    match peer {
+        Peer::Selector(selector) => selector.to_string(),
+        Peer::Entity(entity) => format!("entity:{entity}"),
+        Peer::Cidr(set) => format!("cidr:{}", set.network),
+    }
+}
+
+fn wish(wish: AddressWish) -> String {
+    match wish {
+        AddressWish::Auto => quoted("auto"),
+        AddressWish::None => quoted("none"),
+        AddressWish::Fixed(address) => quoted(address),
+    }
+}
+
+fn duration(duration: Duration) -> String {
+    quoted(format_args!("{}ms", duration.as_millis()))
+}
+
+/// As a basic string (TOML 1.0): what it cannot hold is escaped.
+fn quoted(text: impl Display) -> String {
+    let mut out = String::from('"');
+    for c in text.to_string().chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => out.push_str(&format!("\\U{:08X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn list(items: impl IntoIterator<Item = impl Display>) -> String {
+    let items: Vec<String> = items.into_iter().map(quoted).collect();
+    format!("[{}]", items.join(", "))
+}
+
+fn table(pairs: impl Iterator<Item = (String, String)>) -> String {
+    let pairs: Vec<String> = pairs.map(|(key, value)| format!("{key} = {value}")).collect();
+    match pairs.is_empty() {
+        true => "{}".to_owned(),
+        false => format!("{{ {} }}", pairs.join(", ")),
+    }
+}
+
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn header(&mut self, header: &str) {
+        if !self.0.is_empty() {
+            self.0.push('\n');
+        }
+        self.0.push_str(header);
+        self.0.push('\n');
+    }
+
+    fn pair(&mut self, key: &str, value: impl Display) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.0, "{key} = {value}");
+    }
+}

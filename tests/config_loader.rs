@@ -1,0 +1,361 @@
+//! The loader on directories as people, packages and accidents make them.
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use porin::config::model::Config;
+use porin::config::{Loaded, Loader};
+use tempfile::TempDir;
+
+struct Tree(TempDir);
+
+impl Tree {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let tree = Tree(tempfile::tempdir().unwrap());
+        for (name, content) in files {
+            tree.write(name, content);
+        }
+        tree
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        path
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.path(name), content).unwrap();
+    }
+
+    fn loader(&self) -> Loader {
+        Loader::new(vec![self.0.path().to_owned()])
+    }
+
+    /// The tree has three roots `etc`, `run` and `lib`.
+    fn roots(&self) -> Loader {
+        Loader::new(["etc", "run", "lib"].map(|root| self.0.path().join(root)).to_vec())
+    }
+
+    /// The report, with paths relative to the tree.
+    fn report(&self) -> String {
+        self.loader()
+            .load()
+            .report
+            .to_string()
+            .replace(&format!("{}/", self.0.path().display()), "")
+    }
+}
+
+fn endpoint(name: &str) -> String {
+    format!("[[endpoint]]\nname = \"{name}\"\nnamespace = \"/run/netns/{name}\"\n")
+}
+
+fn policy(name: &str) -> String {
+    format!("[[policy]]\nname = \"{name}\"\nsubject = \"\"\ningress = []\n")
+}
+
+fn config(loaded: &Loaded) -> Arc<Config> {
+    loaded.config.clone().unwrap_or_else(|| panic!("{}", loaded.report))
+}
+
+fn names(loaded: &Loaded) -> Vec<String> {
+    config(loaded).endpoints.iter().map(|endpoint| endpoint.name.to_string()).collect()
+}
+
+#[test]
+fn higher_directories_mask_lower_ones() {
+    let tree = Tree::new(&[
+        ("etc/porin.toml", "mtu = 1500"),
+        ("lib/porin.toml", "mtu = 9000\nuplinks = [\"eth9\"]"),
+        ("etc/endpoints.d/both.toml", &endpoint("etc")),
+        ("lib/endpoints.d/both.toml", &endpoint("lib")),
+        ("run/endpoints.d/run.toml", &endpoint("run")),
+        ("lib/endpoints.d/only.toml", &endpoint("only")),
+        ("lib/endpoints.d/null.toml", "not even TOML"),
+        ("lib/endpoints.d/empty.toml", "not even TOML"),
+        ("etc/endpoints.d/empty.toml", ""),
+    ]);
+    symlink("/dev/null", tree.path("etc/endpoints.d/null.toml")).unwrap();
+    let loaded = tree.roots().load();
+    assert_eq!(names(&loaded), ["etc", "only", "run"]);
+    assert_eq!(config(&loaded).host.mtu, Some(1500));
+    assert!(config(&loaded).host.uplinks.is_empty());
+    assert_eq!(loaded.files, 5);
+}
+
+#[test]
+fn drop_ins_apply_by_name_across_directories() {
+    let pool = |name: &str, network: &str| {
+        format!("[[pool]]\nname = \"{name}\"\nnetwork = \"{network}\"\n")
+    };
+    let tree = Tree::new(&[
+        (
+            "etc/porin.toml",
+            &format!("mtu = 1500\nuplinks = \"eth0\"\n{}", pool("a", "10.0.0.0/16")),
+        ),
+        ("lib/porin.toml.d/10-mtu.toml", "mtu = 1400\n[flows]\nrate = 7\n"),
+        ("etc/porin.toml.d/20-mtu.toml", &format!("mtu = 1300\n{}", pool("b", "10.1.0.0/16"))),
+        ("run/porin.toml.d/15-mtu.toml", &format!("mtu = 9000\n{}", pool("a", "10.2.0.0/16"))),
+        ("lib/porin.toml.d/20-mtu.toml", "masked"),
+    ]);
+    let config = config(&tree.roots().load());
+    assert_eq!(config.host.mtu, Some(1300));
+    assert_eq!(config.host.flows.rate, 7);
+    assert_eq!(config.host.uplinks[0].interface, "eth0");
+    let pools: Vec<_> = config.host.pools.iter().map(|pool| pool.network.to_string()).collect();
+    assert_eq!(pools, ["10.2.0.0/16", "10.1.0.0/16"]);
+}
+
+#[test]
+fn other_programs_files_are_ignored() {
+    let tree = Tree::new(&[("endpoints.d/a.toml", &endpoint("a"))]);
+    for name in
+        ["b.toml~", ".c.toml", "d.toml.dpkg-new", "e.toml.rpmsave", ".f.toml.swp", "4913", "g"]
+    {
+        tree.write(&format!("endpoints.d/{name}"), "[[[");
+    }
+    fs::create_dir(tree.path("endpoints.d/directory")).unwrap();
+    assert_eq!(names(&tree.loader().load()), ["a"]);
+}
+
+#[test]
+fn what_is_no_file_is_told_and_never_waited_for() {
+    let tree = Tree::new(&[("endpoints.d/good.toml", &endpoint("good"))]);
+    let path = |name: &str| tree.path(&format!("endpoints.d/{name}.toml"));
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, path("fifo"), fifo, 0o600.into(), 0).unwrap();
+    let _socket = UnixListener::bind(path("socket")).unwrap();
+    fs::create_dir(path("directory")).unwrap();
+    symlink("loop.toml", path("loop")).unwrap();
+    symlink("nowhere", path("dangling")).unwrap();
+    symlink("/dev/zero", path("zero")).unwrap();
+    symlink("/proc/self/mem", path("unreadable")).unwrap();
+    File::create(path("sparse")).unwrap().set_len(100 << 20).unwrap();
+    symlink("policies.d", tree.path("policies.d")).unwrap();
+    tree.write("porin.toml.d", "");
+    let report = tree.report();
+    for (name, what) in [
+        ("endpoints.d/fifo.toml", "is a FIFO, not a file"),
+        ("endpoints.d/socket.toml", "is a socket, not a file"),
+        ("endpoints.d/directory.toml", "is a directory, not a file"),
+        ("endpoints.d/loop.toml", "is a loop of symbolic links"),
+        ("endpoints.d/dangling.toml", "is a symbolic link to something that does not exist"),
+        ("endpoints.d/zero.toml", "is a device, not a file"),
+        ("endpoints.d/unreadable.toml", "cannot be read: Input/output error"),
+        ("endpoints.d/sparse.toml", "has 104857600 bytes"),
+        ("policies.d", "is a loop of symbolic links"),
+        ("porin.toml.d", "is not a directory"),
+    ] {
+        let line = format!("{name}: error: {what}");
+        assert!(report.lines().any(|told| told.starts_with(&line)), "{line}\n{report}");
+    }
+    assert_eq!(report.lines().count(), 10, "{report}");
+}
+
+#[test]
+fn no_directory_at_all_is_no_empty_configuration() {
+    let tree = Tree::new(&[]);
+    assert_eq!(config(&tree.loader().load()).as_ref(), &Config::default());
+    let absent = Loader::new(vec![tree.0.path().join("absent")]).load();
+    assert!(absent.config.is_none());
+    assert!(absent.report.to_string().contains("none of the configuration directories exists"));
+}
+
+#[test]
+fn very_many_faults_make_a_bounded_report() {
+    let unknown = |file: usize, i: usize| {
+        format!("[[policy]]\nname = \"{file}.{i}\"\nsubject = \"\"\nx{i} = 1\n")
+    };
+    let tree = Tree::new(&[]);
+    for file in 0..3 {
+        tree.write(
+            &format!("policies.d/{file}.toml"),
+            (0..1500).map(|i| unknown(file, i)).collect::<String>(),
+        );
+    }
+    let loaded = tree.loader().load();
+    assert_eq!(loaded.report.errors, 4500);
+    let lines: Vec<_> = loaded.report.to_string().lines().map(str::to_owned).collect();
+    assert_eq!((lines.len(), lines[100].as_str()), (101, "and 8900 more"));
+    assert_eq!(loaded.report.faults.len(), 2000);
+    assert!(loaded.report.terminal(true, 80).len() < 100_000);
+}
+
+#[test]
+fn all_files_together_are_bounded() {
+    let tree = Tree::new(&[]);
+    let comment = "#".repeat(15 << 20);
+    for file in 0..5 {
+        tree.write(&format!("policies.d/{file}.toml"), &comment);
+    }
+    let report = tree.report();
+    assert!(report.starts_with("policies.d/4.toml: error: all files together"), "{report}");
+}
+
+#[test]
+fn what_did_not_change_stays_the_same_object() {
+    let tree = Tree::new(&[
+        ("endpoints.d/a.toml", &endpoint("a")),
+        ("endpoints.d/b.toml", &(endpoint("b1") + &endpoint("b2"))),
+        ("policies.d/p.toml", &policy("p")),
+    ]);
+    let mut loader = tree.loader();
+    let first = loader.load();
+    let again = loader.load();
+    assert!(Arc::ptr_eq(&config(&first), &config(&again)));
+    assert_eq!(first.digest, again.digest);
+    tree.write("endpoints.d/b.toml", endpoint("b1") + &endpoint("b2") + "interface = \"net0\"\n");
+    let changed = loader.load();
+    let (before, after) = (config(&first), config(&changed));
+    let same = |i: usize| Arc::ptr_eq(&before.endpoints[i], &after.endpoints[i]);
+    assert_eq!([same(0), same(1), same(2)], [true, true, false]);
+    assert!(Arc::ptr_eq(&before.policies[0], &after.policies[0]));
+    assert_ne!(first.digest, changed.digest);
+    // Written anew with the same content.
+    fs::remove_file(tree.path("policies.d/p.toml")).unwrap();
+    tree.write("policies.d/p.toml", policy("p"));
+    assert!(Arc::ptr_eq(&after, &config(&loader.load())));
+    fs::remove_file(tree.path("endpoints.d/a.toml")).unwrap();
+    assert_eq!(names(&loader.load()), ["b1", "b2"]);
+}
+
+#[test]
+fn a_fault_comes_and_goes() {
+    let tree = Tree::new(&[("endpoints.d/a.toml", &endpoint("a"))]);
+    let mut loader = tree.loader();
+    assert_eq!(names(&loader.load()), ["a"]);
+    for bad in ["name = ", "\u{7f}", &endpoint("a").repeat(2)] {
+        tree.write("endpoints.d/b.toml", bad);
+        assert!(loader.load().config.is_none());
+        assert!(loader.load().config.is_none());
+        tree.write("endpoints.d/b.toml", endpoint("b"));
+        assert_eq!(names(&loader.load()), ["a", "b"]);
+    }
+    tree.write("endpoints.d/c.toml", [0xff]);
+    assert!(loader.load().config.is_none());
+    assert!(loader.load().config.is_none());
+    fs::remove_file(tree.path("endpoints.d/c.toml")).unwrap();
+    assert_eq!(names(&loader.load()), ["a", "b"]);
+}
+
+#[test]
+fn changes_of_equal_size_within_one_tick_are_seen() {
+    let tree = Tree::new(&[("endpoints.d/a.toml", &endpoint("a"))]);
+    let mut loader = tree.loader();
+    for i in 0..300 {
+        let name = format!("e{}", 100 + i);
+        tree.write("endpoints.d/a.toml", endpoint(&name));
+        assert_eq!(names(&loader.load()), [name]);
+    }
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_read_is_never_a_mixture() {
+    let many =
+        |prefix: &str| (0..200).map(|i| endpoint(&format!("{prefix}{i}"))).collect::<String>();
+    let versions = [many("a"), many("b")];
+    let tree = Tree::new(&[("endpoints.d/a.toml", &versions[0])]);
+    let target = tree.path("endpoints.d/a.toml");
+    let temporary = tree.path("endpoints.d/.new");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for version in versions.iter().cycle() {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                fs::write(&temporary, version).unwrap();
+                fs::rename(&temporary, &target).unwrap();
+            }
+        });
+        let mut loader = tree.loader();
+        for _ in 0..100 {
+            let loaded = loader.load();
+            if loaded.config.is_some() {
+                let names = names(&loaded);
+                assert_eq!(names.len(), 200);
+                assert!(names.iter().all(|name| name[..1] == names[0][..1]));
+            } else {
+                let report = loaded.report.to_string();
+                assert!(report.contains("changed while it was read"), "{report}");
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn all_that_can_change_is_watched() {
+    let tree =
+        Tree::new(&[("endpoints.d/..data/a.toml", &endpoint("a")), ("elsewhere/p.toml", "")]);
+    symlink("..data/a.toml", tree.path("endpoints.d/a.toml")).unwrap();
+    symlink("../elsewhere/p.toml", tree.path("policies.d/p.toml")).unwrap();
+    let mut loader = tree.loader();
+    let before = loader.directories();
+    assert_eq!(names(&loader.load()), ["a"]);
+    let root = fs::canonicalize(tree.0.path()).unwrap();
+    for name in ["", "porin.toml.d", "endpoints.d", "policies.d", "endpoints.d/..data", "elsewhere"]
+    {
+        let directory = root.join(name).components().collect::<PathBuf>();
+        assert!(loader.directories().contains(&directory), "{name}");
+        assert!(before.contains(&directory), "{name}");
+    }
+}
+
+#[test]
+fn a_thousand_unchanged_files_are_quick() {
+    let tree = Tree::new(&[]);
+    for i in 0..1000 {
+        tree.write(&format!("endpoints.d/{i}.toml"), endpoint(&format!("e{i}")));
+    }
+    let mut loader = tree.loader();
+    assert_eq!(loader.load().files, 1000);
+    // Stamps are trusted once files are older than a tick: then nothing is opened any more.
+    let quick = |took: Duration| took < Duration::from_millis(60);
+    let (written, mut best) = (Instant::now(), Duration::MAX);
+    while written.elapsed() < Duration::from_millis(400) || !quick(best) {
+        let start = Instant::now();
+        assert_eq!(loader.load().files, 1000);
+        best = best.min(start.elapsed());
+        assert!(written.elapsed() < Duration::from_secs(30), "{best:?}");
+    }
+    tree.write("endpoints.d/7.toml", endpoint("changed"));
+    let start = Instant::now();
+    assert_eq!(names(&loader.load()).len(), 1000);
+    println!("1000 unchanged files: {best:?}; one of them changed: {:?}", start.elapsed());
+}
+
+#[test]
+fn paths_that_are_not_utf8_are_told() {
+    use std::os::unix::ffi::OsStrExt;
+    let tree = Tree::new(&[("endpoints.d/a.toml", "")]);
+    let name = std::ffi::OsStr::from_bytes(b"endpoints.d/\xff\x1b.toml");
+    fs::write(tree.0.path().join(Path::new(name)), "").unwrap();
+    assert_eq!(tree.report(), "endpoints.d/\u{fffd}␛.toml: error: the file's path is not UTF-8\n");
+    serde_json::to_string(&tree.loader().load().report).unwrap();
+}
+
+#[test]
+fn what_may_not_be_read_is_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let tree = Tree::new(&[("endpoints.d/a.toml", ""), ("policies.d/p.toml", "")]);
+    for name in ["endpoints.d/a.toml", "policies.d"] {
+        fs::set_permissions(tree.path(name), fs::Permissions::from_mode(0o000)).unwrap();
+    }
+    if File::open(tree.path("endpoints.d/a.toml")).is_ok() {
+        eprintln!("skipped: this user may read everything");
+        return;
+    }
+    let report = tree.report();
+    fs::set_permissions(tree.path("policies.d"), fs::Permissions::from_mode(0o700)).unwrap();
+    for name in ["endpoints.d/a.toml", "policies.d"] {
+        let line = format!("{name}: error: cannot be read: permission denied; ");
+        assert!(report.lines().any(|told| told.starts_with(&line)), "{report}");
+    }
+}
