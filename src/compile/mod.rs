@@ -1,3 +1,18 @@
 //! Snapshot to Plan: which kernel objects what should be means. Pure and deterministic.
+//!
+//! [`compile()`] does it; [`Memory`] holds what the next run need not do again, and the numbers that must not change their
+//! meaning; [`precedence`] alone says which rule beats which; [`explain`] judges packets by a plan, as the datapath does.
 
+mod classes;
+pub mod explain;
+mod features;
+mod memory;
 pub mod plan;
+pub mod ports;
+pub mod precedence;
+mod resolve;
+mod rules;
+mod subjects;
+mod table;
+
+pub use memory::{Memory, Stats, compile};

@@ -113,7 +113,7 @@ pub struct Class {
 }
 
 /// Cookie -> rule.
-pub type RuleTable = BTreeMap<Cookie, RuleRef>;
+pub type RuleTable = BTreeMap<Cookie, Arc<RuleRef>>;
 
 /// What decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,0 +1,58 @@
+//! What the programs of an endpoint or uplink must be able to do; what they need not, the verifier takes out.
+
+use crate::config::model::Host;
+use crate::desired::snapshot::{Endpoint, Snapshot, Uplink};
+use crate::types::Family;
+
+use super::plan::Features;
+
+/// What holds for the whole host.
+pub(super) struct Common {
+    base: Features,
+    /// Some endpoint's egress is restricted.
+    egress: bool,
+}
+
+impl Common {
+    /// `ingress`, `egress`: whether any endpoint's policy says more than "all may pass".
+    pub fn new(snapshot: &Snapshot, ingress: bool, egress: bool) -> Self {
+        let host: &Host = &snapshot.host;
+        let outside = snapshot.uplinks.iter().any(|uplink| uplink.address4.is_some());
+        let has = |family| snapshot.pools().any(|pool| Family::of(pool.addr()) == family);
+        let base = Features {
+            ipv4: has(Family::Ipv4),
+            ipv6: has(Family::Ipv6),
+            egress_policy: egress,
+            ingress_policy: ingress,
+            masquerade: host.masquerade.enabled && outside && has(Family::Ipv4),
+            accounting: host.conntrack.accounting,
+            events: host.flows.enabled,
+            nat_ports: (host.masquerade.ports.first(), host.masquerade.ports.last()),
+            event_rate: host.flows.rate,
+        };
+        Common { base, egress }
+    }
+
+    /// `egress`: whether the endpoint's own egress is restricted.
+    pub fn endpoint(&self, endpoint: &Endpoint, egress: bool) -> Features {
+        let (ipv4, ipv6) = (endpoint.ipv4.is_some(), endpoint.ipv6.is_some());
+        let masquerade = self.base.masquerade && ipv4;
+        settle(Features { ipv4, ipv6, egress_policy: egress, masquerade, ..self.base })
+    }
+
+    pub fn uplink(&self, uplink: &Uplink) -> Features {
+        let masquerade = self.base.masquerade && uplink.address4.is_some();
+        settle(Features { egress_policy: self.egress, masquerade, ..self.base })
+    }
+}
+
+/// Numbers that a program does not read must not make it another variant.
+fn settle(mut features: Features) -> Features {
+    if !features.masquerade {
+        features.nat_ports = (0, 0);
+    }
+    if !features.events {
+        features.event_rate = 0;
+    }
+    features
+}

@@ -1,0 +1,70 @@
+//! Which rule beats which. Nothing else in porin knows.
+//!
+//! Whatever could decide about a packet has a precedence; the highest decides. From the top:
+//!
+//! ```text
+//! 31 30 | 29 ... 20           | 19 18  | 17 ... 0
+//! tier  | 1023 - priority     | action | 262143 - order
+//! ```
+//!
+//! *Tier*: admin is judged first, then normal, then baseline, then the default. *Priority* orders the policies of the
+//! admin and baseline tiers, lower first; policies of the normal tier have none (0). *Action*: within a priority deny
+//! beats allow; the free values are reject's and pass's. *Order*: the place of the rule among all rules of the
+//! table's direction, by the policy's name and the rule's index. It never changes a verdict; it makes precedences
+//! unique, so that the rule that is named when several decide alike is always the first.
+
+use crate::types::Action;
+
+/// Who is asked first. Admin and baseline come with their policies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tier {
+    Baseline = 1,
+    Normal = 2,
+    Admin = 3,
+}
+
+/// Of the default of a direction, which every rule beats.
+pub const DEFAULT: u32 = 0;
+
+/// Rules of one direction of one table at most: orders are below.
+pub const ORDERS: u32 = 1 << 18;
+
+const PRIORITIES: u32 = 1 << 10;
+
+/// The precedence of a rule. `priority` and `order` beyond their fields count as the last ones there are.
+pub fn of(tier: Tier, priority: u32, action: Action, order: u32) -> u32 {
+    let action = match action {
+        Action::Allow => 0,
+        Action::Deny => 2,
+    };
+    let last_first = |value: u32, values: u32| values - 1 - value.min(values - 1);
+    (tier as u32) << 30
+        | last_first(priority, PRIORITIES) << 20
+        | action << 18
+        | last_first(order, ORDERS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_weigh_in_order() {
+        use Action::{Allow, Deny};
+        let descending = [
+            of(Tier::Admin, 0, Deny, 0),
+            of(Tier::Admin, 0, Allow, 0),
+            of(Tier::Admin, 1, Deny, 0),
+            of(Tier::Admin, 1023, Allow, ORDERS - 1),
+            of(Tier::Normal, 0, Deny, 0),
+            of(Tier::Normal, 0, Deny, 1),
+            of(Tier::Normal, 0, Deny, ORDERS - 1),
+            of(Tier::Normal, 0, Allow, 0),
+            of(Tier::Normal, 0, Allow, ORDERS - 1),
+            of(Tier::Baseline, 0, Deny, 0),
+            of(Tier::Baseline, 1023, Allow, ORDERS - 1),
+            DEFAULT,
+        ];
+        assert!(descending.is_sorted_by(|a, b| a > b), "{descending:x?}");
+    }
+}

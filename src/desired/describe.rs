@@ -1,0 +1,184 @@
+//! From a configured endpoint and what was found out about it to the endpoint of a snapshot, or to the fault that keeps it closed.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use crate::config::model::{self, AddressWish};
+use crate::types::{Family, Identity, Labels, Name, Slot};
+
+use super::ipam::{Answers, Refused};
+use super::snapshot::{Endpoint, Namespace, Uplink};
+use super::{Fault, UplinkFact, digest};
+
+/// An endpoint that can be opened, without its numbers yet.
+pub(super) struct Openable<'a> {
+    pub config: &'a model::Endpoint,
+    pub namespace: Namespace,
+    pub addresses: [Option<IpAddr>; 2],
+    pub host_interface: String,
+    pub incarnation: [u8; 16],
+}
+
+/// Sorts the endpoints into those that can be opened and faults.
+pub(super) fn openable<'a>(
+    endpoints: &'a [Arc<model::Endpoint>],
+    namespaces: &BTreeMap<Name, Result<Namespace, String>>,
+    answers: &[Answers; 2],
+    pools: bool,
+) -> (Vec<Openable<'a>>, Vec<Fault>) {
+    let mut open: Vec<Openable> = Vec::with_capacity(endpoints.len());
+    let mut faults = Vec::new();
+    let mut inside: BTreeMap<(u64, u64, &str), &Name> = BTreeMap::new();
+    let mut outside: BTreeMap<String, &Name> = BTreeMap::new();
+    for config in endpoints {
+        let endpoint = match examine(config, namespaces, answers, pools) {
+            Ok(endpoint) => endpoint,
+            Err(fault) => {
+                faults.push(*fault);
+                continue;
+            }
+        };
+        let Namespace { device, inode, .. } = endpoint.namespace;
+        let place = (device, inode, config.interface.as_str());
+        if let Some(other) = inside.get(&place) {
+            let interface = &config.interface;
+            let why =
+                format!("its namespace is that of endpoint `{other}`, which has `{interface}`");
+            faults.push(closed(config, "is in another's place").why(why).hint(
+                "give each endpoint a namespace of its own, or another interface name inside",
+            ));
+            continue;
+        }
+        if let Some(other) = outside.get(&endpoint.host_interface) {
+            let why = format!("its host interface would be that of endpoint `{other}`");
+            faults.push(closed(config, "has an unlucky name").why(why).hint("rename one of them"));
+            continue;
+        }
+        inside.insert(place, &config.name);
+        outside.insert(endpoint.host_interface.clone(), &config.name);
+        open.push(endpoint);
+    }
+    (open, faults)
+}
+
+/// A fault about an endpoint that stays closed for it.
+pub(super) fn closed(config: &model::Endpoint, what: &str) -> Fault {
+    let what = format!("endpoint `{}` {what} and stays closed", config.name);
+    Fault::endpoint(&config.name, what).origin(&config.origin)
+}
+
+fn examine<'a>(
+    config: &'a model::Endpoint,
+    namespaces: &BTreeMap<Name, Result<Namespace, String>>,
+    answers: &[Answers; 2],
+    pools: bool,
+) -> Result<Openable<'a>, Box<Fault>> {
+    let path = config.namespace.display();
+    let namespace = match namespaces.get(&config.name) {
+        Some(Ok(namespace)) => namespace.clone(),
+        Some(Err(why)) => {
+            let fault = closed(config, "has no network namespace");
+            return Err(Box::new(fault.why(format!("{path}: {why}")).hint(
+                "create the namespace (ip netns add), or correct `namespace`; it is opened as soon as it is there",
+            )));
+        }
+        None => {
+            let fault = closed(config, "has a namespace that was not looked at");
+            return Err(Box::new(fault.why(path.to_string()).passing()));
+        }
+    };
+    let mut addresses = [None, None];
+    for family in Family::BOTH {
+        addresses[family as usize] = match answers[family as usize].get(&config.name) {
+            Some(Ok(address)) => *address,
+            Some(Err(refused)) => return Err(Box::new(refusal(config, refused))),
+            None => None,
+        };
+    }
+    if addresses == [None, None] {
+        let hint = if pools {
+            "do not set both `ipv6` and `ipv4` to none, and have a pool of a family that is wanted"
+        } else {
+            "add a [[pool]] to porin.toml"
+        };
+        return Err(Box::new(closed(config, "has no address").hint(hint)));
+    }
+    let incarnation = digest::incarnation(
+        &config.name,
+        &namespace,
+        &config.interface,
+        addresses.into_iter().flatten(),
+    );
+    let host_interface = digest::host_interface(&config.name);
+    Ok(Openable { config, namespace, addresses, host_interface, incarnation })
+}
+
+fn refusal(config: &model::Endpoint, refused: &Refused) -> Fault {
+    let hint = match refused {
+        Refused::OutsidePools { .. } => "take an address inside a pool, or add a pool around it",
+        Refused::Special { .. } => "take another address of the pool",
+        Refused::Taken { .. } => "give each endpoint an address of its own",
+        Refused::Exhausted { .. } => "add a pool, make one larger, or reserve less of it",
+        Refused::OtherFamily { .. } => "write IPv6 addresses to `ipv6` and IPv4 ones to `ipv4`",
+    };
+    closed(config, "cannot have an address").why(refused.to_string()).hint(hint)
+}
+
+pub(super) fn wish(endpoint: &model::Endpoint, family: Family) -> AddressWish {
+    match family {
+        Family::Ipv6 => endpoint.ipv6,
+        Family::Ipv4 => endpoint.ipv4,
+    }
+}
+
+pub(super) fn uplink(fact: &UplinkFact, slot: Slot) -> Uplink {
+    Uplink {
+        interface: fact.interface.clone(),
+        ifindex: fact.ifindex,
+        mac: fact.mac,
+        mtu: fact.mtu,
+        slot,
+        address4: fact.address4,
+    }
+}
+
+pub(super) fn endpoint(
+    openable: &Openable,
+    slot: Slot,
+    identity: Identity,
+    labels: Arc<Labels>,
+    mtu: u32,
+) -> Endpoint {
+    let addresses = || openable.addresses.iter().flatten();
+    let config = openable.config;
+    Endpoint {
+        name: config.name.clone(),
+        slot,
+        labels,
+        identity,
+        ipv6: addresses().find_map(|a| v6(*a)),
+        ipv4: addresses().find_map(|a| v4(*a)),
+        mac: digest::mac(&config.name, &openable.incarnation),
+        ports: config.ports.clone(),
+        namespace: openable.namespace.clone(),
+        interface: config.interface.clone(),
+        host_interface: openable.host_interface.clone(),
+        incarnation: openable.incarnation,
+        mtu,
+    }
+}
+
+fn v6(address: IpAddr) -> Option<Ipv6Addr> {
+    match address {
+        IpAddr::V6(v6) => Some(v6),
+        IpAddr::V4(_) => None,
+    }
+}
+
+fn v4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(v4) => Some(v4),
+        IpAddr::V6(_) => None,
+    }
+}

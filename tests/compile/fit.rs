@@ -1,0 +1,28 @@
+//! What does not fit is refused, saying by how much, and nothing is changed by it.
+
+use porin::compile::compile;
+
+use crate::world::*;
+
+#[test]
+fn a_table_that_is_too_large_is_refused_and_memory_stays() {
+    let endpoints = || (0..40).map(|i| endpoint(&format!("e{i}"), &format!("n={i}"))).collect();
+    let mut world = World::new(config(host(), endpoints(), vec![]), &[]);
+    let before = world.commit();
+    // Every odd port of every peer: no two make a prefix.
+    let odd: Vec<String> = (0..32_768).map(|i| format!("{}/tcp", 2 * i + 1)).collect();
+    let odd: Vec<&str> = odd.iter().map(String::as_str).collect();
+    let large = policy("large", "n=0", Some(vec![allow(&[""], &odd)]), None);
+    world.configure(config(host(), endpoints(), vec![large]));
+    let snapshot = world.snapshot();
+    let faults = compile(&snapshot, &mut world.memory).unwrap_err();
+    assert_eq!(faults.len(), 1);
+    assert_eq!(
+        faults[0].to_string(),
+        "the policy table of the endpoints with labels `n=0` does not fit: 1310722 entries, 310722 more than the 1000000 that fit \
+         (write fewer policies for them, wider port ranges, or fewer CIDRs)"
+    );
+    world.configure(config(host(), endpoints(), vec![]));
+    let after = world.commit();
+    assert_eq!(format!("{before:?}"), format!("{after:?}"));
+}

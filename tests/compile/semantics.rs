@@ -1,0 +1,202 @@
+//! Cases that a person can check by reading them.
+
+use std::net::IpAddr;
+
+use porin::compile::explain::{Outcome, Packet, Party, judge, party};
+use porin::compile::plan::{Plan, PolicyKey, PortPrefix};
+use porin::config::model::{AddressWish, Host, Policy, Uplink};
+use porin::desired::{Change, UplinkFact};
+use porin::types::{Cookie, Direction, Mac, Peer, Protocol, Verdict};
+
+use crate::world::*;
+
+fn plan(policies: Vec<Policy>) -> Plan {
+    let endpoints = vec![endpoint("api", "app=api"), endpoint("db", "app=db")];
+    World::new(config(host(), endpoints, policies), &["192.0.2.1", "2001:db8::1"]).commit()
+}
+
+fn parse(plan: &Plan, who: &str) -> IpAddr {
+    who.parse().unwrap_or_else(|_| address(plan, who, true))
+}
+
+fn passes(plan: &Plan, from: &str, to: &str, protocol: Protocol, port: u16) -> bool {
+    let (source, destination) = (parse(plan, from), parse(plan, to));
+    let judged = judge(plan, &Packet { source, destination, protocol, port });
+    assert!(!matches!(judged.outcome, Outcome::Fault | Outcome::NotOurs), "{judged:?}");
+    judged.outcome == Outcome::Allowed
+}
+
+#[test]
+fn a_denied_port_beats_an_allowed_peer_and_the_other_way_round() {
+    let allowed_peer = plan(vec![
+        policy("a", "app=db", Some(vec![allow(&["app=api"], &[])]), None),
+        policy("b", "app=db", Some(vec![deny(&[], &["80/tcp"])]), None),
+    ]);
+    assert!(!passes(&allowed_peer, "api", "db", Protocol::TCP, 80));
+    assert!(passes(&allowed_peer, "api", "db", Protocol::TCP, 81));
+    let denied_peer = plan(vec![policy(
+        "a",
+        "app=db",
+        Some(vec![allow(&[], &["80/tcp"]), deny(&["app=api"], &[]), allow(&["app=api"], &["tcp"])]),
+        None,
+    )]);
+    assert!(!passes(&denied_peer, "api", "db", Protocol::TCP, 80));
+    assert!(passes(&denied_peer, "2001:db8::9", "db", Protocol::TCP, 80));
+    let one_peer = plan(vec![policy(
+        "a",
+        "app=db",
+        Some(vec![allow(&["app=api"], &["tcp"]), deny(&["app=api"], &["80-443/tcp"])]),
+        None,
+    )]);
+    for (port, open) in [(79, true), (80, false), (200, false), (443, false), (444, true)] {
+        assert_eq!(passes(&one_peer, "api", "db", Protocol::TCP, port), open, "{port}");
+    }
+}
+
+#[test]
+fn both_ends_must_agree_and_an_empty_direction_denies_all() {
+    let plan = plan(vec![
+        policy("a", "app=db", Some(vec![allow(&["app=api"], &["5432/tcp"])]), None),
+        policy("b", "app=api", None, Some(vec![])),
+    ]);
+    assert!(!passes(&plan, "api", "db", Protocol::TCP, 5432));
+    assert!(passes(&plan, "db", "192.0.2.1", Protocol::TCP, 1));
+    assert!(!passes(&plan, "api", "192.0.2.1", Protocol::TCP, 1));
+    assert!(passes(&plan, "192.0.2.1", "api", Protocol::TCP, 1));
+}
+
+#[test]
+fn a_denial_names_the_first_of_several() {
+    let ingress = || Some(vec![allow(&["app=db"], &[]), deny(&["app=api"], &["80/tcp"])]);
+    let plan = plan(vec![
+        policy("z", "app=db", ingress(), None),
+        policy("b", "", Some(vec![deny(&[], &["tcp"])]), None),
+        policy("c", "app=db", ingress(), None),
+    ]);
+    let (source, destination) = (address(&plan, "api", true), address(&plan, "db", true));
+    let judged = judge(&plan, &Packet { source, destination, protocol: Protocol::TCP, port: 80 });
+    let rule = &plan.rules[&judged.ingress.unwrap().cookie];
+    assert_eq!((rule.policy.as_str(), rule.rule), ("b", Some(0)));
+    let judged = judge(&plan, &Packet { source, destination, protocol: Protocol::UDP, port: 80 });
+    let rule = &plan.rules[&judged.ingress.unwrap().cookie];
+    assert_eq!((rule.policy.as_str(), rule.rule, rule.verdict), ("b", None, Verdict::Deny));
+}
+
+#[test]
+fn every_table_has_both_defaults() {
+    let plan = plan(vec![policy("a", "app=db", Some(vec![allow(&[], &[])]), None)]);
+    assert_eq!(plan.policies.len(), 2);
+    for table in plan.policies.values() {
+        for direction in Direction::BOTH {
+            let key = PolicyKey { peer: Peer::ANY, direction, ports: PortPrefix::Any };
+            let entry = table.entries.iter().find(|(k, _)| *k == key);
+            assert_eq!(entry.unwrap().1.verdict, Verdict::Allow);
+        }
+        assert!(table.entries.is_sorted_by(|(a, _), (b, _)| a < b));
+    }
+}
+
+#[test]
+fn what_is_covered_already_makes_no_entry() {
+    let ingress = vec![
+        deny(&["app=api"], &["tcp"]),
+        deny(&["app=api"], &["80/tcp"]),
+        allow(&["app=api"], &["443/tcp"]),
+        allow(&["app=api"], &["53/udp"]),
+    ];
+    let plan = plan(vec![policy("a", "app=db", Some(ingress), None)]);
+    let db = plan.endpoints.values().find(|e| e.endpoint.name.as_str() == "db").unwrap();
+    let peers = plan.policies[&db.policy].entries.iter().filter(|(key, _)| key.peer != Peer::ANY);
+    assert_eq!(peers.count(), 2);
+}
+
+#[test]
+fn the_host_the_pools_and_the_world_are_told_apart() {
+    let plan = plan(vec![policy(
+        "a",
+        "app=db",
+        None,
+        Some(vec![allow(&["cidr:192.0.2.0/24!192.0.2.64/26", "cidr:fd00::/8"], &[])]),
+    )]);
+    let who = |text: &str| party(&plan, text.parse().unwrap()).unwrap();
+    assert!(matches!(who("192.0.2.1"), Party::Host { .. }));
+    assert!(matches!(who("fd00:1::1"), Party::Host { .. }), "the host's own in the pool");
+    assert!(matches!(who("10.1.0.1"), Party::Host { .. }));
+    assert_eq!(who("fd00:1::2:3:4"), Party::Unassigned);
+    assert!(matches!(who("fd00:2::1"), Party::World { .. }));
+    assert_eq!(plan.host_sources, ["fd00:1::1", "10.1.0.1"].map(|a| a.parse::<IpAddr>().unwrap()));
+    for (to, open) in [
+        ("192.0.2.1", true),
+        ("192.0.2.63", true),
+        ("192.0.2.64", false),
+        ("192.0.2.127", false),
+        ("192.0.2.128", true),
+        ("192.0.3.0", false),
+        ("fd00:1::1", true),
+        ("fd00:1::2:3:4", false),
+        ("fd00:2::1", true),
+        ("api", false),
+    ] {
+        assert_eq!(passes(&plan, "db", to, Protocol::UDP, 1), open, "{to}");
+    }
+    let kinds: Vec<_> = plan.classes.values().map(|class| class.kind).collect();
+    for kind in ["host", "world", "pool"] {
+        assert!(kinds.contains(&kind), "{kinds:?}");
+    }
+    let described = plan.classes.values().find(|class| class.cidrs.len() == 1).unwrap();
+    assert!(
+        described.cidrs[0].starts_with("192.0.2.0/24 except") || described.cidrs[0] == "fd00::/8"
+    );
+}
+
+#[test]
+fn cidrs_of_policies_without_subjects_make_no_classes() {
+    let rules = || Some(vec![allow(&["cidr:203.0.113.0/24"], &[])]);
+    let none = plan(vec![policy("a", "app=nobody", None, rules())]);
+    assert_eq!(none.prefixes, plan(vec![]).prefixes);
+    assert_ne!(none.prefixes, plan(vec![policy("a", "app=db", None, rules())]).prefixes);
+}
+
+#[test]
+fn programs_have_what_their_endpoints_need() {
+    let fact = |interface: &str, address4: Option<&str>| UplinkFact {
+        interface: interface.to_owned(),
+        ifindex: 3,
+        mac: Mac([2, 0, 0, 0, 0, 1]),
+        mtu: 1400,
+        address4: address4.map(|text| text.parse().unwrap()),
+    };
+    let uplinks = vec![Uplink { interface: "up0".to_owned(), origin: origin(1) }];
+    let six =
+        porin::config::model::Endpoint { ipv4: AddressWish::None, ..endpoint("six", "app=six") };
+    let endpoints = vec![endpoint("api", "app=api"), endpoint("db", "app=db"), six];
+    let policies = vec![policy("a", "app=db", None, Some(vec![]))];
+    let config = config(Host { uplinks, ..host() }, endpoints, policies);
+    let mut world = World::new(config, &[]);
+    world.desired.apply(Change::Uplinks(vec![fact("up0", Some("192.0.2.1"))]));
+    let plan = world.commit();
+    let of = |name: &str| {
+        let found = plan.endpoints.values().find(|e| e.endpoint.name.as_str() == name);
+        let found = found.unwrap();
+        assert_eq!(found.endpoint.mtu, 1400);
+        found.features
+    };
+    let (api, db, six) = (of("api"), of("db"), of("six"));
+    assert!(api.masquerade && api.ipv4 && api.ipv6 && !api.egress_policy && !api.ingress_policy);
+    assert!(db.egress_policy);
+    assert!(!six.ipv4 && !six.masquerade && six.nat_ports == (0, 0));
+    let uplink = plan.uplinks.values().next().unwrap().features;
+    assert!(uplink.ipv4 && uplink.ipv6 && uplink.masquerade && uplink.egress_policy);
+    world.desired.apply(Change::Uplinks(vec![fact("up0", None)]));
+    assert!(!world.commit().uplinks.values().next().unwrap().features.masquerade);
+}
+
+#[test]
+fn without_policies_all_may_pass_and_nobody_is_named() {
+    let plan = plan(vec![]);
+    let (source, destination) = (address(&plan, "api", false), address(&plan, "db", false));
+    let judged = judge(&plan, &Packet { source, destination, protocol: Protocol(47), port: 0 });
+    assert_eq!(judged.outcome, Outcome::Allowed);
+    assert_eq!(judged.egress.unwrap().cookie, Cookie::NONE);
+    assert!(plan.rules.is_empty());
+}

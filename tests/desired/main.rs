@@ -1,0 +1,7 @@
+//! `desired`: numbers, addresses, leases, and snapshots from changes.
+
+mod ipam;
+mod leases;
+mod numbering;
+mod selectors;
+mod state;
