@@ -9,4 +9,6 @@ pub mod desired;
 
 pub mod compile;
 
+pub mod kernel;
+
 pub mod daemon;

@@ -15,37 +15,72 @@
 #ifndef PORIN_ABI_H
 #define PORIN_ABI_H
 
-#define PORIN_ABI 1
+#include <linux/types.h>
 
-/* Sizes. Slots number endpoints and uplinks alike; slot 0 is nobody. */
-#define PORIN_MAX_SLOTS 16384
-#define PORIN_MAX_POLICY_SLOTS 16384 /* policy slot 0 is nobody's */
-#define PORIN_MAX_UPLINKS 64
+/* Plain numbers are enumerators, so that BTF has them and Rust can compare. */
+enum porin_constant {
+	PORIN_ABI = 1,
+
+	/* Sizes. Slots number endpoints and uplinks alike; slot 0 is nobody. */
+	PORIN_MAX_SLOTS = 16384,
+	PORIN_MAX_POLICY_SLOTS = 16384, /* policy slot 0 is nobody's */
+	PORIN_MAX_UPLINKS = 64,
+
+	/*
+	 * The hook's direction, as the kernel names it: ingress is what comes
+	 * in from the device (for an endpoint's host-side veth: what the
+	 * container sends).
+	 */
+	PORIN_HOOK_INGRESS = 0,
+	PORIN_HOOK_EGRESS = 1,
+
+	/* A policy's direction, seen from its subject. */
+	PORIN_INGRESS = 0,
+	PORIN_EGRESS = 1,
+
+	/*
+	 * Peers. 0 matches any. Identities of endpoints are below
+	 * PORIN_PEER_CLASS; address classes (see struct porin_prefix_value)
+	 * from it on.
+	 */
+	PORIN_PEER_ANY = 0,
+	PORIN_IDENTITY_FIRST = 256,
+	PORIN_PEER_CLASS = 0x1000000,
+
+	/* struct porin_prefix_value.flags */
+	PORIN_PREFIX_HOST = 1, /* an address of this host: deliver to its stack */
+	PORIN_PREFIX_POOL = 2, /* in a pool, but no endpoint has it */
+
+	/* Direction of a packet within its flow. */
+	PORIN_FLOW_ORIGINAL = 0,
+	PORIN_FLOW_REPLY = 1,
+
+	/* struct porin_flow.flags */
+	PORIN_FLOW_LOW_ORIGINATES = 0x1, /* key side [0] sent the first packet */
+	PORIN_FLOW_MASQUERADED = 0x2,
+	PORIN_FLOW_SEEN_REPLY = 0x4,
+	PORIN_FLOW_SYN = 0x10, /* original SYN seen */
+	PORIN_FLOW_SYNACK = 0x20,
+	PORIN_FLOW_ESTABLISHED =
+		0x40, /* original's ACK after SYN-ACK, or picked up in mid-stream */
+	PORIN_FLOW_FIN_ORIGINAL = 0x100,
+	PORIN_FLOW_FIN_REPLY = 0x200,
+	PORIN_FLOW_RST = 0x400,
+
+	/* Time-outs, in seconds, after which an entry is as if it were not there. */
+	PORIN_TIMEOUT_TCP_SYN = 60,
+	PORIN_TIMEOUT_TCP_ESTABLISHED = 21600,
+	PORIN_TIMEOUT_TCP_CLOSING = 30,
+	PORIN_TIMEOUT_UDP = 60,
+	PORIN_TIMEOUT_UDP_REPLIED = 180,
+	PORIN_TIMEOUT_ICMP = 30,
+	PORIN_TIMEOUT_OTHER = 600,
+};
 
 /* Tail calls: programs[PORIN_PROGRAM_INDEX(slot, direction, side)]. */
-#define PORIN_PROGRAM_INDEX(slot, direction, side) \
-	((slot) * 4 + (direction) * 2 + (side))
+#define PORIN_PROGRAM_INDEX(slot, direction, side) ((slot) * 4 + (direction) * 2 + (side))
 /* Policies: policies[PORIN_POLICY_INDEX(policy_slot, side)]. */
 #define PORIN_POLICY_INDEX(policy, side) ((policy) * 2 + (side))
-
-/*
- * The hook's direction, as the kernel names it: ingress is what comes in from
- * the device (for an endpoint's host-side veth: what the container sends).
- */
-#define PORIN_HOOK_INGRESS 0
-#define PORIN_HOOK_EGRESS 1
-
-/* A policy's direction, seen from its subject. */
-#define PORIN_INGRESS 0
-#define PORIN_EGRESS 1
-
-/*
- * Peers. 0 matches any. Identities of endpoints are below
- * PORIN_PEER_CLASS; address classes (see struct porin_prefix_value) from it on.
- */
-#define PORIN_PEER_ANY 0
-#define PORIN_IDENTITY_FIRST 256
-#define PORIN_PEER_CLASS 0x1000000
 
 /* The MAC that every endpoint sees as its gateway: 02:"porin". */
 #define PORIN_GATEWAY_MAC { 0x02, 0x70, 0x6f, 0x72, 0x69, 0x6e }
@@ -92,9 +127,6 @@ struct porin_prefix_key {
 	__u32 prefixlen; /* bits of address, IPv4 counted from 96 */
 	__u8 address[16];
 };
-
-#define PORIN_PREFIX_HOST 1 /* an address of this host: deliver to its stack */
-#define PORIN_PREFIX_POOL 2 /* in a pool, but no endpoint has it */
 
 struct porin_prefix_value {
 	__u32 peer; /* >= PORIN_PEER_CLASS */
@@ -167,23 +199,11 @@ struct porin_delivery {
 	__u8 mac[6]; /* PORIN_DELIVER_LOCAL: destination MAC */
 };
 
-/* Direction of a packet within its flow. */
-#define PORIN_FLOW_ORIGINAL 0
-#define PORIN_FLOW_REPLY 1
-
-/* struct porin_flow.flags */
-#define PORIN_FLOW_LOW_ORIGINATES 0x1 /* key side [0] sent the first packet */
-#define PORIN_FLOW_MASQUERADED 0x2
-#define PORIN_FLOW_SEEN_REPLY 0x4
-#define PORIN_FLOW_SYN 0x10 /* original SYN seen */
-#define PORIN_FLOW_SYNACK 0x20
-#define PORIN_FLOW_ESTABLISHED 0x40 /* original's ACK after SYN-ACK, or picked up in mid-stream */
-#define PORIN_FLOW_FIN_ORIGINAL 0x100
-#define PORIN_FLOW_FIN_REPLY 0x200
-#define PORIN_FLOW_RST 0x400
-
 struct porin_flow {
-	/* generation << 32 | enum porin_verdict: judged in and judged to, one store */
+	/*
+	 * generation << 32 | enum porin_drop_reason << 8 | enum porin_verdict:
+	 * judged in, why not, and judged to, in one store
+	 */
 	__u64 judged;
 	__u64 last_seen; /* ns, monotonic */
 	__u64 first_seen; /* ns, monotonic */
@@ -200,15 +220,6 @@ struct porin_flow {
 	__u32 pad2;
 };
 _Static_assert(sizeof(struct porin_flow) % 8 == 0, "porin_flow");
-
-/* Time-outs, in seconds, after which an entry is as if it were not there. */
-#define PORIN_TIMEOUT_TCP_SYN 60
-#define PORIN_TIMEOUT_TCP_ESTABLISHED 21600
-#define PORIN_TIMEOUT_TCP_CLOSING 30
-#define PORIN_TIMEOUT_UDP 60
-#define PORIN_TIMEOUT_UDP_REPLIED 180
-#define PORIN_TIMEOUT_ICMP 30
-#define PORIN_TIMEOUT_OTHER 600
 
 /* Masquerading, the way back: what the outside sees -> the endpoint's end. IPv4. */
 struct porin_nat_key {
@@ -254,6 +265,19 @@ struct porin_drop_key {
 struct porin_traffic {
 	__u64 packets;
 	__u64 bytes;
+};
+
+/* Token buckets, one set per CPU: how fast events and ICMP errors may be made. */
+enum porin_budget_kind {
+	PORIN_BUDGET_EVENTS = 0,
+	PORIN_BUDGET_ICMP = 1,
+	PORIN_BUDGETS, /* how many */
+};
+
+struct porin_budget {
+	__u64 refilled; /* ns, monotonic */
+	__u64 tokens;
+	__u64 suppressed; /* events: not told, for lack of tokens or of room in the ring */
 };
 
 /* Ring-buffer records. */

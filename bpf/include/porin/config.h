@@ -4,6 +4,8 @@
 #ifndef PORIN_CONFIG_H
 #define PORIN_CONFIG_H
 
+#include <linux/types.h>
+
 /* What makes one variant differ from another. 0 or 1 each. */
 struct porin_features {
 	__u8 ipv4;
@@ -17,6 +19,12 @@ struct porin_features {
 	__u16 nat_port_first; /* host order; ports to masquerade with */
 	__u16 nat_port_last;
 	__u32 event_rate; /* drop and deny events per second and CPU */
+	/*
+	 * For tests and benches: count hash and longest-prefix look-ups of a
+	 * packet in skb->cb[4].
+	 */
+	__u8 count_lookups;
+	__u8 pad[3];
 };
 
 /* What a gate knows about its endpoint. */
@@ -27,6 +35,7 @@ struct porin_gate {
 	__u8 has6;
 	__u8 address4[4];
 	__u8 address6[16];
+	__u32 event_rate; /* drop events per second and CPU; 0: none */
 };
 
 #endif

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The variants behind an endpoint's gates: what its container sends, and what
+ * the host's own stack sends it. (What other endpoints and uplinks send it never
+ * passes here: that goes straight into its namespace.)
+ */
+#include "lib/datapath.h"
+#include "lib/world.h"
+
+static __always_inline __u32 event_rate(void)
+{
+	return features.events ? features.event_rate : 0;
+}
+
+static __always_inline bool answers_as_gateway(void)
+{
+	return true;
+}
+
+/* What both hooks do before they differ. Returns 0 or a drop reason. */
+static __always_inline int enter(struct __sk_buff *skb, struct packet *p, enum place place,
+				 struct passage *way)
+{
+	int reason = packet_parse(skb, p);
+
+	if (reason)
+		return reason;
+	if (p->kind & PACKET_LATER_FRAGMENT) {
+		reason = fragment_ports(skb, p);
+		if (reason)
+			return reason;
+	} else if (p->kind & PACKET_FIRST_FRAGMENT) {
+		fragment_note(p);
+	}
+	if (p->kind & PACKET_ICMP_ERROR) {
+		if (packet_special(p, &p->source) || packet_special(p, &p->destination))
+			return PORIN_DROP_LINK_LOCAL;
+		return admit_error(skb, p, place, way);
+	}
+	return admit(skb, p, place, way);
+}
+
+SEC("tc")
+int from_endpoint(struct __sk_buff *skb)
+{
+	struct passage way = {};
+	struct scratch *s;
+	struct packet *p;
+	int reason;
+
+	s = packet_begin(skb, PORIN_HOOK_INGRESS);
+	if (!s)
+		return TC_ACT_SHOT;
+	p = &s->packet;
+	reason = enter(skb, p, FROM_ENDPOINT, &way);
+	if (reason)
+		return drop(p, reason);
+	switch (way.deliver.kind) {
+	case PORIN_DELIVER_LOCAL:
+		return deliver_local(skb, p, &way.deliver);
+	case PORIN_DELIVER_HOST:
+		count_traffic(p);
+		return TC_ACT_OK;
+	case PORIN_DELIVER_WORLD:
+		return deliver_world(skb, p, &way);
+	}
+	return drop(p, PORIN_DROP_FAULT);
+}
+
+SEC("tc")
+int to_endpoint(struct __sk_buff *skb)
+{
+	struct passage way = {};
+	struct scratch *s;
+	struct packet *p;
+	int reason;
+
+	s = packet_begin(skb, PORIN_HOOK_EGRESS);
+	if (!s)
+		return TC_ACT_SHOT;
+	p = &s->packet;
+	reason = enter(skb, p, TO_ENDPOINT, &way);
+	if (reason)
+		return drop(p, reason);
+	count_traffic(p);
+	return TC_ACT_OK;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

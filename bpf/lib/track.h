@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Admitting a packet: its flow's entry if that was judged in the packet's own
+ * generation, which takes one look-up; else judging it, and keeping the answer.
+ * Knows where the packet was met (enum place), not where it will go.
+ */
+#ifndef PORIN_TRACK_H
+#define PORIN_TRACK_H
+
+#define EEXIST 17
+
+/* Not a drop reason: no concern of ours. Uplinks only. */
+#define NOT_OURS 0x10000
+
+enum place {
+	FROM_ENDPOINT,
+	TO_ENDPOINT,
+	FROM_UPLINK,
+	TO_UPLINK,
+};
+
+/* An admitted packet's way. */
+struct passage {
+	struct porin_flow *flow; /* always there on the way to the world */
+	__u32 direction;
+	bool touched; /* the entry's time was moved on */
+	bool translated; /* it came for a masqueraded flow */
+	struct porin_delivery deliver;
+};
+
+static __always_inline const struct porin_delivery *flow_delivery(const struct porin_flow *flow,
+								  __u32 direction)
+{
+	return direction == PORIN_FLOW_REPLY ? &flow->deliver[1] : &flow->deliver[0];
+}
+
+/* Does an entry's idea of its two ends agree with where its packet was met? */
+static __always_inline bool place_fits(struct __sk_buff *skb, enum place place,
+				       const struct porin_delivery *ahead,
+				       const struct porin_delivery *back)
+{
+	switch (place) {
+	case FROM_ENDPOINT: /* the gate has checked the source */
+		return true;
+	case TO_ENDPOINT:
+		return ahead->kind == PORIN_DELIVER_LOCAL && ahead->ifindex == skb->ifindex &&
+		       back->kind != PORIN_DELIVER_LOCAL;
+	case FROM_UPLINK:
+		return ahead->kind == PORIN_DELIVER_LOCAL && back->kind == PORIN_DELIVER_WORLD;
+	case TO_UPLINK:
+		return ahead->kind == PORIN_DELIVER_WORLD;
+	}
+	return false;
+}
+
+/* The same question of a packet whose ends were just resolved. */
+static __always_inline int place_check(const struct packet *p, enum place place,
+				       const struct end *source, const struct end *destination)
+{
+	const bool foreign = !source->slot && !(source->flags & PORIN_PREFIX_POOL);
+
+	switch (place) {
+	case FROM_ENDPOINT:
+		if (source->slot != p->slot)
+			return PORIN_DROP_SPOOFED_ADDRESS;
+		if (destination->slot == p->slot)
+			return PORIN_DROP_MALFORMED; /* from itself to itself */
+		break;
+	case TO_ENDPOINT:
+		if (!foreign)
+			return PORIN_DROP_SPOOFED_ADDRESS;
+		if (destination->slot != p->slot)
+			return PORIN_DROP_NO_ENDPOINT;
+		break;
+	case FROM_UPLINK:
+		if (!foreign)
+			return PORIN_DROP_SPOOFED_ADDRESS;
+		if (destination->slot && (source->flags & PORIN_PREFIX_HOST))
+			return PORIN_DROP_SPOOFED_ADDRESS;
+		if (!destination->slot && !(destination->flags & PORIN_PREFIX_POOL))
+			return NOT_OURS;
+		break;
+	case TO_UPLINK:
+		if (!source->slot)
+			return NOT_OURS;
+		break;
+	}
+	if (destination->flags & PORIN_PREFIX_POOL)
+		return PORIN_DROP_NO_ENDPOINT;
+	return 0;
+}
+
+/* Fills in the question and both ends, in the flow's original direction. */
+static __noinline int ends_resolve(struct __sk_buff *skb, const struct packet *p, __u32 direction,
+				   struct scratch *s, enum place place)
+{
+	struct end *originator = &s->judgement.end[PORIN_FLOW_ORIGINAL];
+	struct end *responder = &s->judgement.end[PORIN_FLOW_REPLY];
+	const bool reply = direction == PORIN_FLOW_REPLY;
+	struct question *q = &s->question;
+	int from, to;
+
+	if (reply) {
+		q->originator = p->destination;
+		q->responder = p->source;
+		q->port = policy_port(p->protocol, p->destination_port, p->source_port);
+	} else {
+		q->originator = p->source;
+		q->responder = p->destination;
+		q->port = policy_port(p->protocol, p->source_port, p->destination_port);
+	}
+	q->protocol = p->protocol;
+	q->side = p->generation & 1;
+	s->judgement.egress_cookie = 0;
+	s->judgement.ingress_cookie = 0;
+	from = end_resolve(skb, &q->originator, q->side, originator);
+	to = end_resolve(skb, &q->responder, q->side, responder);
+	/* A fault in our tables must not cut the host itself off. */
+	if ((from || to) && place == FROM_UPLINK && !(reply ? originator->slot : responder->slot))
+		return NOT_OURS;
+	return from ? from : to;
+}
+
+static __always_inline void reasons_from(struct reasons *why, const struct judgement *j,
+					 __u32 direction)
+{
+	const bool reply = direction == PORIN_FLOW_REPLY;
+
+	why->source_peer = reply ? j->end[1].peer : j->end[0].peer;
+	why->destination_peer = reply ? j->end[0].peer : j->end[1].peer;
+	why->egress_cookie = j->egress_cookie;
+	why->ingress_cookie = j->ingress_cookie;
+}
+
+static __always_inline void flow_fill(struct porin_flow *flow, const struct judgement *j)
+{
+	flow->deliver[PORIN_FLOW_ORIGINAL] = j->end[PORIN_FLOW_REPLY].deliver;
+	flow->deliver[PORIN_FLOW_REPLY] = j->end[PORIN_FLOW_ORIGINAL].deliver;
+	flow->egress_cookie = j->egress_cookie;
+	flow->ingress_cookie = j->ingress_cookie;
+	flow->identity[0] = j->end[0].peer;
+	flow->identity[1] = j->end[1].peer;
+}
+
+static __always_inline __u64 flow_word(__u32 generation, __u32 reason)
+{
+	return (__u64)generation << 32 | reason << 8 |
+	       (reason ? PORIN_VERDICT_DENY : PORIN_VERDICT_ALLOW);
+}
+
+static __always_inline bool reason_is_policy(__u32 reason)
+{
+	return reason == PORIN_DROP_POLICY_EGRESS || reason == PORIN_DROP_POLICY_INGRESS;
+}
+
+/* Is the packet's generation later than the one the entry was judged in? */
+static __always_inline bool flow_outdated(const struct packet *p, __u64 judged)
+{
+	return (__s32)(p->generation - FLOW_GENERATION(judged)) > 0;
+}
+
+/* Whoever reads the word finds the fields that belong to it: it is stored last. */
+static __always_inline void flow_restamp(struct porin_flow *flow, const struct packet *p,
+					 const struct judgement *j, __u32 reason)
+{
+	if (reason && !reason_is_policy(reason))
+		return; /* a fault is not a verdict */
+	flow_fill(flow, j);
+	barrier();
+	*(volatile __u64 *)&flow->judged = flow_word(p->generation, reason);
+}
+
+/* A new entry. Of two CPUs with a first packet each, one makes it. */
+static __always_inline int flow_create(const struct packet *p, struct scratch *s, __u64 how)
+{
+	struct porin_flow *flow = &s->flow;
+	int error;
+
+	__builtin_memset(flow, 0, sizeof(*flow));
+	flow_fill(flow, &s->judgement);
+	flow->first_seen = p->now;
+	flow->last_seen = p->now;
+	flow->flags = flow_state(0, p, PORIN_FLOW_ORIGINAL);
+	if (features.accounting) {
+		flow->packets[0] = 1;
+		flow->bytes[0] = p->length;
+	}
+	flow->judged = flow_word(p->generation, 0);
+	error = flow_store(p, flow, how);
+	if (error && error != -EEXIST)
+		return PORIN_DROP_CONNTRACK_FULL;
+	return 0;
+}
+
+/* The long way: no entry, an entry of another generation, or one that denies. */
+static __noinline int admit_judged(struct __sk_buff *skb, struct packet *p, enum place place,
+				   struct passage *way)
+{
+	struct porin_flow *flow = way->flow;
+	struct reasons *why = &p->why;
+	const bool special = packet_special(p, &p->source) || packet_special(p, &p->destination);
+	const bool fresh = !flow || flow_expired(flow, p) || flow_anew(flow, p, way->direction);
+	struct scratch *s = scratch_get();
+	__u32 direction = fresh ? PORIN_FLOW_ORIGINAL : way->direction;
+	const bool reply = direction == PORIN_FLOW_REPLY;
+	struct end *source, *destination;
+	__u64 judged = 0;
+	int reason;
+
+	if (!s)
+		return PORIN_DROP_FAULT;
+	if (special && (place == FROM_ENDPOINT || place == TO_ENDPOINT))
+		return PORIN_DROP_LINK_LOCAL;
+	reason = ends_resolve(skb, p, direction, s, place);
+	reasons_from(why, &s->judgement, direction);
+	if (reason)
+		return reason;
+	source = reply ? &s->judgement.end[1] : &s->judgement.end[0];
+	destination = reply ? &s->judgement.end[0] : &s->judgement.end[1];
+	reason = place_check(p, place, source, destination);
+	if (reason)
+		return reason;
+	if (special)
+		return PORIN_DROP_LINK_LOCAL;
+	if (flow_absurd(p) || (fresh && flow_unexpected(p)))
+		return PORIN_DROP_INVALID_STATE;
+	way->direction = direction;
+	way->deliver = destination->deliver;
+
+	if (!fresh) {
+		judged = *(volatile __u64 *)&flow->judged;
+		if (FLOW_GENERATION(judged) == p->generation &&
+		    FLOW_VERDICT(judged) != PORIN_VERDICT_ALLOW) {
+			why->egress_cookie = flow->egress_cookie;
+			why->ingress_cookie = flow->ingress_cookie;
+			reason = FLOW_REASON(judged);
+			return reason ? reason : PORIN_DROP_FAULT;
+		}
+	}
+	reason = policy_judge(skb, &s->question, &s->judgement, p->slot);
+	why->egress_cookie = s->judgement.egress_cookie;
+	why->ingress_cookie = s->judgement.ingress_cookie;
+	if (!fresh && flow_outdated(p, judged))
+		flow_restamp(flow, p, &s->judgement, reason);
+	if (reason)
+		return reason;
+	if (!fresh) {
+		flow_touch(flow, p, direction, place != TO_UPLINK);
+		return 0;
+	}
+	reason = flow_create(p, s, flow ? BPF_ANY : BPF_NOEXIST);
+	if (!reason && features.events)
+		event_tell(p, PORIN_EVENT_FLOW, 0);
+	return reason;
+}
+
+/*
+ * A mapping is no door: it leads to the flow that made it and to nothing else,
+ * and that flow is not reached past it.
+ */
+static __always_inline int masquerade_fits(const struct porin_flow *flow, const struct packet *p,
+					   const struct passage *way)
+{
+	const bool answers = flow && way->direction == PORIN_FLOW_REPLY && flow_masqueraded(flow) &&
+			     !flow_expired(flow, p);
+
+	if (way->translated && !answers)
+		return NOT_OURS;
+	if (!way->translated && answers)
+		return PORIN_DROP_INVALID_STATE;
+	return 0;
+}
+
+/* Returns 0 and the packet's way, or a drop reason, or NOT_OURS. */
+static __always_inline int admit(struct __sk_buff *skb, struct packet *p, enum place place,
+				 struct passage *way)
+{
+	struct porin_flow *flow = flow_find(skb, p, &way->direction);
+	int reason;
+
+	way->flow = flow;
+	if (place == FROM_UPLINK) {
+		reason = masquerade_fits(flow, p, way);
+		if (reason)
+			return reason;
+	}
+	if (flow && !flow_expired(flow, p) && !flow_anew(flow, p, way->direction) &&
+	    !flow_absurd(p) && *(volatile __u64 *)&flow->judged == flow_word(p->generation, 0)) {
+		const struct porin_delivery *ahead = flow_delivery(flow, way->direction);
+
+		barrier();
+		if (!place_fits(skb, place, ahead, flow_delivery(flow, !way->direction)))
+			return PORIN_DROP_SPOOFED_ADDRESS;
+		way->touched = flow_touch(flow, p, way->direction, place != TO_UPLINK);
+		way->deliver = *ahead;
+		return 0;
+	}
+	reason = admit_judged(skb, p, place, way);
+	if (reason)
+		return reason;
+	/* Only the way out to the world needs the entry itself. */
+	if (way->deliver.kind == PORIN_DELIVER_WORLD) {
+		__u32 direction;
+
+		way->flow = flow_find(skb, p, &direction);
+		if (!way->flow)
+			return PORIN_DROP_CONNTRACK_FULL;
+	}
+	return 0;
+}
+
+#endif

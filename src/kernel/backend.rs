@@ -1,0 +1,210 @@
+//! Carries ops out on the real kernel.
+//!
+//! What an op means in system calls is here and nowhere else; order and undo are `transaction`'s.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::thread::{MembarrierCommand, membarrier};
+
+use super::datapath::{self, LoadedProgram, Maps};
+use super::layout;
+use super::links::{Hook, Links};
+use super::mirror::Row;
+use super::netlink::{self, Netlink};
+use super::ops::{Gate, GateOwner, Op, Variant};
+use super::paths::Layout;
+use super::transaction::{Backend, Reason};
+use crate::compile::plan::Digest;
+use crate::types::{Generation, Slot};
+
+/// Handles of what porin holds in the kernel. All of it but these outlives the daemon.
+pub struct Host {
+    pub netlink: Netlink,
+    pub maps: Arc<Maps>,
+    pub links: Links,
+    pub layout: Layout,
+    /// Of this daemon's gate programs.
+    pub gate_digest: String,
+    /// The event rate of all gates, as the mark on bpffs has it.
+    pub gate_mark: Option<u32>,
+    pub coarse_clock: bool,
+    /// Porin's interfaces, with ifindex and, where known, whose they are.
+    pub interfaces: BTreeMap<String, (u32, Option<[u8; 16]>)>,
+    /// Interfaces of the plan that is being applied: they never give way to another.
+    pub planned: BTreeSet<String>,
+    pub variants: BTreeMap<Variant, LoadedProgram>,
+    pub policies: BTreeMap<Digest, OwnedFd>,
+    pub prefixes: BTreeMap<Digest, OwnedFd>,
+    /// What stands in a place that is nobody's: no entry, so all is dropped. Setting it goes into a batch;
+    /// deleting would cost a grace period for each.
+    pub empty_policy: OwnedFd,
+    pub empty_prefixes: OwnedFd,
+}
+
+impl Backend for Host {
+    fn run(&mut self, op: &Op) -> Result<(), Reason> {
+        match op {
+            Op::Grace => membarrier(MembarrierCommand::Global).map_err(reason),
+            Op::AddHostAddress(address) => self.layout.add_address(&self.netlink, *address),
+            Op::RemoveHostAddress(address) => self.layout.remove_address(&self.netlink, *address),
+            Op::CreateInterface { endpoint, sources } => {
+                let planned = &self.planned;
+                let keep = |name: &str| planned.contains(name);
+                let ifindex = netlink::endpoint::create(&self.netlink, endpoint, *sources, &keep)
+                    .map_err(reason)?;
+                let state = (ifindex, Some(endpoint.incarnation));
+                self.interfaces.insert(endpoint.host_interface.clone(), state);
+                Ok(())
+            }
+            Op::ConfigureInterface { endpoint, sources } => {
+                let ifindex = self.ifindex(&endpoint.host_interface)?;
+                netlink::endpoint::configure(&self.netlink, endpoint, *sources, ifindex)
+                    .map_err(reason)
+            }
+            Op::RemoveInterface(name) => {
+                // Its links die with it; their names would stay.
+                self.links.detach(&self.netlink, name).map_err(reason)?;
+                netlink::endpoint::remove(&self.netlink, name).map_err(reason)?;
+                self.interfaces.remove(name);
+                Ok(())
+            }
+            Op::AttachGate(gate) => self.attach(gate),
+            Op::DetachGate(name) => self.links.detach(&self.netlink, name).map_err(reason),
+            Op::LoadVariant(variant) => {
+                let features = layout::features(&variant.features, self.coarse_clock);
+                let program = datapath::load_variant(&self.maps, variant.program, &features);
+                self.variants.insert(*variant, program.map_err(reason)?);
+                Ok(())
+            }
+            Op::DropVariant(variant) => {
+                self.variants.remove(variant);
+                Ok(())
+            }
+            Op::MakePolicy(table) => {
+                let entries = layout::policy(table);
+                let made = self.maps.new_policy_table(&entries).map_err(reason)?;
+                self.policies.insert(table.digest, made);
+                Ok(())
+            }
+            Op::DropPolicy(digest) => {
+                self.policies.remove(digest);
+                Ok(())
+            }
+            Op::MakePrefixes(table) => {
+                let entries = layout::prefixes(table);
+                let made = self.maps.new_prefix_table(&entries).map_err(reason)?;
+                self.prefixes.insert(table.digest, made);
+                Ok(())
+            }
+            Op::DropPrefixes(digest) => {
+                self.prefixes.remove(digest);
+                Ok(())
+            }
+            Op::SetEndpoint(slot, row) => self.set_endpoint(*slot, row.as_ref()),
+            Op::SetAddress(key, slots) if *slots == [Slot(0); 2] => {
+                self.maps.delete_address(key.0).map_err(reason)
+            }
+            Op::SetAddress(key, slots) => {
+                self.maps.set_address(key.0, slots.map(|slot| slot.0)).map_err(reason)
+            }
+            Op::SetUplink(ifindex, Some(row)) => {
+                self.maps.set_uplink(*ifindex, &layout::uplink(row)).map_err(reason)
+            }
+            Op::SetUplink(ifindex, None) => self.maps.delete_uplink(*ifindex).map_err(reason),
+            Op::SetProgram(index, Some(variant)) => {
+                let program = self.variants.get(variant).ok_or_else(|| lost("variant"))?;
+                self.maps.set_program(*index, program.fd.as_fd()).map_err(reason)
+            }
+            Op::SetProgram(index, None) => self.maps.clear_program(*index).map_err(reason),
+            Op::SetPolicies(batch) => {
+                let tables: Option<Vec<_>> = batch
+                    .iter()
+                    .map(|(index, digest)| {
+                        let table = match digest {
+                            Some(digest) => self.policies.get(digest)?,
+                            None => &self.empty_policy,
+                        };
+                        Some((*index, table.as_fd()))
+                    })
+                    .collect();
+                let tables = tables.ok_or_else(|| lost("policy table"))?;
+                self.maps.set_policies(&tables).map_err(reason)
+            }
+            Op::SetPrefixes(side, digest) => {
+                let table = match digest {
+                    Some(digest) => {
+                        self.prefixes.get(digest).ok_or_else(|| lost("prefix table"))?
+                    }
+                    None => &self.empty_prefixes,
+                };
+                self.maps.set_prefixes(side.index() as u32, table.as_fd()).map_err(reason)
+            }
+        }
+    }
+
+    fn commit(&mut self, generation: Generation) {
+        self.maps.commit(generation.0);
+    }
+}
+
+impl Host {
+    /// Notes on bpffs what all gates are alike in, or that they differ.
+    pub fn mark_gates(&mut self, rate: Option<u32>) -> Result<(), Reason> {
+        self.layout.mark_gates(rate.map(|rate| (self.gate_digest.as_str(), rate)))?;
+        self.gate_mark = rate;
+        Ok(())
+    }
+
+    fn attach(&mut self, gate: &Gate) -> Result<(), Reason> {
+        if self.gate_mark.is_some_and(|rate| rate != gate.event_rate) {
+            self.mark_gates(None)?;
+        }
+        let name = gate.interface();
+        let (ifindex, pair) = match &gate.owner {
+            GateOwner::Endpoint(endpoint) => {
+                let constants = layout::gate(endpoint, gate.event_rate);
+                (self.ifindex(name)?, datapath::load_gate(&self.maps, &constants))
+            }
+            GateOwner::Uplink(uplink) => {
+                (uplink.ifindex, datapath::load_uplink_gate(&self.maps, uplink.slot.0))
+            }
+        };
+        let pair = pair.map_err(reason)?;
+        for (hook, program) in [(Hook::Ingress, &pair.ingress), (Hook::Egress, &pair.egress)] {
+            self.links
+                .attach(&self.netlink, name, ifindex, hook, program.as_fd())
+                .map_err(reason)?;
+        }
+        Ok(())
+    }
+
+    fn set_endpoint(&self, slot: Slot, row: Option<&Row>) -> Result<(), Reason> {
+        let Some(row) = row else {
+            return self.maps.clear_endpoint(slot.0).map_err(reason);
+        };
+        // Names pass on to the next incarnation; an old row must not get the new one's ifindex.
+        let own = self
+            .interfaces
+            .get(&row.interface)
+            .filter(|(_, incarnation)| *incarnation == Some(row.incarnation));
+        let ifindex = own.map_or(0, |(ifindex, _)| *ifindex);
+        self.maps.set_endpoint(slot.0, &layout::endpoint(row, ifindex)).map_err(reason)
+    }
+
+    fn ifindex(&self, name: &str) -> Result<u32, Reason> {
+        let found = self.interfaces.get(name).map(|(ifindex, _)| *ifindex);
+        found.ok_or_else(|| Reason(format!("interface {name} is gone")))
+    }
+}
+
+fn reason(error: impl Display) -> Reason {
+    Reason(error.to_string())
+}
+
+/// The mirror said that it is there: a fault in this program.
+fn lost(what: &str) -> Reason {
+    Reason(format!("no handle of this {what}"))
+}

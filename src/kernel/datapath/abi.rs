@@ -1,0 +1,139 @@
+//! The structs and numbers that C and Rust share, under Rust's names.
+//!
+//! Everything is generated from the BTF of the compiled datapath, so neither a
+//! layout nor a number is written twice; sizes are asserted all the same.
+//! `bpf/include/porin/abi.h` says what the fields mean.
+
+use super::skel::maps::types;
+
+pub use types::porin_address as Address;
+pub use types::porin_address_value as AddressValue;
+pub use types::porin_budget as Budget;
+pub use types::porin_delivery as Delivery;
+pub use types::porin_drop_key as DropKey;
+pub use types::porin_endpoint as Endpoint;
+pub use types::porin_endpoint_side as EndpointSide;
+pub use types::porin_event as Event;
+pub use types::porin_features as Features;
+pub use types::porin_flow as Flow;
+pub use types::porin_flow4_key as Flow4Key;
+pub use types::porin_flow6_key as Flow6Key;
+pub use types::porin_fragment_key as FragmentKey;
+pub use types::porin_fragment_value as FragmentValue;
+pub use types::porin_gate as Gate;
+pub use types::porin_nat_key as NatKey;
+pub use types::porin_nat_value as NatValue;
+pub use types::porin_policy_key as PolicyKey;
+pub use types::porin_policy_value as PolicyValue;
+pub use types::porin_prefix_key as PrefixKey;
+pub use types::porin_prefix_value as PrefixValue;
+pub use types::porin_state as State;
+pub use types::porin_traffic as Traffic;
+pub use types::porin_uplink as Uplink;
+
+use types::{
+    porin_constant as c, porin_delivery_kind, porin_drop_reason, porin_event_type, porin_verdict,
+};
+
+/// The MAC that every endpoint sees as its gateway.
+pub const GATEWAY_MAC: [u8; 6] = *b"\x02porin";
+
+macro_rules! constants {
+    ($($name:ident = $of:ident::$c:ident as $ty:ty;)*) => { $( pub const $name: $ty = $of::$c.0 as $ty; )* };
+}
+
+constants! {
+    ABI = c::PORIN_ABI as u32;
+    MAX_SLOTS = c::PORIN_MAX_SLOTS as u32;
+    MAX_POLICY_SLOTS = c::PORIN_MAX_POLICY_SLOTS as u32;
+    MAX_UPLINKS = c::PORIN_MAX_UPLINKS as u32;
+    HOOK_INGRESS = c::PORIN_HOOK_INGRESS as u32;
+    HOOK_EGRESS = c::PORIN_HOOK_EGRESS as u32;
+    INGRESS = c::PORIN_INGRESS as u8;
+    EGRESS = c::PORIN_EGRESS as u8;
+    PEER_ANY = c::PORIN_PEER_ANY as u32;
+    IDENTITY_FIRST = c::PORIN_IDENTITY_FIRST as u32;
+    PEER_CLASS = c::PORIN_PEER_CLASS as u32;
+    PREFIX_HOST = c::PORIN_PREFIX_HOST as u32;
+    PREFIX_POOL = c::PORIN_PREFIX_POOL as u32;
+    FLOW_ORIGINAL = c::PORIN_FLOW_ORIGINAL as usize;
+    FLOW_REPLY = c::PORIN_FLOW_REPLY as usize;
+    FLOW_LOW_ORIGINATES = c::PORIN_FLOW_LOW_ORIGINATES as u32;
+    FLOW_MASQUERADED = c::PORIN_FLOW_MASQUERADED as u32;
+    FLOW_SEEN_REPLY = c::PORIN_FLOW_SEEN_REPLY as u32;
+    FLOW_SYN = c::PORIN_FLOW_SYN as u32;
+    FLOW_SYNACK = c::PORIN_FLOW_SYNACK as u32;
+    FLOW_ESTABLISHED = c::PORIN_FLOW_ESTABLISHED as u32;
+    FLOW_FIN_ORIGINAL = c::PORIN_FLOW_FIN_ORIGINAL as u32;
+    FLOW_FIN_REPLY = c::PORIN_FLOW_FIN_REPLY as u32;
+    FLOW_RST = c::PORIN_FLOW_RST as u32;
+    TIMEOUT_TCP_SYN = c::PORIN_TIMEOUT_TCP_SYN as u64;
+    TIMEOUT_TCP_ESTABLISHED = c::PORIN_TIMEOUT_TCP_ESTABLISHED as u64;
+    TIMEOUT_TCP_CLOSING = c::PORIN_TIMEOUT_TCP_CLOSING as u64;
+    TIMEOUT_UDP = c::PORIN_TIMEOUT_UDP as u64;
+    TIMEOUT_UDP_REPLIED = c::PORIN_TIMEOUT_UDP_REPLIED as u64;
+    TIMEOUT_ICMP = c::PORIN_TIMEOUT_ICMP as u64;
+    TIMEOUT_OTHER = c::PORIN_TIMEOUT_OTHER as u64;
+    VERDICT_NONE = porin_verdict::PORIN_VERDICT_NONE as u8;
+    VERDICT_ALLOW = porin_verdict::PORIN_VERDICT_ALLOW as u8;
+    VERDICT_DENY = porin_verdict::PORIN_VERDICT_DENY as u8;
+    DELIVER_NONE = porin_delivery_kind::PORIN_DELIVER_NONE as u8;
+    DELIVER_LOCAL = porin_delivery_kind::PORIN_DELIVER_LOCAL as u8;
+    DELIVER_HOST = porin_delivery_kind::PORIN_DELIVER_HOST as u8;
+    DELIVER_WORLD = porin_delivery_kind::PORIN_DELIVER_WORLD as u8;
+    EVENT_FLOW = porin_event_type::PORIN_EVENT_FLOW as u32;
+    EVENT_DENY = porin_event_type::PORIN_EVENT_DENY as u32;
+    EVENT_DROP = porin_event_type::PORIN_EVENT_DROP as u32;
+    DROP_REASONS = porin_drop_reason::PORIN_DROP_REASONS as u32;
+}
+
+/// An enumerator of `enum porin_drop_reason`, by its C name.
+pub use types::porin_drop_reason as DropReason;
+
+/// `programs[program_index(slot, hook, side)]`
+pub const fn program_index(slot: u32, hook: u32, side: u32) -> u32 {
+    slot * 4 + hook * 2 + side
+}
+
+/// `policies[policy_index(policy_slot, side)]`
+pub const fn policy_index(policy: u32, side: u32) -> u32 {
+    policy * 2 + side
+}
+
+/// The generation a flow was judged in, from `Flow::judged`.
+pub const fn judged_generation(judged: u64) -> u32 {
+    (judged >> 32) as u32
+}
+
+/// The verdict (`VERDICT_*`), from `Flow::judged`.
+pub const fn judged_verdict(judged: u64) -> u8 {
+    judged as u8
+}
+
+/// Why it was denied (an `enum porin_drop_reason`), from `Flow::judged`.
+pub const fn judged_reason(judged: u64) -> u32 {
+    (judged >> 8) as u32 & 0xff
+}
+
+const _: () = {
+    assert!(size_of::<State>() == 8);
+    assert!(size_of::<Endpoint>() == 64);
+    assert!(size_of::<Address>() == 16);
+    assert!(size_of::<AddressValue>() == 8);
+    assert!(size_of::<PrefixKey>() == 20);
+    assert!(size_of::<PrefixValue>() == 8);
+    assert!(size_of::<PolicyKey>() == 12);
+    assert!(size_of::<PolicyValue>() == 16);
+    assert!(size_of::<Uplink>() == 16);
+    assert!(size_of::<Flow4Key>() == 16);
+    assert!(size_of::<Flow6Key>() == 40);
+    assert!(size_of::<Flow>() == 112);
+    assert!(size_of::<NatKey>() == 16);
+    assert!(size_of::<NatValue>() == 16);
+    assert!(size_of::<FragmentKey>() == 40);
+    assert!(size_of::<FragmentValue>() == 16);
+    assert!(size_of::<DropKey>() == 8);
+    assert!(size_of::<Traffic>() == 16);
+    assert!(size_of::<Budget>() == 24);
+    assert!(size_of::<Event>() == 88);
+};

@@ -1,0 +1,188 @@
+//! Programs: variants by features, gates by endpoint. Each is loaded from its
+//! object with the shared maps put in and its constants set; the object is let go
+//! of at once, and what remains is one descriptor.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
+use libbpf_rs::{OpenObject, libbpf_sys};
+
+use super::abi::{Features, Gate};
+use super::error::{Cause, Context, Error, Result};
+use super::maps::Maps;
+use super::print;
+use super::skel::endpoint::EndpointSkelBuilder;
+use super::skel::gate::GateSkelBuilder;
+use super::skel::uplink::UplinkSkelBuilder;
+use crate::kernel::sys::{self, bytes_of, from_bytes};
+
+pub use crate::kernel::sys::{TestContext, TestOutcome};
+
+/// The four programs behind gates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Program {
+    FromEndpoint,
+    ToEndpoint,
+    FromUplink,
+    ToUplink,
+}
+
+impl Program {
+    pub const ALL: [Self; 4] =
+        [Self::FromEndpoint, Self::ToEndpoint, Self::FromUplink, Self::ToUplink];
+
+    /// Its name in C and in the kernel.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FromEndpoint => "from_endpoint",
+            Self::ToEndpoint => "to_endpoint",
+            Self::FromUplink => "from_uplink",
+            Self::ToUplink => "to_uplink",
+        }
+    }
+}
+
+/// A program in the kernel, and what it costs.
+#[derive(Debug)]
+pub struct LoadedProgram {
+    pub fd: OwnedFd,
+    pub id: u32,
+    /// Instructions that the verifier left.
+    pub xlated_insns: u32,
+    /// Bytes of machine code.
+    pub jited_len: u32,
+    /// Instructions that the verifier walked through; 0 before Linux 5.16.
+    pub verified_insns: u32,
+}
+
+/// The two gates of an interface.
+#[derive(Debug)]
+pub struct GatePair {
+    pub ingress: OwnedFd,
+    pub egress: OwnedFd,
+}
+
+/// Loads one program, specialised for `features`.
+pub fn load_variant(maps: &Maps, program: Program, features: &Features) -> Result<LoadedProgram> {
+    let fd = load(program.name(), || match program {
+        Program::FromEndpoint | Program::ToEndpoint => {
+            let mut storage = sys::object_storage();
+            let mut open = EndpointSkelBuilder::default().open(&mut storage)?;
+            if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+                rodata.features = from_bytes(bytes_of(features)).unwrap_or_default();
+            }
+            prepare(open.open_object_mut(), maps, &[program.name()])?;
+            let loaded = open.load()?;
+            programs(loaded.object(), [program.name()])
+        }
+        Program::FromUplink | Program::ToUplink => {
+            let mut storage = sys::object_storage();
+            let mut open = UplinkSkelBuilder::default().open(&mut storage)?;
+            if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+                rodata.features = from_bytes(bytes_of(features)).unwrap_or_default();
+            }
+            prepare(open.open_object_mut(), maps, &[program.name()])?;
+            let loaded = open.load()?;
+            programs(loaded.object(), [program.name()])
+        }
+    });
+    let [fd] = fd?;
+    let info = sys::program_info(fd.as_fd()).context("ask about", program.name())?;
+    Ok(LoadedProgram {
+        fd,
+        id: info.id,
+        xlated_insns: info.xlated_insns,
+        jited_len: info.jited_len,
+        verified_insns: info.verified_insns,
+    })
+}
+
+/// Loads the two gates of an endpoint.
+pub fn load_gate(maps: &Maps, gate: &Gate) -> Result<GatePair> {
+    load_gates(maps, gate, ["gate_ingress", "gate_egress"])
+}
+
+/// Loads the two gates of an uplink, whose slot is all they know.
+pub fn load_uplink_gate(maps: &Maps, slot: u32) -> Result<GatePair> {
+    load_gates(maps, &Gate { slot, ..Gate::default() }, ["uplink_ingress", "uplink_egress"])
+}
+
+fn load_gates(maps: &Maps, gate: &Gate, names: [&'static str; 2]) -> Result<GatePair> {
+    let [ingress, egress] = load(names[0], || {
+        let mut storage = sys::object_storage();
+        let mut open = GateSkelBuilder::default().open(&mut storage)?;
+        if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+            rodata.gate = from_bytes(bytes_of(gate)).unwrap_or_default();
+        }
+        prepare(open.open_object_mut(), maps, &names)?;
+        let loaded = open.load()?;
+        programs(loaded.object(), names)
+    })?;
+    Ok(GatePair { ingress, egress })
+}
+
+/// Puts the shared maps in, and leaves out all programs but `wanted`.
+fn prepare(object: &mut OpenObject, maps: &Maps, wanted: &[&str]) -> libbpf_rs::Result<()> {
+    for mut map in object.maps_mut() {
+        if let Some(shared) = map.name().to_str().and_then(|name| maps.handle(name)) {
+            map.reuse_fd(shared.as_fd())?;
+        }
+    }
+    for mut program in object.progs_mut() {
+        let is_wanted = wanted.iter().any(|name| program.name() == *name);
+        program.set_autoload(is_wanted);
+    }
+    Ok(())
+}
+
+/// Takes programs out of their object.
+fn programs<const N: usize>(
+    object: &libbpf_rs::Object,
+    names: [&str; N],
+) -> libbpf_rs::Result<[OwnedFd; N]> {
+    let find = |wanted: &str| {
+        let program = object.progs().find(|program| program.name() == wanted);
+        let program = program.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))?;
+        Ok(program.as_fd().try_clone_to_owned()?)
+    };
+    let found = names.iter().map(|name| find(name)).collect::<libbpf_rs::Result<Vec<_>>>()?;
+    found.try_into().map_err(|_| std::io::Error::from(std::io::ErrorKind::NotFound).into())
+}
+
+fn load<T>(name: &str, f: impl FnOnce() -> libbpf_rs::Result<T>) -> Result<T> {
+    let (result, log) = print::keep(f);
+    result.map_err(|error| Error {
+        operation: "load",
+        object: format!("program {name}"),
+        cause: Cause::Load { error, log },
+    })
+}
+
+/// Runs a program on a packet (BPF_PROG_TEST_RUN), `repeat` times on the same buffer.
+pub fn test_run(
+    program: BorrowedFd<'_>,
+    packet: &[u8],
+    repeat: u32,
+    context: TestContext,
+) -> Result<TestOutcome> {
+    sys::test_run(program, packet, repeat, context).context("run", "program")
+}
+
+/// The ids of the maps that a loaded program can still reach, after the verifier has
+/// removed what its constants exclude. (The kernel's own list has all that it once named.)
+pub fn referenced_maps(program: BorrowedFd<'_>) -> Result<Vec<u32>> {
+    const LOAD_IMMEDIATE_64: u64 = 0x18;
+    let insns = sys::program_xlated(program).context("read", "program")?;
+    let mut ids: Vec<u32> = insns
+        .iter()
+        .filter(|insn| **insn & 0xff == LOAD_IMMEDIATE_64)
+        .filter(|insn| {
+            let source = (**insn >> 12) as u32 & 0xf;
+            source == libbpf_sys::BPF_PSEUDO_MAP_FD || source == libbpf_sys::BPF_PSEUDO_MAP_VALUE
+        })
+        .map(|insn| (insn >> 32) as u32)
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
+}

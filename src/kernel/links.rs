@@ -1,0 +1,265 @@
+//! Gates on interfaces: how a program comes to see an interface's packets, stays there when the daemon
+//! is gone, and is replaced or removed.
+//!
+//! With tcx (Linux 6.6) a gate is a link, pinned as `links/<interface>_<hook>`. Without it, a cls_bpf
+//! filter on the clsact qdisc ([`super::clsact`]). Other people's programs on the interface
+//! stay as they are: porin's goes behind them, and none is ever replaced or removed.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use super::clsact;
+use super::netlink::{self, Netlink};
+use super::sys;
+
+/// The direction of a gate, as the kernel names it: ingress is what comes in from the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hook {
+    Ingress,
+    Egress,
+}
+
+impl Hook {
+    pub const BOTH: [Hook; 2] = [Hook::Ingress, Hook::Egress];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Hook::Ingress => "ingress",
+            Hook::Egress => "egress",
+        }
+    }
+
+    fn attach_type(self) -> libbpf_sys::bpf_attach_type {
+        match self {
+            Hook::Ingress => libbpf_sys::BPF_TCX_INGRESS,
+            Hook::Egress => libbpf_sys::BPF_TCX_EGRESS,
+        }
+    }
+}
+
+/// By which means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mechanism {
+    Tcx,
+    Clsact,
+}
+
+impl std::fmt::Display for Mechanism {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Mechanism::Tcx => "tcx",
+            Mechanism::Clsact => "clsact",
+        })
+    }
+}
+
+/// A digest of a program's code, by the kernel.
+pub type Tag = [u8; 8];
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot {what}: {errno}")]
+    Link { what: String, errno: Errno },
+    #[error(transparent)]
+    Netlink(#[from] netlink::Error),
+}
+
+fn failed(what: impl Into<String>) -> impl FnOnce(Errno) -> Error {
+    |errno| Error::Link { what: what.into(), errno }
+}
+
+/// The links directory on bpffs.
+#[derive(Debug, Clone)]
+pub struct Links {
+    directory: PathBuf,
+    mechanism: Mechanism,
+}
+
+impl Links {
+    pub fn new(directory: PathBuf, mechanism: Mechanism) -> Self {
+        Links { directory, mechanism }
+    }
+
+    pub fn mechanism(&self) -> Mechanism {
+        self.mechanism
+    }
+
+    /// Puts a program on the interface, or in the place of the one that porin has there.
+    pub fn attach(
+        &self,
+        netlink: &Netlink,
+        interface: &str,
+        ifindex: u32,
+        hook: Hook,
+        program: BorrowedFd<'_>,
+    ) -> Result<(), Error> {
+        match self.mechanism {
+            Mechanism::Tcx => self.attach_tcx(interface, ifindex, hook, program),
+            Mechanism::Clsact => {
+                self.own_qdisc(netlink, interface, ifindex)?;
+                Ok(clsact::attach(netlink, interface, ifindex, hook, program)?)
+            }
+        }
+    }
+
+    /// Removes both gates, by either means, whether or not the interface still exists.
+    pub fn detach(&self, netlink: &Netlink, interface: &str) -> Result<(), Error> {
+        for hook in Hook::BOTH {
+            let path = self.pin(interface, hook);
+            match sys::pinned(&path) {
+                // With its device gone, a link is only a name.
+                Ok(link) => match sys::link_detach(link.as_fd()) {
+                    Ok(()) | Err(Errno::NOLINK) => unpin(&path)?,
+                    Err(errno) => return Err(failed(format!("detach {}", path.display()))(errno)),
+                },
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(failed(format!("open {}", path.display()))(errno)),
+            }
+        }
+        let qdisc = self.qdisc_mark(interface);
+        let made_by_us = qdisc.is_dir();
+        if made_by_us || self.mechanism == Mechanism::Clsact {
+            let link = netlink::host::link_by_name(&netlink.socket(), interface)?;
+            if let Some(link) = link {
+                clsact::detach(netlink, interface, link.ifindex, made_by_us)?;
+            }
+        }
+        if made_by_us {
+            let remove = rustix::fs::rmdir(&qdisc);
+            remove.map_err(failed(format!("remove {}", qdisc.display())))?;
+        }
+        Ok(())
+    }
+
+    /// The code that is on the interface on each hook. None: porin has nothing there, or not on that
+    /// very interface.
+    pub fn tag(
+        &self,
+        netlink: &Netlink,
+        interface: &str,
+        ifindex: u32,
+        hook: Hook,
+    ) -> Result<Option<Tag>, Error> {
+        match self.mechanism {
+            Mechanism::Tcx => {
+                let path = self.pin(interface, hook);
+                let link = match sys::pinned(&path) {
+                    Ok(link) => link,
+                    Err(Errno::NOENT) => return Ok(None),
+                    Err(errno) => return Err(failed(format!("open {}", path.display()))(errno)),
+                };
+                let read = || {
+                    let info = sys::link_info(link.as_fd())?;
+                    if info.ifindex != ifindex {
+                        return Ok(None);
+                    }
+                    sys::program_tag(sys::program_by_id(info.program_id)?.as_fd()).map(Some)
+                };
+                read().map_err(failed(format!("read the link {}", path.display())))
+            }
+            Mechanism::Clsact => Ok(clsact::tag(netlink, interface, ifindex, hook)?),
+        }
+    }
+
+    /// Interfaces that have, or had, gates by this directory.
+    pub fn interfaces(&self) -> Result<Vec<String>, Error> {
+        let what = || format!("list {}", self.directory.display());
+        let entries = match std::fs::read_dir(&self.directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(what())(errno_of(&error))),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|error| failed(what())(errno_of(&error)))?;
+            let file = entry.file_name();
+            let name = file.to_str().and_then(|file| file.rsplit_once('_'));
+            names.extend(name.map(|(interface, _)| unescape(interface)));
+        }
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+
+    fn attach_tcx(
+        &self,
+        interface: &str,
+        ifindex: u32,
+        hook: Hook,
+        program: BorrowedFd<'_>,
+    ) -> Result<(), Error> {
+        let path = self.pin(interface, hook);
+        let what = || format!("attach the {} gate to {interface}", hook.name());
+        if let Ok(link) = sys::pinned(&path) {
+            // The name may be left from an interface that is gone, with a link that is dead.
+            let alive = sys::link_info(link.as_fd()).is_ok_and(|info| info.ifindex == ifindex);
+            if alive {
+                match sys::link_update(link.as_fd(), program) {
+                    Ok(()) => return Ok(()),
+                    Err(Errno::NOLINK) => {}
+                    Err(errno) => return Err(failed(what())(errno)),
+                }
+            }
+            unpin(&path)?;
+        }
+        let link =
+            sys::link_create(program, ifindex, hook.attach_type()).map_err(failed(what()))?;
+        sys::pin(link.as_fd(), &path).map_err(failed(format!("pin {}", path.display())))
+    }
+
+    /// A qdisc that porin added is marked, so that it is removed and another's is not.
+    fn own_qdisc(&self, netlink: &Netlink, interface: &str, ifindex: u32) -> Result<(), Error> {
+        if clsact::add_qdisc(netlink, interface, ifindex)? {
+            let mark = self.qdisc_mark(interface);
+            match rustix::fs::mkdir(&mark, rustix::fs::Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(failed(format!("make {}", mark.display()))(errno)),
+            }
+        }
+        Ok(())
+    }
+
+    fn pin(&self, interface: &str, hook: Hook) -> PathBuf {
+        self.directory.join(format!("{}_{}", escape(interface), hook.name()))
+    }
+
+    fn qdisc_mark(&self, interface: &str) -> PathBuf {
+        self.directory.join(format!("{}_clsact", escape(interface)))
+    }
+}
+
+fn unpin(path: &Path) -> Result<(), Error> {
+    match rustix::fs::unlink(path) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(failed(format!("unpin {}", path.display()))(errno)),
+    }
+}
+
+fn errno_of(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+/// bpffs allows no dots in names; interfaces do (`eth0.100`).
+fn escape(interface: &str) -> String {
+    interface.replace('%', "%25").replace('.', "%2e")
+}
+
+fn unescape(name: &str) -> String {
+    name.replace("%2e", ".").replace("%25", "%")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_interfaces_survive_as_names_of_pins() {
+        for name in ["eth0", "eth0.100", "br-a_b", "100%", "a%2eb", "%25."] {
+            let escaped = escape(name);
+            assert!(!escaped.contains('.'));
+            assert_eq!(unescape(&escaped), name);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What each side of the kernel holds, as far as the daemon knows: one truth for diffs and undos.
+//!
+//! Read once when the daemon starts; from then on every op that succeeded is noted here. It must
+//! never say more than was read or done. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use super::ops::{Gate, Op, Sources, Variant};
+use crate::compile::plan::Digest;
+use crate::desired::snapshot::Endpoint;
+use crate::types::{AddressKey, Generation, Identity, Mac, PolicySlot, Side, Slot};
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mirror {
+    pub generation: Generation,
+    /// A grace period has passed since the last commit: no packet is on the inactive side.
+    pub settled: bool,
+
+    /// The host side interfaces that are porin's, by name.
+    pub interfaces: BTreeMap<String, Interface>,
+    /// By interface, of endpoints and uplinks alike; only where both directions have one.
+    pub gates: BTreeMap<String, GateState>,
+    /// Those on `lo` that porin put there.
+    pub host_addresses: BTreeSet<IpAddr>,
+
+    /// What the daemon holds a handle of.
+    pub variants: BTreeSet<Variant>,
+    pub policy_tables: BTreeSet<Digest>,
+    pub prefix_tables: BTreeSet<Digest>,
+
+    pub endpoints: BTreeMap<Slot, Row>,
+    pub addresses: BTreeMap<AddressKey, [Slot; 2]>,
+    pub uplinks: BTreeMap<u32, UplinkRow>,
+    pub programs: BTreeMap<u32, Held<Variant>>,
+    pub policies: BTreeMap<u32, Held<Digest>>,
+    pub prefixes: [Option<Held<Digest>>; 2],
+}
+
+/// What a place in a table holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held<T> {
+    /// Something of an earlier daemon's. It works as ever, but can't be compared.
+    Unknown,
+    Known(T),
+}
+
+impl<T> Held<T> {
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Held::Unknown => None,
+            Held::Known(value) => Some(value),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Interface {
+    /// None: left behind unfinished, nobody's.
+    pub incarnation: Option<[u8; 16]>,
+    /// None: made by an earlier daemon and not configured by this one yet.
+    pub endpoint: Option<Arc<Endpoint>>,
+    pub sources: Option<Sources>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GateState {
+    pub slot: Slot,
+    /// That its programs were loaded with. None: an earlier daemon's, with another rate or code.
+    pub event_rate: Option<u32>,
+}
+
+/// `endpoints[slot]`, with the interface by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub ipv6: Option<Ipv6Addr>,
+    pub ipv4: Option<Ipv4Addr>,
+    pub mac: Mac,
+    /// Host side; empty if it has vanished.
+    pub interface: String,
+    pub incarnation: [u8; 16],
+    pub sides: [Option<(Identity, PolicySlot)>; 2],
+}
+
+/// `uplinks[ifindex]`, with the interface by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UplinkRow {
+    pub interface: String,
+    pub mac: Mac,
+    pub slot: Slot,
+    pub masquerade4: Option<Ipv4Addr>,
+}
+
+impl Mirror {
+    /// What is so once `op` has succeeded.
+    pub fn note(&mut self, op: &Op) {
+        match op {
+            Op::Grace => self.settled = true,
+            Op::AddHostAddress(address) => {
+                self.host_addresses.insert(*address);
+            }
+            Op::RemoveHostAddress(address) => {
+                self.host_addresses.remove(address);
+            }
+            Op::CreateInterface { endpoint, sources }
+            | Op::ConfigureInterface { endpoint, sources } => {
+                let interface = Interface {
+                    incarnation: Some(endpoint.incarnation),
+                    endpoint: Some(endpoint.clone()),
+                    sources: Some(*sources),
+                };
+                self.interfaces.insert(endpoint.host_interface.clone(), interface);
+            }
+            Op::RemoveInterface(name) => {
+                self.interfaces.remove(name);
+                self.gates.remove(name);
+            }
+            Op::AttachGate(gate) => {
+                let state = GateState { slot: gate.slot(), event_rate: Some(gate.event_rate) };
+                self.gates.insert(gate.interface().to_owned(), state);
+            }
+            Op::DetachGate(name) => {
+                self.gates.remove(name);
+            }
+            Op::LoadVariant(variant) => {
+                self.variants.insert(*variant);
+            }
+            Op::DropVariant(variant) => {
+                self.variants.remove(variant);
+            }
+            Op::MakePolicy(table) => {
+                self.policy_tables.insert(table.digest);
+            }
+            Op::DropPolicy(digest) => {
+                self.policy_tables.remove(digest);
+            }
+            Op::MakePrefixes(table) => {
+                self.prefix_tables.insert(table.digest);
+            }
+            Op::DropPrefixes(digest) => {
+                self.prefix_tables.remove(digest);
+            }
+            Op::SetEndpoint(slot, row) => put(&mut self.endpoints, *slot, row.clone()),
+            Op::SetAddress(key, slots) => {
+                let value = (*slots != [Slot(0); 2]).then_some(*slots);
+                put(&mut self.addresses, *key, value);
+            }
+            Op::SetUplink(ifindex, row) => put(&mut self.uplinks, *ifindex, row.clone()),
+            Op::SetProgram(index, variant) => {
+                put(&mut self.programs, *index, variant.map(Held::Known));
+            }
+            Op::SetPolicies(batch) => {
+                for (index, digest) in batch {
+                    put(&mut self.policies, *index, digest.map(Held::Known));
+                }
+            }
+            Op::SetPrefixes(side, digest) => {
+                self.prefixes[side.index()] = digest.map(Held::Known);
+            }
+        }
+    }
+
+    /// A commit makes the other side the inactive one, and packets may still be on it.
+    pub fn note_commit(&mut self, generation: Generation) {
+        self.generation = generation;
+        self.settled = false;
+    }
+
+    /// An interface is gone that nobody asked to remove: its namespace vanished, for example.
+    pub fn note_vanished(&mut self, name: &str) {
+        self.interfaces.remove(name);
+        self.gates.remove(name);
+    }
+
+    pub fn inactive(&self) -> Side {
+        self.generation.side().other()
+    }
+
+    /// Whether the interface of this endpoint is in place, so that it need not be touched.
+    pub fn has_interface(&self, endpoint: &Endpoint) -> bool {
+        self.interfaces
+            .get(&endpoint.host_interface)
+            .is_some_and(|interface| interface.incarnation == Some(endpoint.incarnation))
+    }
+
+    pub fn has_gate(&self, gate: &Gate) -> bool {
+        self.gates.get(gate.interface()).is_some_and(|state| state.slot == gate.slot())
+    }
+}
+
+fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
+    match value {
+        Some(value) => map.insert(key, value),
+        None => map.remove(&key),
+    };
+}

@@ -1,0 +1,244 @@
+//! Plan to kernel, as a transaction of ops.
+//!
+//! Nothing else changes the kernel. What is to be so comes in as a `Plan`; this module knows nothing
+//! of files, labels or policies.
+//!
+//! `ops` says what can be done, `mirror` what is so, `diff` what is missing; `transaction` runs it,
+//! `backend` carries it out by `netlink`, `links` and `datapath`. `recover` reads what an earlier daemon
+//! left, `teardown` removes it all.
+
+mod backend;
+mod clsact;
+// The generated skeletons are not safe code; no other file in there has any.
+#[allow(unsafe_code)]
+pub mod datapath;
+pub mod diff;
+mod layout;
+pub mod links;
+pub mod mirror;
+pub mod netlink;
+pub mod ops;
+mod paths;
+pub mod probe;
+mod recover;
+pub mod sweep;
+pub mod sys;
+mod teardown;
+pub mod transaction;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod transaction_tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use backend::Host;
+use datapath::{MapLimits, Maps};
+use mirror::Mirror;
+use netlink::Netlink;
+use netlink::monitor::KernelEvent;
+use paths::Layout;
+use probe::{Attach, Support};
+
+use crate::compile::plan::Plan;
+use crate::types::{Generation, Slot};
+
+pub use teardown::TeardownReport;
+pub use transaction::{Applied, Fault, Refused};
+
+/// Where porin keeps what outlives the daemon.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// A directory on bpffs, made if it is missing.
+    pub bpffs: PathBuf,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Paths { bpffs: PathBuf::from(paths::BPFFS) }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    pub attach: Attach,
+    /// Of maps that are made; those that exist keep theirs.
+    pub limits: MapLimits,
+}
+
+/// What an earlier daemon left, which numbers must not mean anything else.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovered {
+    pub generation: Generation,
+    /// Incarnations of endpoints, with their slots.
+    pub slots: Vec<([u8; 16], Slot)>,
+    /// Interfaces of uplinks, their indices, and their slots.
+    pub uplinks: Vec<(String, u32, Slot)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Unusable(#[from] probe::Unusable),
+    #[error(transparent)]
+    Datapath(#[from] datapath::Error),
+    #[error(transparent)]
+    Netlink(#[from] netlink::Error),
+    #[error(transparent)]
+    Links(#[from] links::Error),
+    #[error("{0}")]
+    Other(String),
+}
+
+/// The kernel as porin holds it. There must be one at a time: the caller sees to that.
+pub struct Kernel {
+    host: Host,
+    mirror: Mirror,
+    support: Support,
+}
+
+impl Kernel {
+    /// Opens what an earlier daemon left, or makes it. Nothing that is in force changes.
+    pub fn open(paths: &Paths, options: &Options) -> Result<(Kernel, Recovered), Error> {
+        let support = Support::probe()?;
+        probe::mount_bpffs(&paths.bpffs)?;
+        let layout = Layout::new(&paths.bpffs);
+        let failed = |error: std::io::Error| {
+            Error::Other(format!("cannot make directories in {}: {error}", paths.bpffs.display()))
+        };
+        layout.make().map_err(failed)?;
+        let netlink = Netlink::open()?;
+        let open = || Maps::open_or_create(&layout.maps(), &options.limits);
+        let (maps, _) = layout.with_dots(open).map_err(failed)??;
+        let links = links::Links::new(layout.links(), support.mechanism(options.attach)?);
+        let gate_digest = recover::gate_digest(&maps)?;
+        let gate_mark = layout.gate_mark(&gate_digest);
+        let (mirror, interfaces) = recover::read(&netlink, &maps, &links, &layout, gate_mark)?;
+        let recovered = Recovered {
+            generation: mirror.generation,
+            slots: mirror.endpoints.iter().map(|(slot, row)| (row.incarnation, *slot)).collect(),
+            uplinks: mirror
+                .uplinks
+                .iter()
+                .map(|(ifindex, row)| (row.interface.clone(), *ifindex, row.slot))
+                .collect(),
+        };
+        let host = Host {
+            empty_policy: maps.new_policy_table(&[])?,
+            empty_prefixes: maps.new_prefix_table(&[])?,
+            netlink,
+            maps: Arc::new(maps),
+            links,
+            layout,
+            gate_digest,
+            gate_mark,
+            coarse_clock: support.coarse_clock,
+            interfaces,
+            planned: Default::default(),
+            variants: Default::default(),
+            policies: Default::default(),
+            prefixes: Default::default(),
+        };
+        Ok((Kernel { host, mirror, support }, recovered))
+    }
+
+    /// Brings the kernel to `plan` as the next generation, or leaves it as it is.
+    pub fn apply(&mut self, plan: &Plan) -> Result<Applied, Refused> {
+        self.host.planned =
+            plan.endpoints.values().map(|p| p.endpoint.host_interface.clone()).collect();
+        let applied = transaction::apply(&mut self.host, &mut self.mirror, plan);
+        // Without the mark the next daemon only has more to do.
+        if let Err(error) = self.mark_gates() {
+            log::warn!("{error}");
+        }
+        applied
+    }
+
+    /// The generation in force.
+    pub fn generation(&self) -> Generation {
+        self.mirror.generation
+    }
+
+    /// Shared with whoever reads counters and sweeps flows.
+    pub fn maps(&self) -> &Arc<Maps> {
+        &self.host.maps
+    }
+
+    /// How gates are attached.
+    pub fn mechanism(&self) -> links::Mechanism {
+        self.host.links.mechanism()
+    }
+
+    /// For facts of namespaces, uplinks and the host.
+    pub fn netlink(&self) -> &Netlink {
+        &self.host.netlink
+    }
+
+    pub fn support(&self) -> Support {
+        self.support
+    }
+
+    /// Takes note of what happened to porin's interfaces. True if the next `apply` has something to mend.
+    pub fn observe(&mut self, event: &KernelEvent) -> bool {
+        let names: Vec<String> = match event {
+            KernelEvent::InterfaceVanished(name) | KernelEvent::LinkChanged(name) => {
+                vec![name.clone()]
+            }
+            KernelEvent::AddressChanged => return false,
+            KernelEvent::Relist => {
+                let interfaces = self.mirror.interfaces.keys();
+                interfaces.chain(self.mirror.gates.keys()).cloned().collect()
+            }
+        };
+        let mut vanished = false;
+        for name in names {
+            vanished |= self.check_interface(&name);
+        }
+        vanished
+    }
+
+    /// Removes all that porin made and nothing else. No daemon may be running.
+    pub fn teardown(paths: &Paths) -> Result<TeardownReport, Error> {
+        teardown::teardown(paths)
+    }
+
+    /// True if an interface that porin had is gone, or is another one now. Events come late: it may
+    /// have been made anew meanwhile.
+    fn check_interface(&mut self, name: &str) -> bool {
+        let known = match self.host.interfaces.get(name) {
+            Some((ifindex, _)) => *ifindex,
+            None => match self.mirror.uplinks.iter().find(|(_, row)| row.interface == name) {
+                Some((ifindex, _)) if self.mirror.gates.contains_key(name) => *ifindex,
+                _ => return false,
+            },
+        };
+        match netlink::host::link_by_name(&self.host.netlink.socket(), name) {
+            Ok(Some(link)) if link.ifindex == known => return false,
+            Ok(_) => {}
+            Err(error) => {
+                log::warn!("{error}");
+                return false;
+            }
+        }
+        self.host.interfaces.remove(name);
+        self.mirror.note_vanished(name);
+        if let Err(error) = self.host.links.detach(&self.host.netlink, name) {
+            log::warn!("{error}");
+        }
+        true
+    }
+
+    /// Once all gates have this daemon's code and one event rate, a mark says so to the next daemon. It is
+    /// taken away before a gate is attached that differs.
+    fn mark_gates(&mut self) -> Result<(), transaction::Reason> {
+        let mut rates = self.mirror.gates.values().map(|state| state.event_rate);
+        let first = rates.next().flatten();
+        let alike = first.filter(|_| rates.all(|rate| rate == first));
+        match alike {
+            Some(rate) if self.host.gate_mark != Some(rate) => self.host.mark_gates(Some(rate)),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! An endpoint's interface: a veth whose one end is born inside the endpoint's namespace.
+//!
+//! Both ends get their final names in one message, so there is no moment in which the container
+//! sees an interface of another name, or the host one that nobody owns.
+
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd};
+
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
+use rustix::io::Errno;
+
+use super::message::{self, Link};
+use super::{Error, Namespace, Netlink, Request, host};
+use crate::desired::snapshot::Endpoint;
+use crate::kernel::ops::Sources;
+use crate::types::Mac;
+use crate::types::addr::{GATEWAY_IPV4, GATEWAY_IPV6};
+
+/// Every interface that porin made is called so, and then the endpoint's name.
+pub const ALIAS: &str = "porin:";
+/// The kernel takes so many bytes of an alias (`IFALIASZ`, with its NUL).
+const ALIAS_MAX: usize = 255;
+const LOOPBACK: u32 = 1;
+
+/// Makes the interface with all that belongs to it. Returns the host side's ifindex.
+///
+/// `keep` says which of porin's interfaces are in use and must not give way. After a failure nothing
+/// is left.
+pub fn create(
+    netlink: &Netlink,
+    endpoint: &Endpoint,
+    sources: Sources,
+    keep: &dyn Fn(&str) -> bool,
+) -> Result<u32, Error> {
+    let namespace = open(netlink, endpoint)?;
+    let link = match make(netlink, endpoint, &namespace) {
+        Err(error) if error.is(Errno::EXIST) => {
+            make_way(netlink, endpoint, &namespace, keep)?;
+            make(netlink, endpoint, &namespace)
+        }
+        made => made,
+    }?;
+    let furnished = host::sysctls(&link.name)
+        .and_then(|()| furnish_inside(netlink, endpoint, &namespace, link.peer))
+        .and_then(|()| furnish_host(netlink, endpoint, sources, link.ifindex));
+    match furnished {
+        Ok(()) => Ok(link.ifindex),
+        Err(error) => {
+            if let Err(left) = remove(netlink, &link.name) {
+                log::warn!("{left}, after a failure");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Sets anew what may change while the interface lives: MTU, routes with their sources, neighbours.
+pub fn configure(
+    netlink: &Netlink,
+    endpoint: &Endpoint,
+    sources: Sources,
+    ifindex: u32,
+) -> Result<(), Error> {
+    let what = format!("read interface {}", endpoint.host_interface);
+    let query = message::link_query(LinkUnspec::new_with_index(ifindex).build());
+    let found = netlink.socket().one(Request::read(&what, query))?;
+    let Some(link) = found.first().and_then(message::link_of) else {
+        return Err(Error::new(what, Errno::NODEV));
+    };
+    if link.mtu != endpoint.mtu {
+        let mtu = |index: u32, name: &str| {
+            let change = LinkUnspec::new_with_index(index).mtu(endpoint.mtu).build();
+            let what = format!("set the MTU of {name} to {}", endpoint.mtu);
+            Request::change(what, RouteNetlinkMessage::SetLink(change))
+        };
+        let namespace = open(netlink, endpoint)?;
+        netlink.socket_in(&namespace)?.one(mtu(link.peer, &endpoint.interface))?;
+        netlink.socket().one(mtu(ifindex, &endpoint.host_interface))?;
+    }
+    furnish_host(netlink, endpoint, sources, ifindex)
+}
+
+/// Removes the host side, and with it the container's. It is fine if there is none.
+pub fn remove(netlink: &Netlink, name: &str) -> Result<(), Error> {
+    let link = LinkUnspec::new_with_name(name).build();
+    let request =
+        Request::change(format!("remove interface {name}"), RouteNetlinkMessage::DelLink(link));
+    netlink.socket().one(request.tolerate(&[Errno::NODEV])).map(|_| ())
+}
+
+/// The namespace that was meant, still at its path, and not the host's.
+fn open(netlink: &Netlink, endpoint: &Endpoint) -> Result<Namespace, Error> {
+    let wanted = &endpoint.namespace;
+    let namespace = Namespace::open(&wanted.path)?;
+    let what = || format!("use {namespace}");
+    if (namespace.device, namespace.inode) != (wanted.device, wanted.inode) {
+        let reason = "another namespace has taken its place meanwhile";
+        return Err(Error::new(what(), std::io::Error::other(reason)));
+    }
+    if namespace.is_same(netlink.home()) {
+        let reason = "it is the host's own namespace";
+        return Err(Error::new(what(), std::io::Error::other(reason)));
+    }
+    Ok(namespace)
+}
+
+fn make(netlink: &Netlink, endpoint: &Endpoint, namespace: &Namespace) -> Result<Link, Error> {
+    let name = &endpoint.host_interface;
+    let peer = LinkUnspec::new_with_name(&endpoint.interface)
+        .mtu(endpoint.mtu)
+        .address(endpoint.mac.0.to_vec())
+        .setns_by_fd(namespace.as_fd().as_raw_fd())
+        .build();
+    let veth = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+        .name(name.as_str())
+        .mtu(endpoint.mtu)
+        .address(Mac::GATEWAY.0.to_vec())
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+        .build();
+    let create = format!("create {} in {namespace}, with {name} on the host", endpoint.interface);
+    let socket = netlink.socket();
+    socket.one(Request::create(create, RouteNetlinkMessage::NewLink(veth)))?;
+
+    let quiet = message::without_link_local(LinkUnspec::new_with_name(name));
+    let mut alias = format!("{ALIAS}{}", endpoint.name);
+    alias.truncate(ALIAS_MAX); // names are ASCII
+    let up = LinkUnspec::new_with_name(name).alias(alias).up().build();
+    let query = message::link_query(LinkUnspec::new_with_name(name).build());
+    let made = socket.all(vec![
+        Request::change(format!("keep {name} without link-local address"), {
+            RouteNetlinkMessage::SetLink(quiet)
+        })
+        .tolerate(&[Errno::AFNOSUPPORT]),
+        Request::change(format!("bring {name} up"), RouteNetlinkMessage::SetLink(up)),
+        Request::read(format!("read {name}"), query),
+    ]);
+    let link = made.and_then(|answers| {
+        let link = answers.iter().find_map(message::link_of);
+        link.ok_or_else(|| Error::new(format!("read {name}"), Errno::NODEV))
+    });
+    if link.is_err() {
+        remove(netlink, name)?;
+    }
+    link
+}
+
+/// Something bears one of the names. If it is porin's and nobody needs it, it goes.
+fn make_way(
+    netlink: &Netlink,
+    endpoint: &Endpoint,
+    namespace: &Namespace,
+    keep: &dyn Fn(&str) -> bool,
+) -> Result<(), Error> {
+    let name = &endpoint.host_interface;
+    let taken = |what: String| Error::new(what, Errno::EXIST);
+    if let Some(link) = host::link_by_name(&netlink.socket(), name)? {
+        if !link.alias.starts_with(ALIAS) {
+            return Err(taken(format!("create {name}, which exists and is not porin's")));
+        }
+        return remove(netlink, name);
+    }
+    let inside = &endpoint.interface;
+    let Some(there) = host::link_by_name(&netlink.socket_in(namespace)?, inside)? else {
+        return Ok(());
+    };
+    let query = message::link_query(LinkUnspec::new_with_index(there.peer).build());
+    let read = Request::read(format!("read the peer of {inside}"), query);
+    let found = netlink.socket().one(read.tolerate(&[Errno::NODEV, Errno::INVAL]))?;
+    let ours = found
+        .first()
+        .and_then(message::link_of)
+        .filter(|link| link.peer == there.ifindex && link.alias.starts_with(ALIAS));
+    match ours {
+        Some(link) if keep(&link.name) => {
+            let owner = link.alias.trim_start_matches(ALIAS);
+            Err(taken(format!("create {inside} in {namespace}, which endpoint {owner} has there")))
+        }
+        Some(link) => remove(netlink, &link.name),
+        None => Err(taken(format!(
+            "create {inside} in {namespace}: an interface of that name is there and is not porin's"
+        ))),
+    }
+}
+
+/// Addresses, gateways and routes in the namespace. Requests are carried out in order.
+fn furnish_inside(
+    netlink: &Netlink,
+    endpoint: &Endpoint,
+    namespace: &Namespace,
+    ifindex: u32,
+) -> Result<(), Error> {
+    let name = &endpoint.interface;
+    let quiet = message::without_link_local(LinkUnspec::new_with_index(ifindex));
+    let up =
+        |index: u32| RouteNetlinkMessage::SetLink(LinkUnspec::new_with_index(index).up().build());
+    let mut requests = vec![
+        Request::change(format!("bring lo up in {namespace}"), up(LOOPBACK)),
+        Request::change(format!("keep {name} without link-local address in {namespace}"), {
+            RouteNetlinkMessage::SetLink(quiet)
+        })
+        .tolerate(&[Errno::AFNOSUPPORT]),
+        Request::change(format!("bring {name} up in {namespace}"), up(ifindex)),
+    ];
+    for address in addresses(endpoint) {
+        let gateway = match address {
+            IpAddr::V4(_) => IpAddr::V4(GATEWAY_IPV4),
+            IpAddr::V6(_) => IpAddr::V6(GATEWAY_IPV6),
+        };
+        requests.push(Request::replace(format!("add {address} to {name} in {namespace}"), {
+            RouteNetlinkMessage::NewAddress(message::address(ifindex, address))
+        }));
+        requests.push(Request::replace(format!("add neighbour {gateway} in {namespace}"), {
+            RouteNetlinkMessage::NewNeighbour(message::neighbour(ifindex, gateway, Mac::GATEWAY))
+        }));
+        requests.push(Request::replace(format!("add the route via {gateway} in {namespace}"), {
+            RouteNetlinkMessage::NewRoute(message::default_route(ifindex, gateway))
+        }));
+    }
+    netlink.socket_in(namespace)?.all(requests).map(|_| ())
+}
+
+fn furnish_host(
+    netlink: &Netlink,
+    endpoint: &Endpoint,
+    sources: Sources,
+    ifindex: u32,
+) -> Result<(), Error> {
+    let name = &endpoint.host_interface;
+    let mut requests = Vec::new();
+    for address in addresses(endpoint) {
+        let source = match address {
+            IpAddr::V4(_) => sources.ipv4.map(IpAddr::V4),
+            IpAddr::V6(_) => sources.ipv6.map(IpAddr::V6),
+        };
+        requests.push(Request::replace(format!("add neighbour {address} to {name}"), {
+            RouteNetlinkMessage::NewNeighbour(message::neighbour(ifindex, address, endpoint.mac))
+        }));
+        requests.push(Request::replace(format!("route {address} to {name}"), {
+            RouteNetlinkMessage::NewRoute(message::host_route(ifindex, address, source))
+        }));
+    }
+    netlink.socket().all(requests).map(|_| ())
+}
+
+fn addresses(endpoint: &Endpoint) -> impl Iterator<Item = IpAddr> {
+    let ipv6 = endpoint.ipv6.map(IpAddr::V6);
+    ipv6.into_iter().chain(endpoint.ipv4.map(IpAddr::V4))
+}
+
+/// Whether an interface is an endpoint's: by name and alias, both.
+pub fn is_porins(link: &Link) -> bool {
+    let digits = link.name.strip_prefix("pn");
+    digits.is_some_and(|d| d.len() == 12 && d.bytes().all(|b| b.is_ascii_hexdigit()))
+        && link.alias.starts_with(ALIAS)
+}

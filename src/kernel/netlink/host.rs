@@ -1,0 +1,106 @@
+//! The host's own side: its interfaces, the addresses on `lo`, and the settings that delivery needs.
+
+use std::net::IpAddr;
+
+use rtnetlink::LinkUnspec;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::link::LinkMessage;
+use rustix::io::Errno;
+
+use super::message::{self, Link};
+use super::{Error, Netlink, Request, Socket};
+
+const LOOPBACK: u32 = 1;
+
+/// An address of the namespace, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostAddress {
+    pub address: IpAddr,
+    pub ifindex: u32,
+    /// Reaches beyond the link and this host.
+    pub global: bool,
+}
+
+/// All links of the daemon's namespace.
+pub fn links(netlink: &Netlink) -> Result<Vec<Link>, Error> {
+    let query = message::link_query(LinkMessage::default());
+    let answers = netlink.socket().one(Request::dump("list interfaces", query))?;
+    Ok(answers.iter().filter_map(message::link_of).collect())
+}
+
+pub fn link_by_name(socket: &Socket<'_>, name: &str) -> Result<Option<Link>, Error> {
+    let query = message::link_query(LinkUnspec::new_with_name(name).build());
+    let request = Request::read(format!("read interface {name}"), query);
+    let answers = socket.one(request.tolerate(&[Errno::NODEV]))?;
+    Ok(answers.iter().find_map(message::link_of))
+}
+
+/// All addresses of the daemon's namespace.
+pub fn addresses(netlink: &Netlink) -> Result<Vec<HostAddress>, Error> {
+    let query = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    let answers = netlink.socket().one(Request::dump("list addresses", query))?;
+    let parsed = answers.iter().filter_map(|answer| match answer {
+        RouteNetlinkMessage::NewAddress(message) => parse(message),
+        _ => None,
+    });
+    Ok(parsed.collect())
+}
+
+/// Puts an address on `lo`. False if the namespace had it there already.
+pub fn add_address(netlink: &Netlink, address: IpAddr) -> Result<bool, Error> {
+    let message = RouteNetlinkMessage::NewAddress(message::address(LOOPBACK, address));
+    match netlink.socket().one(Request::create(format!("add {address} to lo"), message)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is(Errno::EXIST) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+pub fn remove_address(netlink: &Netlink, address: IpAddr) -> Result<(), Error> {
+    let message = RouteNetlinkMessage::DelAddress(message::address(LOOPBACK, address));
+    let request = Request::change(format!("remove {address} from lo"), message);
+    netlink.socket().one(request.tolerate(&[Errno::ADDRNOTAVAIL])).map(|_| ())
+}
+
+/// `forwarding` lets the datapath ask the routing table on behalf of packets that came in here
+/// (`bpf_fib_lookup`); the host as a whole does not become a router by it. Reverse-path filtering and
+/// router advertisements are the datapath's to judge.
+pub fn sysctls(interface: &str) -> Result<(), Error> {
+    const VALUES: [(&str, &str, &str); 4] = [
+        ("ipv6", "forwarding", "1"),
+        ("ipv6", "accept_ra", "0"),
+        ("ipv4", "forwarding", "1"),
+        ("ipv4", "rp_filter", "0"),
+    ];
+    for (family, key, value) in VALUES {
+        let path = format!("/proc/sys/net/{family}/conf/{interface}/{key}");
+        match std::fs::write(&path, value) {
+            Ok(()) => {}
+            // A kernel without this family.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::new(format!("write {value} to {path}"), error)),
+        }
+    }
+    Ok(())
+}
+
+fn parse(message: &AddressMessage) -> Option<HostAddress> {
+    use rtnetlink::packet_route::address::AddressScope;
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    // IPv6 says Local only on point-to-point links.
+    let address = local.or_else(|| {
+        message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        })
+    })?;
+    Some(HostAddress {
+        address,
+        ifindex: message.header.index,
+        global: message.header.scope == AddressScope::Universe,
+    })
+}

@@ -1,0 +1,237 @@
+//! What can be done to the kernel, as data, each with its declared undo.
+//!
+//! An `Op` names what is to be so, never how: `transaction` runs it, a `Backend` carries it out,
+//! [`Mirror::note`] says what the kernel holds afterwards. Nothing here does I/O.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use super::datapath::Program;
+use super::mirror::{Mirror, Row, UplinkRow};
+use crate::compile::plan::{Digest, Features, PolicyTable, PrefixTable};
+use crate::desired::snapshot::{Endpoint, Uplink};
+use crate::types::{AddressKey, Side, Slot};
+
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// Wait until no packet is under way that began before this op.
+    Grace,
+
+    AddHostAddress(IpAddr),
+    RemoveHostAddress(IpAddr),
+    CreateInterface {
+        endpoint: Arc<Endpoint>,
+        sources: Sources,
+    },
+    /// What may change while an interface lives: MTU, and the routes' preferred sources.
+    ConfigureInterface {
+        endpoint: Arc<Endpoint>,
+        sources: Sources,
+    },
+    RemoveInterface(String),
+    /// Puts the gates of both directions in place, or replaces their programs where they are.
+    AttachGate(Gate),
+    DetachGate(String),
+
+    LoadVariant(Variant),
+    DropVariant(Variant),
+    MakePolicy(Arc<PolicyTable>),
+    DropPolicy(Digest),
+    MakePrefixes(Arc<PrefixTable>),
+    DropPrefixes(Digest),
+
+    SetEndpoint(Slot, Option<Row>),
+    /// Slots by side; nobody's on both sides: the entry goes.
+    SetAddress(AddressKey, [Slot; 2]),
+    SetUplink(u32, Option<UplinkRow>),
+    /// Index as in `PORIN_PROGRAM_INDEX`.
+    SetProgram(u32, Option<Variant>),
+    /// All at once, since each write to a table of tables waits for a grace period. Indices as in
+    /// `PORIN_POLICY_INDEX`.
+    SetPolicies(Vec<(u32, Option<Digest>)>),
+    SetPrefixes(Side, Option<Digest>),
+}
+
+/// A program specialised for a set of features.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Variant {
+    pub program: Program,
+    pub features: Features,
+}
+
+/// Whose gates, on which interface.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    pub owner: GateOwner,
+    /// Drop events per second and CPU; 0: none.
+    pub event_rate: u32,
+}
+
+#[derive(Debug, Clone)]
+pub enum GateOwner {
+    Endpoint(Arc<Endpoint>),
+    Uplink(Uplink),
+}
+
+impl Gate {
+    pub fn interface(&self) -> &str {
+        match &self.owner {
+            GateOwner::Endpoint(endpoint) => &endpoint.host_interface,
+            GateOwner::Uplink(uplink) => &uplink.interface,
+        }
+    }
+
+    pub fn slot(&self) -> Slot {
+        match &self.owner {
+            GateOwner::Endpoint(endpoint) => endpoint.slot,
+            GateOwner::Uplink(uplink) => uplink.slot,
+        }
+    }
+}
+
+/// The host's own addresses that it reaches endpoints from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sources {
+    pub ipv6: Option<Ipv6Addr>,
+    pub ipv4: Option<Ipv4Addr>,
+}
+
+impl Sources {
+    /// The first of each family.
+    pub fn of(addresses: &[IpAddr]) -> Self {
+        let mut sources = Sources::default();
+        for address in addresses {
+            match address {
+                IpAddr::V6(a) => sources.ipv6 = sources.ipv6.or(Some(*a)),
+                IpAddr::V4(a) => sources.ipv4 = sources.ipv4.or(Some(*a)),
+            }
+        }
+        sources
+    }
+}
+
+impl Op {
+    /// What restores `before` after this op has run on it. None: there is nothing to restore.
+    ///
+    /// What a side held of an earlier daemon's is not known well enough to be put back; its undo
+    /// empties the place instead. Only the inactive side is ever written, so nobody sees it.
+    pub fn undo(&self, before: &Mirror) -> Option<Op> {
+        match self {
+            Op::Grace => None,
+            Op::AddHostAddress(address) => {
+                let there = before.host_addresses.contains(address);
+                (!there).then_some(Op::RemoveHostAddress(*address))
+            }
+            Op::RemoveHostAddress(address) => Some(Op::AddHostAddress(*address)),
+            Op::CreateInterface { endpoint, .. } => {
+                Some(Op::RemoveInterface(endpoint.host_interface.clone()))
+            }
+            Op::ConfigureInterface { endpoint, .. } => {
+                let interface = before.interfaces.get(&endpoint.host_interface)?;
+                Some(Op::ConfigureInterface {
+                    endpoint: interface.endpoint.clone()?,
+                    sources: interface.sources?,
+                })
+            }
+            Op::RemoveInterface(name) => {
+                let interface = before.interfaces.get(name)?;
+                Some(Op::CreateInterface {
+                    endpoint: interface.endpoint.clone()?,
+                    sources: interface.sources.unwrap_or_default(),
+                })
+            }
+            Op::AttachGate(gate) => match before.gates.contains_key(gate.interface()) {
+                true => None,
+                false => Some(Op::DetachGate(gate.interface().to_owned())),
+            },
+            Op::DetachGate(name) => {
+                let event_rate = before.gates.get(name)?.event_rate.unwrap_or(0);
+                let endpoint = before.interfaces.get(name)?.endpoint.clone()?;
+                Some(Op::AttachGate(Gate { owner: GateOwner::Endpoint(endpoint), event_rate }))
+            }
+            Op::LoadVariant(variant) => {
+                (!before.variants.contains(variant)).then_some(Op::DropVariant(*variant))
+            }
+            Op::MakePolicy(table) => (!before.policy_tables.contains(&table.digest))
+                .then_some(Op::DropPolicy(table.digest)),
+            Op::MakePrefixes(table) => (!before.prefix_tables.contains(&table.digest))
+                .then_some(Op::DropPrefixes(table.digest)),
+            // Only ever done to what nobody uses.
+            Op::DropVariant(_) | Op::DropPolicy(_) | Op::DropPrefixes(_) => None,
+            Op::SetEndpoint(slot, _) => {
+                Some(Op::SetEndpoint(*slot, before.endpoints.get(slot).cloned()))
+            }
+            Op::SetAddress(key, _) => {
+                let slots = before.addresses.get(key).copied().unwrap_or([Slot(0); 2]);
+                Some(Op::SetAddress(*key, slots))
+            }
+            Op::SetUplink(ifindex, _) => {
+                Some(Op::SetUplink(*ifindex, before.uplinks.get(ifindex).cloned()))
+            }
+            Op::SetProgram(index, _) => {
+                let held = before.programs.get(index).and_then(|held| held.known().copied());
+                Some(Op::SetProgram(*index, held))
+            }
+            Op::SetPolicies(batch) => {
+                let old = |index: &u32| before.policies.get(index)?.known().copied();
+                Some(Op::SetPolicies(batch.iter().map(|(index, _)| (*index, old(index))).collect()))
+            }
+            Op::SetPrefixes(side, _) => {
+                let held = before.prefixes[side.index()].as_ref().and_then(|h| h.known().copied());
+                Some(Op::SetPrefixes(*side, held))
+            }
+        }
+    }
+
+    /// The endpoint that a failure of this op is the fault of.
+    pub fn endpoint(&self) -> Option<Slot> {
+        match self {
+            Op::CreateInterface { endpoint, .. } | Op::ConfigureInterface { endpoint, .. } => {
+                Some(endpoint.slot)
+            }
+            Op::AttachGate(Gate { owner: GateOwner::Endpoint(endpoint), .. }) => {
+                Some(endpoint.slot)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What is being done, for error messages: "cannot ...".
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Op::Grace => f.write_str("wait for an RCU grace period"),
+            Op::AddHostAddress(address) => write!(f, "add host address {address} to lo"),
+            Op::RemoveHostAddress(address) => write!(f, "remove host address {address} from lo"),
+            Op::CreateInterface { endpoint, .. } => {
+                write!(f, "create interface {} of endpoint", endpoint.host_interface)?;
+                write!(f, " {} in {}", endpoint.name, endpoint.namespace.path.display())
+            }
+            Op::ConfigureInterface { endpoint, .. } => {
+                write!(f, "configure interface {}", endpoint.host_interface)?;
+                write!(f, " of endpoint {}", endpoint.name)
+            }
+            Op::RemoveInterface(name) => write!(f, "remove interface {name}"),
+            Op::AttachGate(gate) => write!(f, "attach the gates of {}", gate.interface()),
+            Op::DetachGate(name) => write!(f, "detach the gates of {name}"),
+            Op::LoadVariant(variant) => write!(f, "load variant {:?}", variant.program),
+            Op::DropVariant(variant) => write!(f, "drop variant {:?}", variant.program),
+            Op::MakePolicy(table) => {
+                write!(f, "make a policy table of {} entries", table.entries.len())
+            }
+            Op::DropPolicy(_) => f.write_str("drop a policy table"),
+            Op::MakePrefixes(table) => {
+                write!(f, "make a prefix table of {} entries", table.entries.len())
+            }
+            Op::DropPrefixes(_) => f.write_str("drop a prefix table"),
+            Op::SetEndpoint(slot, _) => write!(f, "write endpoint slot {slot}"),
+            Op::SetAddress(key, _) => write!(f, "write address {key}"),
+            Op::SetUplink(ifindex, _) => write!(f, "write uplink with ifindex {ifindex}"),
+            Op::SetProgram(index, _) => write!(f, "write program index {index}"),
+            Op::SetPolicies(batch) => write!(f, "write {} policies", batch.len()),
+            Op::SetPrefixes(side, _) => write!(f, "write the prefixes of side {}", side.index()),
+        }
+    }
+}

@@ -1,0 +1,597 @@
+//! The one file with `unsafe`: bytes of plain structs, the memory-mapped state,
+//! and the system calls that libbpf-rs does not wrap, or wraps with a fault.
+//!
+//! Everything here takes and returns owned or borrowed Rust values; no raw
+//! pointer or descriptor leaves it.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::io;
+use std::mem::{MaybeUninit, size_of, size_of_val};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use libbpf_rs::{AsRawLibbpf, OpenObject, libbpf_sys};
+use rustix::io::Errno;
+
+use super::datapath::skel::endpoint::types::__sk_buff;
+use super::datapath::{abi, skel};
+
+/// Plain old data: a struct without padding bytes, valid for every bit pattern,
+/// so that it can be copied from and to bytes.
+///
+/// # Safety
+/// The implementor has no padding, no pointers, and no invalid values.
+pub unsafe trait Pod: Copy + Default + 'static {}
+
+macro_rules! pod {
+    ($($ty:ty),* $(,)?) => { $(
+        // SAFETY: an integer, or a `repr(C)` struct of integers whose padding is
+        // explicit in abi.h; sizes are asserted there and in abi.rs.
+        unsafe impl Pod for $ty {}
+    )* };
+}
+
+pod!(
+    u32,
+    u64,
+    abi::State,
+    abi::Endpoint,
+    abi::Address,
+    abi::AddressValue,
+    abi::PrefixKey,
+    abi::PrefixValue,
+    abi::PolicyKey,
+    abi::PolicyValue,
+    abi::Uplink,
+    abi::Flow4Key,
+    abi::Flow6Key,
+    abi::Flow,
+    abi::NatKey,
+    abi::NatValue,
+    abi::FragmentKey,
+    abi::FragmentValue,
+    abi::DropKey,
+    abi::Traffic,
+    abi::Budget,
+    abi::Event,
+    abi::Features,
+    abi::Gate,
+    skel::endpoint::types::porin_features,
+    skel::uplink::types::porin_features,
+    skel::gate::types::porin_gate,
+);
+
+pub fn bytes_of<T: Pod>(value: &T) -> &[u8] {
+    bytes_of_slice(std::slice::from_ref(value))
+}
+
+pub fn bytes_of_slice<T: Pod>(values: &[T]) -> &[u8] {
+    // SAFETY: Pod has no padding, so all bytes are initialised.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}
+
+/// Reads a `T` from the beginning of `bytes`; `None` if they are too few.
+pub fn from_bytes<T: Pod>(bytes: &[u8]) -> Option<T> {
+    if bytes.len() < size_of::<T>() {
+        return None;
+    }
+    // SAFETY: long enough, and Pod is valid for every bit pattern.
+    Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+/// `state[0].generation`, mapped: the word whose store is a commit.
+#[derive(Debug)]
+pub struct StateWord {
+    page: NonNull<AtomicU32>,
+}
+
+// SAFETY: the page is shared memory, accessed by atomic operations only, and
+// unmapped only when the value is dropped.
+unsafe impl Send for StateWord {}
+// SAFETY: as above.
+unsafe impl Sync for StateWord {}
+
+const PAGE: usize = 4096;
+
+impl StateWord {
+    pub fn map(state: BorrowedFd<'_>) -> io::Result<Self> {
+        use rustix::mm::{MapFlags, ProtFlags, mmap};
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let page = unsafe {
+            mmap(
+                ptr::null_mut(),
+                PAGE,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                state,
+                0,
+            )?
+        };
+        NonNull::new(page.cast())
+            .map(|page| Self { page })
+            .ok_or_else(|| io::ErrorKind::Other.into())
+    }
+
+    fn word(&self) -> &AtomicU32 {
+        // SAFETY: mapped, aligned to a page, and alive as long as self.
+        unsafe { self.page.as_ref() }
+    }
+
+    pub fn load(&self) -> u32 {
+        self.word().load(Ordering::Acquire)
+    }
+
+    pub fn store(&self, generation: u32) {
+        self.word().store(generation, Ordering::Release);
+    }
+}
+
+impl Drop for StateWord {
+    fn drop(&mut self) {
+        // SAFETY: mapped by us with this length, and no reference outlives self.
+        // It cannot fail for a mapping that exists.
+        let _ = unsafe { rustix::mm::munmap(self.page.as_ptr().cast(), PAGE) };
+    }
+}
+
+/// libbpf returns 0 or a negative errno, and sets errno.
+fn check(result: i32) -> io::Result<()> {
+    if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(()) }
+}
+
+pub const ENOTSUPP: i32 = 524;
+
+/// A new map, without BTF.
+pub fn map_create(
+    ty: libbpf_rs::MapType,
+    name: &str,
+    key_size: usize,
+    value_size: usize,
+    max_entries: u32,
+    flags: u32,
+) -> io::Result<OwnedFd> {
+    let name = std::ffi::CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let opts = libbpf_sys::bpf_map_create_opts {
+        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,
+        map_flags: flags,
+        ..Default::default()
+    };
+    // SAFETY: name and opts are valid for the call.
+    let fd = unsafe {
+        libbpf_sys::bpf_map_create(
+            ty.into(),
+            name.as_ptr(),
+            key_size as u32,
+            value_size as u32,
+            max_entries,
+            &opts,
+        )
+    };
+    check(fd)?;
+    // SAFETY: a descriptor that the kernel has just given us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+pub fn map_freeze(map: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: takes a descriptor only.
+    check(unsafe { libbpf_sys::bpf_map_freeze(map.as_raw_fd()) })
+}
+
+/// Inserts or overwrites one element. For the sizes, the map's must match.
+pub fn map_update<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
+    // SAFETY: the kernel reads key_size and value_size bytes; the callers' types
+    // are those of the maps (asserted in abi.rs, checked when maps are opened).
+    check(unsafe {
+        libbpf_sys::bpf_map_update_elem(
+            map.as_raw_fd(),
+            ptr::from_ref(key).cast(),
+            ptr::from_ref(value).cast(),
+            0,
+        )
+    })
+}
+
+/// Inserts or overwrites many elements in one call; how many were done is in the error.
+pub fn map_update_batch<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    keys: &[K],
+    values: &[V],
+) -> Result<(), (u32, io::Error)> {
+    assert_eq!(keys.len(), values.len(), "one value per key");
+    let mut count = keys.len() as u32;
+    let opts = libbpf_sys::bpf_map_batch_opts {
+        sz: size_of::<libbpf_sys::bpf_map_batch_opts>() as _,
+        ..Default::default()
+    };
+    // SAFETY: both arrays hold `count` elements of the map's sizes.
+    check(unsafe {
+        libbpf_sys::bpf_map_update_batch(
+            map.as_raw_fd(),
+            keys.as_ptr().cast(),
+            values.as_ptr().cast(),
+            &mut count,
+            &opts,
+        )
+    })
+    .map_err(|error| (count, error))
+}
+
+/// Calls `f` with each key and value (of `value_size` bytes) of a map.
+///
+/// Goes on until the kernel says ENOENT: a batch shorter than asked for is not the
+/// last one, as the next bucket may just not have fitted (libbpf-rs's own iterator
+/// takes it for the end). A bucket larger than a batch (ENOSPC) gets a larger one.
+pub fn map_each(
+    map: BorrowedFd<'_>,
+    key_size: usize,
+    value_size: usize,
+    mut f: impl FnMut(&[u8], &[u8]),
+) -> io::Result<()> {
+    let mut batch = 1024usize;
+    // The cursor is a u32 for hashes and a key for arrays: room for either.
+    let mut cursor = vec![0u8; key_size.max(4)];
+    let mut started = false;
+    let mut keys = vec![0u8; batch * key_size];
+    let mut values = vec![0u8; batch * value_size];
+    loop {
+        let mut count = batch as u32;
+        let mut next = cursor.clone();
+        // SAFETY: the buffers hold `count` keys and values of the map's sizes, the
+        // cursors at least a key and a u32.
+        let result = check(unsafe {
+            libbpf_sys::bpf_map_lookup_batch(
+                map.as_raw_fd(),
+                if started { cursor.as_mut_ptr().cast() } else { ptr::null_mut() },
+                next.as_mut_ptr().cast(),
+                keys.as_mut_ptr().cast(),
+                values.as_mut_ptr().cast(),
+                &mut count,
+                ptr::null(),
+            )
+        });
+        let last = match result {
+            Ok(()) => false,
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOENT.raw_os_error()) => {
+                true
+            }
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOSPC.raw_os_error()) => {
+                batch *= 2;
+                keys.resize(batch * key_size, 0);
+                values.resize(batch * value_size, 0);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let count = count as usize;
+        for (key, value) in
+            keys.chunks_exact(key_size).zip(values.chunks_exact(value_size)).take(count)
+        {
+            f(key, value);
+        }
+        if last {
+            return Ok(());
+        }
+        cursor = next;
+        started = true;
+    }
+}
+
+/// What the kernel says of a loaded program.
+#[derive(Clone, Debug, Default)]
+pub struct ProgramInfo {
+    pub id: u32,
+    pub xlated_insns: u32,
+    pub jited_len: u32,
+    pub verified_insns: u32,
+}
+
+fn info(program: BorrowedFd<'_>, xlated: &mut [u64]) -> io::Result<libbpf_sys::bpf_prog_info> {
+    let mut info = libbpf_sys::bpf_prog_info {
+        xlated_prog_insns: if xlated.is_empty() { 0 } else { xlated.as_mut_ptr() as u64 },
+        xlated_prog_len: size_of_val(xlated) as u32,
+        ..Default::default()
+    };
+    let mut len = size_of::<libbpf_sys::bpf_prog_info>() as u32;
+    // SAFETY: info and, if asked for, the instruction buffer are ours for the call.
+    check(unsafe {
+        libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &mut info, &mut len)
+    })?;
+    Ok(info)
+}
+
+pub fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
+    let info = info(program, &mut [])?;
+    Ok(ProgramInfo {
+        id: info.id,
+        xlated_insns: info.xlated_prog_len / 8,
+        jited_len: info.jited_prog_len,
+        verified_insns: info.verified_insns,
+    })
+}
+
+/// The instructions that the verifier left, one per word.
+pub fn program_xlated(program: BorrowedFd<'_>) -> io::Result<Vec<u64>> {
+    let len = info(program, &mut [])?.xlated_prog_len as usize / 8;
+    let mut insns = vec![0u64; len];
+    info(program, &mut insns)?;
+    Ok(insns)
+}
+
+/// The kernel's number of a map.
+pub fn map_id(map: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = libbpf_sys::bpf_map_info::default();
+    let mut len = size_of::<libbpf_sys::bpf_map_info>() as u32;
+    // SAFETY: info is ours for the call.
+    check(unsafe { libbpf_sys::bpf_map_get_info_by_fd(map.as_raw_fd(), &mut info, &mut len) })?;
+    Ok(info.id)
+}
+
+/// What BPF_PROG_TEST_RUN is to make of a packet's metadata, and what became of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TestContext {
+    pub ifindex: u32,
+    pub cb: [u32; 5],
+    pub gso_size: u32,
+    pub gso_segs: u32,
+}
+
+/// A packet's fate.
+#[derive(Clone, Debug)]
+pub struct TestOutcome {
+    pub retval: u32,
+    /// Mean of one run, ns.
+    pub duration_ns: u32,
+    pub data: Vec<u8>,
+    pub context: TestContext,
+}
+
+pub fn test_run(
+    program: BorrowedFd<'_>,
+    packet: &[u8],
+    repeat: u32,
+    context: TestContext,
+) -> io::Result<TestOutcome> {
+    let mut out = vec![0u8; packet.len() + 4096];
+    // Padding too must be zero, or the kernel says EINVAL.
+    // SAFETY: integers and raw pointers only: all zeroes are a value.
+    let mut ctx_in: __sk_buff = unsafe { MaybeUninit::zeroed().assume_init() };
+    ctx_in.ifindex = context.ifindex;
+    ctx_in.cb = context.cb;
+    ctx_in.gso_size = context.gso_size;
+    ctx_in.gso_segs = context.gso_segs;
+    let mut ctx_out = __sk_buff::default();
+    let mut opts = libbpf_sys::bpf_test_run_opts {
+        sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
+        data_in: packet.as_ptr().cast(),
+        data_size_in: packet.len() as u32,
+        data_out: out.as_mut_ptr().cast(),
+        data_size_out: out.len() as u32,
+        ctx_in: ptr::from_ref(&ctx_in).cast(),
+        ctx_size_in: size_of::<__sk_buff>() as u32,
+        ctx_out: ptr::from_mut(&mut ctx_out).cast(),
+        ctx_size_out: size_of::<__sk_buff>() as u32,
+        repeat: repeat as i32,
+        ..Default::default()
+    };
+    // SAFETY: all buffers are ours and have the sizes given.
+    check(unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &mut opts) })?;
+    out.truncate(opts.data_size_out as usize);
+    Ok(TestOutcome {
+        retval: opts.retval,
+        duration_ns: opts.duration,
+        data: out,
+        context: TestContext {
+            ifindex: ctx_out.ifindex,
+            cb: ctx_out.cb,
+            gso_size: ctx_out.gso_size,
+            gso_segs: ctx_out.gso_segs,
+        },
+    })
+}
+
+/// The enumerators of an enum in an opened object's BTF.
+pub fn enumerators(object: &OpenObject, name: &str) -> Vec<(String, i64)> {
+    use libbpf_rs::btf::{Btf, types::Enum};
+    // SAFETY: the object is open, and outlives the BTF, which ends here.
+    let object = unsafe { object.as_libbpf_object().as_ref() };
+    let Ok(Some(btf)) = Btf::from_bpf_object(object) else { return Vec::new() };
+    let Some(found) = btf.type_by_name::<Enum<'_>>(name) else { return Vec::new() };
+    found
+        .iter()
+        .filter_map(|member| Some((member.name?.to_str()?.to_owned(), member.value)))
+        .collect()
+}
+
+/// Room for libbpf-rs to open an object in.
+pub fn object_storage() -> MaybeUninit<OpenObject> {
+    MaybeUninit::uninit()
+}
+
+/// Fails unless `fd` is a network namespace (ioctl_nsfs(2), `NS_GET_NSTYPE`).
+pub fn check_network_namespace(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    const NS_GET_NSTYPE: rustix::ioctl::Opcode = rustix::ioctl::opcode::none(0xb7, 0x3);
+    const CLONE_NEWNET: i32 = 0x4000_0000;
+
+    struct NamespaceType;
+
+    // SAFETY: the request takes no argument and returns the type as the call's result, so no memory
+    // is read or written.
+    unsafe impl rustix::ioctl::Ioctl for NamespaceType {
+        type Output = i32;
+        const IS_MUTATING: bool = false;
+
+        fn opcode(&self) -> rustix::ioctl::Opcode {
+            NS_GET_NSTYPE
+        }
+
+        fn as_ptr(&mut self) -> *mut std::ffi::c_void {
+            std::ptr::null_mut()
+        }
+
+        unsafe fn output_from_ptr(
+            output: rustix::ioctl::IoctlOutput,
+            _: *mut std::ffi::c_void,
+        ) -> rustix::io::Result<i32> {
+            Ok(output)
+        }
+    }
+
+    // SAFETY: as above; on another kind of file the request number is unknown and refused.
+    let kind = unsafe { rustix::ioctl::ioctl(fd, NamespaceType) }?;
+    if kind == CLONE_NEWNET { Ok(()) } else { Err(Errno::INVAL) }
+}
+
+/// What a link hangs on, and what it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkInfo {
+    /// 0 once the device is gone.
+    pub ifindex: u32,
+    pub program_id: u32,
+}
+
+/// Attaches a program to an interface by tcx (`BPF_LINK_CREATE`, Linux 6.6).
+pub fn link_create(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    attach_type: libbpf_sys::bpf_attach_type,
+) -> Result<OwnedFd, Errno> {
+    let target = i32::try_from(ifindex).map_err(|_| Errno::INVAL)?;
+    // SAFETY: no options are passed; the other arguments are numbers.
+    let fd = unsafe {
+        libbpf_sys::bpf_link_create(program.as_raw_fd(), target, attach_type, ptr::null())
+    };
+    owned(fd)
+}
+
+/// Replaces a link's program in one step: no packet is without one.
+pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: no options are passed; the other arguments are numbers.
+    let result =
+        unsafe { libbpf_sys::bpf_link_update(link.as_raw_fd(), program.as_raw_fd(), ptr::null()) };
+    errno(result)
+}
+
+pub fn link_detach(link: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: the argument is a number.
+    errno(unsafe { libbpf_sys::bpf_link_detach(link.as_raw_fd()) })
+}
+
+pub fn link_info(link: BorrowedFd<'_>) -> Result<LinkInfo, Errno> {
+    let mut info = libbpf_sys::bpf_link_info::default();
+    let mut length = size_of_val(&info) as u32;
+    // SAFETY: the kernel writes at most `length` bytes to `info`, which is that large, and plain data.
+    let result = unsafe {
+        libbpf_sys::bpf_obj_get_info_by_fd(
+            link.as_raw_fd(),
+            ptr::from_mut(&mut info).cast(),
+            &mut length,
+        )
+    };
+    errno(result)?;
+    if info.type_ != libbpf_sys::BPF_LINK_TYPE_TCX {
+        return Err(Errno::INVAL);
+    }
+    // SAFETY: for this type the kernel filled in this member; any bytes are valid for it.
+    let ifindex = unsafe { info.__bindgen_anon_1.tcx.ifindex };
+    Ok(LinkInfo { ifindex, program_id: info.prog_id })
+}
+
+/// Gives an object a name on bpffs.
+pub fn pin(object: BorrowedFd<'_>, path: &Path) -> Result<(), Errno> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)?;
+    // SAFETY: the path is a string that ends in NUL and lives through the call.
+    errno(unsafe { libbpf_sys::bpf_obj_pin(object.as_raw_fd(), path.as_ptr()) })
+}
+
+/// Opens what a name on bpffs stands for.
+pub fn pinned(path: &Path) -> Result<OwnedFd, Errno> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)?;
+    // SAFETY: the path is a string that ends in NUL and lives through the call.
+    owned(unsafe { libbpf_sys::bpf_obj_get(path.as_ptr()) })
+}
+
+pub fn program_by_id(id: u32) -> Result<OwnedFd, Errno> {
+    // SAFETY: the argument is a number.
+    owned(unsafe { libbpf_sys::bpf_prog_get_fd_by_id(id) })
+}
+
+/// A program's code, as the kernel digests it when it is loaded: equal code, equal tag. References to
+/// maps, and so the values of constants, are left out of it.
+pub fn program_tag(program: BorrowedFd<'_>) -> Result<[u8; 8], Errno> {
+    let mut info = libbpf_sys::bpf_prog_info::default();
+    let mut length = size_of_val(&info) as u32;
+    // SAFETY: the kernel writes at most `length` bytes to `info`, which is that large, and plain data;
+    // it asks for no arrays.
+    let result = unsafe {
+        libbpf_sys::bpf_obj_get_info_by_fd(
+            program.as_raw_fd(),
+            ptr::from_mut(&mut info).cast(),
+            &mut length,
+        )
+    };
+    errno(result)?;
+    Ok(info.tag)
+}
+
+/// Which indices of an array of programs or maps are taken.
+pub fn occupied(map: BorrowedFd<'_>, entries: u32) -> Result<Vec<u32>, Errno> {
+    let mut taken = Vec::new();
+    for index in 0..entries {
+        let mut id = 0u32;
+        // SAFETY: keys and (for reading) values of these maps have 4 bytes, and so have these.
+        let result = unsafe {
+            libbpf_sys::bpf_map_lookup_elem(
+                map.as_raw_fd(),
+                ptr::from_ref(&index).cast(),
+                ptr::from_mut(&mut id).cast(),
+            )
+        };
+        match errno(result) {
+            Ok(()) => taken.push(index),
+            Err(Errno::NOENT) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(taken)
+}
+
+/// A program that does nothing, to probe with.
+pub fn load_nothing() -> Result<OwnedFd, Errno> {
+    // r0 = 0; exit
+    let code = [
+        libbpf_sys::bpf_insn { code: 0xb7, ..Default::default() },
+        libbpf_sys::bpf_insn { code: 0x95, ..Default::default() },
+    ];
+    // SAFETY: name and licence end in NUL, the code is as long as said, all live through the call.
+    owned(unsafe {
+        libbpf_sys::bpf_prog_load(
+            libbpf_sys::BPF_PROG_TYPE_SCHED_CLS,
+            c"porin_probe".as_ptr(),
+            c"Apache-2.0".as_ptr(),
+            code.as_ptr(),
+            code.len() as libbpf_sys::size_t,
+            ptr::null_mut(),
+        )
+    })
+}
+
+/// libbpf returns the negative error number.
+fn errno(result: i32) -> Result<(), Errno> {
+    if result < 0 { Err(Errno::from_raw_os_error(-result)) } else { Ok(()) }
+}
+
+fn owned(fd: i32) -> Result<OwnedFd, Errno> {
+    errno(fd)?;
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A map by the kernel's number of it.
+pub fn map_by_id(id: u32) -> Result<OwnedFd, Errno> {
+    // SAFETY: the argument is a number.
+    owned(unsafe { libbpf_sys::bpf_map_get_fd_by_id(id) })
+}

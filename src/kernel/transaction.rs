@@ -1,0 +1,173 @@
+//! The one interpreter: prepare, commit, clean.
+//!
+//! *Prepare* makes what is new and fills the inactive side; nothing of it is visible to a packet, and
+//! a failure undoes all of it. *Commit* is one store. *Clean* removes what no generation needs any
+//! more; a failure there is reported and tried again by the next transaction.
+//! What an op does is the backend's business; this file knows only their order and their undo.
+
+use std::time::{Duration, Instant};
+
+use super::diff;
+use super::mirror::Mirror;
+use super::ops::Op;
+use crate::compile::plan::Plan;
+use crate::types::{Generation, Slot};
+
+/// What carries ops out: the kernel, or a fake of it in tests.
+pub trait Backend {
+    /// All or nothing: an op that fails has left no trace.
+    fn run(&mut self, op: &Op) -> Result<(), Reason>;
+
+    /// Makes `generation` the one in force. Does nothing else, and cannot fail.
+    fn commit(&mut self, generation: Generation);
+}
+
+/// Why an op failed, down to the system's own words.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Reason(pub String);
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot {operation}: {reason}")]
+pub struct Fault {
+    /// As `Op` is displayed.
+    pub operation: String,
+    pub reason: String,
+    /// Whose interface it is about, if one endpoint's alone.
+    pub endpoint: Option<Slot>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Applied {
+    pub generation: Generation,
+    /// Ops run before the commit and after it.
+    pub ops: usize,
+    pub timings: Timings,
+    /// What could not be cleaned. The next transaction tries again.
+    pub leftovers: Vec<Fault>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timings {
+    pub prepare: Duration,
+    pub commit: Duration,
+    pub clean: Duration,
+}
+
+/// Nothing was committed; all that had been made is gone again, and the active side is untouched.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{error}")]
+pub struct Refused {
+    pub error: Fault,
+    /// If not empty, the transaction might pass without these endpoints.
+    pub endpoint_faults: Vec<(Slot, Fault)>,
+}
+
+/// Brings the kernel to `plan` as the next generation.
+pub fn apply<B: Backend>(
+    backend: &mut B,
+    mirror: &mut Mirror,
+    plan: &Plan,
+) -> Result<Applied, Refused> {
+    let begin = Instant::now();
+    let ops = diff::prepare(mirror, plan).map_err(|error| {
+        Refused::of(Fault {
+            operation: "prepare the next generation".to_owned(),
+            reason: error.to_string(),
+            endpoint: None,
+        })
+    })?;
+    prepare(backend, mirror, &ops)?;
+    let prepared = Instant::now();
+
+    let generation = mirror.generation.next();
+    commit(backend, mirror, generation);
+    let committed = Instant::now();
+
+    let (cleaned, leftovers) = clean(backend, mirror, plan);
+    Ok(Applied {
+        generation,
+        ops: ops.len() + cleaned,
+        timings: Timings {
+            prepare: prepared - begin,
+            commit: committed - prepared,
+            clean: committed.elapsed(),
+        },
+        leftovers,
+    })
+}
+
+/// The commit point. Do as little as possible here: one store.
+fn commit<B: Backend>(backend: &mut B, mirror: &mut Mirror, generation: Generation) {
+    backend.commit(generation);
+    mirror.note_commit(generation);
+}
+
+/// Runs all of `ops`, or none. After a fault of one endpoint's interface the other interfaces are
+/// tried nevertheless, so that all such faults are known at once.
+fn prepare<B: Backend>(backend: &mut B, mirror: &mut Mirror, ops: &[Op]) -> Result<(), Refused> {
+    let mut undos = Vec::new();
+    let mut faults: Vec<Fault> = Vec::new();
+    for op in ops {
+        let endpoint = op.endpoint();
+        if let Some(first) = faults.first() {
+            let others = first.endpoint.is_some() && matches!(op, Op::CreateInterface { .. });
+            if !others {
+                continue;
+            }
+        }
+        let undo = op.undo(mirror);
+        match backend.run(op) {
+            Ok(()) => {
+                mirror.note(op);
+                undos.extend(undo);
+            }
+            Err(Reason(reason)) => {
+                faults.push(Fault { operation: op.to_string(), reason, endpoint });
+                if endpoint.is_none() {
+                    break;
+                }
+            }
+        }
+    }
+    let Some(first) = faults.first().cloned() else { return Ok(()) };
+    roll_back(backend, mirror, undos);
+    let endpoint_faults =
+        faults.into_iter().filter_map(|fault| fault.endpoint.map(|slot| (slot, fault))).collect();
+    Err(Refused { error: first, endpoint_faults })
+}
+
+/// An undo that fails leaves the mirror saying what is really there; the next transaction's diff
+/// takes it from that.
+fn roll_back<B: Backend>(backend: &mut B, mirror: &mut Mirror, undos: Vec<Op>) {
+    for undo in undos.into_iter().rev() {
+        match backend.run(&undo) {
+            Ok(()) => mirror.note(&undo),
+            Err(reason) => log::warn!("cannot {undo}, to undo a refused transaction: {reason}"),
+        }
+    }
+}
+
+fn clean<B: Backend>(backend: &mut B, mirror: &mut Mirror, plan: &Plan) -> (usize, Vec<Fault>) {
+    let ops = diff::clean(mirror, plan);
+    let mut leftovers = Vec::new();
+    for op in &ops {
+        match backend.run(op) {
+            Ok(()) => mirror.note(op),
+            Err(Reason(reason)) => {
+                leftovers.push(Fault { operation: op.to_string(), reason, endpoint: None });
+                // All the rest may only be removed once no packet is on the old side.
+                if matches!(op, Op::Grace) {
+                    break;
+                }
+            }
+        }
+    }
+    (ops.len(), leftovers)
+}
+
+impl Refused {
+    fn of(error: Fault) -> Self {
+        Refused { error, endpoint_faults: Vec::new() }
+    }
+}

@@ -1,0 +1,312 @@
+//! Random sequences of plans, with a failure or a death at any op, against the fake kernel.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::fake::{Fake, Trouble, View, World};
+use super::mirror::Mirror;
+use super::transaction::{Refused, apply};
+use crate::compile::plan::{
+    Features, Plan, PlannedEndpoint, PlannedUplink, PolicyTable, PrefixTable,
+};
+use crate::desired::snapshot::{Endpoint, Namespace, Uplink};
+use crate::types::{AddressKey, Generation, Identity, Labels, Mac, PolicySlot, Slot};
+
+const NAMES: u8 = 4;
+
+/// What a plan is made from: small numbers, so that things coincide.
+#[derive(Debug, Clone, Default)]
+struct Spec {
+    /// Per name: incarnation, policy slot, features, MTU.
+    endpoints: [Option<(u8, u32, bool, bool)>; NAMES as usize],
+    /// Digest of each policy slot's table.
+    policies: BTreeMap<u32, u8>,
+    prefixes: u8,
+    uplink: Option<(bool, bool)>,
+    sources: u8,
+}
+
+fn specs() -> impl Strategy<Value = Spec> {
+    let endpoint = proptest::option::of((0..2u8, 1..4u32, any::<bool>(), any::<bool>()));
+    let endpoints = [endpoint.clone(), endpoint.clone(), endpoint.clone(), endpoint];
+    let policies = proptest::collection::btree_map(1..4u32, 0..3u8, 0..4);
+    let uplink = proptest::option::of((any::<bool>(), any::<bool>()));
+    (endpoints, policies, 0..3u8, uplink, 0..3u8).prop_map(
+        |(endpoints, policies, prefixes, uplink, sources)| Spec {
+            endpoints,
+            policies,
+            prefixes,
+            uplink,
+            sources,
+        },
+    )
+}
+
+fn troubles() -> impl Strategy<Value = Trouble> {
+    prop_oneof![
+        Just(Trouble::None),
+        (0..60usize, 1..4usize).prop_map(|(first, count)| Trouble::Fail { first, count }),
+        (0..60usize).prop_map(Trouble::Die),
+    ]
+}
+
+fn plan(spec: &Spec) -> Plan {
+    let features = |egress_policy: bool| Features {
+        ipv4: true,
+        ipv6: true,
+        egress_policy,
+        ingress_policy: true,
+        masquerade: true,
+        accounting: true,
+        events: true,
+        nat_ports: (61000, 65535),
+        event_rate: 1000,
+    };
+    let mut endpoints = BTreeMap::new();
+    let mut addresses = BTreeMap::new();
+    for (name, wish) in (0u8..).zip(&spec.endpoints) {
+        let Some((incarnation, policy, egress, jumbo)) = *wish else { continue };
+        // Each incarnation has a slot of its own for ever, as if slots never came back.
+        let slot = Slot(1 + u32::from(name) * 2 + u32::from(incarnation));
+        let ipv4 = Ipv4Addr::new(10, 0, 0, name + 1);
+        addresses.insert(AddressKey::from(IpAddr::V4(ipv4)), slot);
+        let endpoint = Endpoint {
+            name: format!("e{name}").parse().unwrap(),
+            slot,
+            labels: Arc::new(Labels::default()),
+            identity: Identity(255 + policy),
+            ipv6: None,
+            ipv4: Some(ipv4),
+            mac: Mac([2, 0, 0, 0, 0, name]),
+            ports: BTreeMap::new(),
+            namespace: Namespace {
+                path: PathBuf::from(format!("/run/netns/e{name}")),
+                device: 4,
+                inode: u64::from(name) * 2 + u64::from(incarnation),
+            },
+            interface: "eth0".to_owned(),
+            host_interface: format!("pn{name}"),
+            incarnation: [name * 2 + incarnation + 1; 16],
+            mtu: if jumbo { 9000 } else { 1500 },
+        };
+        let planned = PlannedEndpoint {
+            endpoint: Arc::new(endpoint),
+            policy: PolicySlot(policy),
+            features: features(egress),
+        };
+        endpoints.insert(slot, planned);
+    }
+    let mut uplinks = BTreeMap::new();
+    if let Some((second, addressed)) = spec.uplink {
+        let slot = Slot(100 + u32::from(second));
+        let uplink = Uplink {
+            interface: format!("wan{}", u8::from(second)),
+            ifindex: 2 + u32::from(second),
+            mac: Mac([2, 0, 0, 0, 1, 0]),
+            mtu: 1500,
+            slot,
+            address4: addressed.then_some(Ipv4Addr::new(192, 0, 2, 1)),
+        };
+        uplinks.insert(slot, PlannedUplink { uplink, features: features(false) });
+    }
+    let policies = spec.policies.iter().map(|(slot, digest)| {
+        let table = PolicyTable { entries: Vec::new(), digest: [*digest; 16] };
+        (PolicySlot(*slot), Arc::new(table))
+    });
+    let prefixes = PrefixTable { entries: BTreeMap::new(), digest: [100 + spec.prefixes; 16] };
+    let sources = [
+        IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1)),
+        IpAddr::V4(Ipv4Addr::new(10, 0, 0, 254)),
+    ];
+    Plan {
+        endpoints,
+        uplinks,
+        addresses,
+        prefixes: Arc::new(prefixes),
+        policies: policies.collect(),
+        rules: Arc::new(BTreeMap::new()),
+        classes: Arc::new(BTreeMap::new()),
+        host_sources: sources[..usize::from(spec.sources)].to_vec(),
+    }
+}
+
+/// A daemon and the kernel that it works on.
+struct Run {
+    fake: Fake,
+    mirror: Mirror,
+    /// What was committed last.
+    in_force: View,
+}
+
+impl Run {
+    fn new() -> Self {
+        Run { fake: Fake::default(), mirror: Mirror::default(), in_force: View::default() }
+    }
+
+    /// One apply in the given trouble, with all that must hold afterwards.
+    fn step(&mut self, spec: &Spec, trouble: Trouble) -> Result<(), Refused> {
+        let plan = plan(spec);
+        let generation = self.fake.world.generation;
+        (self.fake.runs, self.fake.trouble) = (0, trouble);
+        let result = apply(&mut self.fake, &mut self.mirror, &plan);
+        let dead = self.fake.dead();
+        self.fake.trouble = Trouble::None;
+        if self.fake.world.generation != generation {
+            self.in_force = scratch(&plan).active();
+        } else {
+            assert!(dead || result.is_err());
+        }
+        assert_eq!(self.fake.world.active(), self.in_force, "the active side is a whole plan");
+        if dead {
+            self.reopen();
+            return Ok(());
+        }
+        self.fake.check_mirror(&self.mirror);
+        if let Ok(applied) = &result
+            && applied.leftovers.is_empty()
+        {
+            assert_eq!(facts(&self.fake.world), facts(&scratch(&plan)));
+            self.check_ifindexes(&plan);
+        }
+        result.map(|_| ())
+    }
+
+    fn reopen(&mut self) {
+        self.fake = Fake::over(std::mem::take(&mut self.fake.world));
+        self.mirror = self.fake.world.read();
+    }
+
+    fn check_ifindexes(&self, plan: &Plan) {
+        for (slot, planned) in &plan.endpoints {
+            let (ifindex, incarnation) =
+                self.fake.world.interfaces[&planned.endpoint.host_interface];
+            assert_eq!(self.fake.world.endpoints[slot].1, ifindex);
+            assert_eq!(incarnation, planned.endpoint.incarnation);
+        }
+    }
+}
+
+/// The world after this plan alone.
+fn scratch(plan: &Plan) -> World {
+    let mut fake = Fake::default();
+    apply(&mut fake, &mut Mirror::default(), plan).unwrap();
+    fake.world
+}
+
+/// What has no sides.
+fn facts(world: &World) -> impl PartialEq + std::fmt::Debug + use<> {
+    let interfaces: Vec<_> = world.interfaces.iter().map(|(n, (_, i))| (n.clone(), *i)).collect();
+    let host = world.host_addresses.clone();
+    (interfaces, world.gates.clone(), host, world.uplinks.clone())
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_a_whole_plan_is_in_force_and_the_next_apply_mends_all(
+        steps in proptest::collection::vec((specs(), troubles()), 1..8),
+        last in specs(),
+    ) {
+        let mut run = Run::new();
+        for (spec, trouble) in &steps {
+            let _ = run.step(spec, *trouble);
+        }
+        run.step(&last, Trouble::None).unwrap();
+        // Twice, so that nothing of before is on either side.
+        run.step(&last, Trouble::None).unwrap();
+        run.fake.check_nothing_leaks();
+        let known = run.mirror.policies.values().filter(|held| held.known().is_none()).count();
+        prop_assert_eq!(known, 0);
+        let scratch = scratch(&plan(&last));
+        prop_assert_eq!(run.fake.world.active(), scratch.active());
+        prop_assert_eq!(facts(&run.fake.world), facts(&scratch));
+    }
+}
+
+fn before_and_after() -> (Spec, Spec) {
+    let before = Spec {
+        endpoints: [Some((0, 1, false, false)), Some((0, 2, true, false)), None, None],
+        policies: BTreeMap::from([(1, 0), (2, 1)]),
+        prefixes: 0,
+        uplink: Some((false, true)),
+        sources: 2,
+    };
+    // One endpoint has become another incarnation, one is gone, one is new.
+    let after = Spec {
+        endpoints: [Some((1, 1, true, true)), None, Some((0, 3, false, false)), None],
+        policies: BTreeMap::from([(1, 2), (3, 1)]),
+        prefixes: 1,
+        uplink: Some((true, true)),
+        sources: 1,
+    };
+    (before, after)
+}
+
+#[test]
+fn a_failure_at_every_op_undoes_all_that_was_made() {
+    let (before, after) = before_and_after();
+    for first in 0.. {
+        let mut run = Run::new();
+        run.step(&before, Trouble::None).unwrap();
+        let was = facts(&run.fake.world);
+        if run.step(&after, Trouble::Fail { first, count: 1 }).is_ok() {
+            assert!(first > 20, "the plan needs more ops than {first}");
+            return;
+        }
+        assert_eq!(facts(&run.fake.world), was, "after a failure of op {first}");
+        run.fake.check_nothing_leaks();
+        run.step(&after, Trouble::None).unwrap();
+    }
+}
+
+#[test]
+fn a_death_at_every_op_is_mended_by_the_next_daemon() {
+    let (before, after) = before_and_after();
+    for at in 0..200 {
+        let mut run = Run::new();
+        run.step(&before, Trouble::None).unwrap();
+        run.step(&after, Trouble::Die(at)).unwrap();
+        run.step(&after, Trouble::None).unwrap();
+        run.step(&after, Trouble::None).unwrap();
+        run.fake.check_nothing_leaks();
+    }
+}
+
+#[test]
+fn what_did_not_change_is_not_touched() {
+    let (before, _) = before_and_after();
+    let mut run = Run::new();
+    run.step(&before, Trouble::None).unwrap();
+    run.step(&before, Trouble::None).unwrap();
+    run.step(&before, Trouble::None).unwrap();
+    // The third time both sides are complete: only the grace period after the commit remains.
+    assert_eq!(run.fake.runs, 2);
+    assert_eq!(run.mirror.generation, Generation(3));
+}
+
+#[test]
+fn faults_of_endpoints_are_found_all_at_once() {
+    struct Vanished(Fake);
+    impl super::transaction::Backend for Vanished {
+        fn run(&mut self, op: &super::ops::Op) -> Result<(), super::transaction::Reason> {
+            match op {
+                super::ops::Op::CreateInterface { endpoint, .. } if endpoint.slot != Slot(1) => {
+                    Err(super::transaction::Reason("the namespace is gone".to_owned()))
+                }
+                op => self.0.run(op),
+            }
+        }
+        fn commit(&mut self, generation: Generation) {
+            self.0.commit(generation);
+        }
+    }
+    let spec = Spec { endpoints: [Some((0, 1, false, false)); 4], ..Spec::default() };
+    let mut backend = Vanished(Fake::default());
+    let refused = apply(&mut backend, &mut Mirror::default(), &plan(&spec)).unwrap_err();
+    let slots: Vec<Slot> = refused.endpoint_faults.iter().map(|(slot, _)| *slot).collect();
+    assert_eq!(slots, [Slot(3), Slot(5), Slot(7)]);
+    assert!(backend.0.world.interfaces.is_empty());
+}

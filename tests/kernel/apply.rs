@@ -1,0 +1,286 @@
+//! Whole transactions on this kernel, with the real datapath and real traffic.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use porin::desired::snapshot::{Endpoint, Uplink};
+use porin::kernel::netlink::facts;
+use porin::kernel::netlink::monitor::KernelEvent;
+use porin::kernel::probe::Attach;
+use porin::kernel::{Kernel, Options, Paths};
+use porin::types::{Slot, Verdict};
+
+use crate::lab::{self, Lab};
+use crate::netlink::an_endpoint;
+use crate::plans::{plan, with_uplink};
+
+fn paths(lab: &Lab) -> Paths {
+    Paths { bpffs: lab.bpffs() }
+}
+
+fn open(lab: &Lab) -> Kernel {
+    Kernel::open(&paths(lab), &Options::default()).unwrap().0
+}
+
+struct Pair {
+    namespaces: [PathBuf; 2],
+    endpoints: [Arc<Endpoint>; 2],
+}
+
+fn pair(lab: &Lab, kernel: &Kernel) -> Pair {
+    let namespaces = ["a", "b"].map(|name| lab.namespace(name));
+    let endpoints =
+        [1, 2].map(|n: u16| an_endpoint(kernel.netlink(), n, &namespaces[usize::from(n) - 1]));
+    Pair { namespaces, endpoints }
+}
+
+fn pings(lab: &Lab, pair: &Pair, to: &str) -> bool {
+    let mut ping = lab.command(&pair.namespaces[0], &format!("ping -c1 -W1 {to}"));
+    ping.output().unwrap().status.success()
+}
+
+fn check_all_pass(lab: &Lab, pair: &Pair) {
+    for to in ["10.0.0.2", "fd00::2", "10.0.255.254", "fd00::ff"] {
+        assert!(pings(lab, pair, to), "{to}");
+    }
+    for to in ["10.0.0.1", "fd00::2"] {
+        lab::output(std::process::Command::new("ping").args(["-c1", "-W1", to]));
+    }
+}
+
+fn endpoints_talk(attach: Attach) {
+    lab::run(move |lab| {
+        let before = lab.traces();
+        let options = Options { attach, ..Options::default() };
+        let (mut kernel, _) = Kernel::open(&paths(lab), &options).unwrap();
+        let pair = pair(lab, &kernel);
+        let allow = plan(&pair.endpoints, Verdict::Allow);
+        let applied = kernel.apply(&allow).unwrap();
+        assert!(applied.leftovers.is_empty(), "{:?}", applied.leftovers);
+        check_all_pass(lab, &pair);
+        assert_eq!(kernel.maps().generation(), 1);
+
+        kernel.apply(&plan(&pair.endpoints, Verdict::Deny)).unwrap();
+        assert!(!pings(lab, &pair, "10.0.0.2") && !pings(lab, &pair, "fd00::2"));
+        kernel.apply(&allow).unwrap();
+        check_all_pass(lab, &pair);
+
+        drop(kernel);
+        check_all_pass(lab, &pair);
+        let report = Kernel::teardown(&paths(lab)).unwrap();
+        assert_eq!(report.failures, [""; 0]);
+        assert_eq!(report.interfaces, ["pn000000000001", "pn000000000002"]);
+        assert_eq!(lab.traces(), before);
+        for namespace in &pair.namespaces {
+            assert!(!lab.inside(namespace, "ip link").contains("eth0"));
+        }
+    });
+}
+
+#[test]
+fn endpoints_talk_by_tcx() {
+    endpoints_talk(Attach::Tcx);
+}
+
+#[test]
+fn endpoints_talk_by_clsact() {
+    endpoints_talk(Attach::Clsact);
+}
+
+#[test]
+fn a_new_daemon_adopts_without_touching_interfaces_or_gates() {
+    lab::run(|lab| {
+        let mut kernel = open(lab);
+        let pair = pair(lab, &kernel);
+        let allow = plan(&pair.endpoints, Verdict::Allow);
+        kernel.apply(&allow).unwrap();
+        kernel.apply(&allow).unwrap();
+        drop(kernel);
+
+        let interfaces = lab.ip("-o link");
+        // Traffic all the while: a packet every 10 ms.
+        let mut flood = lab.command(&pair.namespaces[0], "ping -i 0.01 -c 100 -W1 fd00::2");
+        let flood = flood.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let (mut kernel, recovered) = Kernel::open(&paths(lab), &Options::default()).unwrap();
+        assert_eq!(recovered.generation.0, 2);
+        let slots: Vec<_> = pair.endpoints.iter().map(|e| (e.incarnation, e.slot)).collect();
+        assert_eq!(recovered.slots, slots);
+        let monitor = std::process::Command::new("true").status();
+        assert!(monitor.is_ok());
+        for _ in 0..3 {
+            let applied = kernel.apply(&allow).unwrap();
+            assert!(applied.leftovers.is_empty(), "{:?}", applied.leftovers);
+        }
+        assert_eq!(lab.ip("-o link"), interfaces);
+        let done = flood.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(text.contains("100 received"), "{text}");
+    });
+}
+
+#[test]
+fn what_is_gone_from_the_plan_is_removed_after_the_commit() {
+    lab::run(|lab| {
+        let mut kernel = open(lab);
+        let pair = pair(lab, &kernel);
+        kernel.apply(&plan(&pair.endpoints, Verdict::Allow)).unwrap();
+        // Also when a new daemon finds it.
+        drop(kernel);
+        let mut kernel = open(lab);
+        let applied = kernel.apply(&plan(&pair.endpoints[..1], Verdict::Allow)).unwrap();
+        assert!(applied.leftovers.is_empty(), "{:?}", applied.leftovers);
+        assert!(!lab.ip("link").contains("pn000000000002"));
+        assert!(pings(lab, &pair, "fd00::ff"));
+        assert!(!lab.traces().contains("pn000000000002"));
+    });
+}
+
+#[test]
+fn an_endpoint_that_vanishes_is_named_and_the_others_go_on() {
+    lab::run(|lab| {
+        let mut kernel = open(lab);
+        let pair = pair(lab, &kernel);
+        let both = plan(&pair.endpoints, Verdict::Allow);
+        lab.drop_namespace(&pair.namespaces[1]);
+        let refused = kernel.apply(&both).unwrap_err();
+        let [(slot, fault)] = refused.endpoint_faults.as_slice() else { panic!("{refused:?}") };
+        assert_eq!(*slot, Slot(2));
+        assert!(fault.to_string().contains("No such file"), "{fault}");
+        assert_eq!(kernel.maps().generation(), 0);
+        assert!(!lab.ip("link").contains("pn00"));
+        kernel.apply(&plan(&pair.endpoints[..1], Verdict::Allow)).unwrap();
+        assert!(pings(lab, &pair, "fd00::ff"));
+
+        // Later, while it runs.
+        lab.drop_namespace(&pair.namespaces[0]);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while lab.ip("link").contains("pn000000000001") {
+            assert!(Instant::now() < deadline, "the interface outlives its namespace");
+        }
+        let gone = KernelEvent::InterfaceVanished("pn000000000001".to_owned());
+        assert!(kernel.observe(&gone));
+        assert!(!kernel.observe(&gone));
+        assert!(!lab.traces().contains("pn000000000001"));
+        kernel.apply(&plan(&[], Verdict::Allow)).unwrap();
+    });
+}
+
+#[test]
+fn another_incarnation_takes_the_name_over() {
+    lab::run(|lab| {
+        let mut kernel = open(lab);
+        let pair = pair(lab, &kernel);
+        kernel.apply(&plan(&pair.endpoints, Verdict::Allow)).unwrap();
+        let namespace = lab.namespace("c");
+        let mut next = Endpoint::clone(&an_endpoint(kernel.netlink(), 1, &namespace));
+        next.slot = Slot(3);
+        next.incarnation = [9; 16];
+        let endpoints = [Arc::new(next), pair.endpoints[1].clone()];
+        let applied = kernel.apply(&plan(&endpoints, Verdict::Allow)).unwrap();
+        assert!(applied.leftovers.is_empty(), "{:?}", applied.leftovers);
+        lab.inside(&namespace, "ping -c1 -W1 fd00::2");
+        lab.inside(&pair.namespaces[1], "ping -c1 -W1 fd00::1");
+        assert!(!lab.inside(&pair.namespaces[0], "ip link").contains("eth0"));
+    });
+}
+
+#[test]
+fn a_taken_interface_is_named_and_stays() {
+    lab::run(|lab| {
+        let mut kernel = open(lab);
+        let pair = pair(lab, &kernel);
+        lab.inside(&pair.namespaces[1], "ip link add eth0 type bridge");
+        let refused = kernel.apply(&plan(&pair.endpoints, Verdict::Allow)).unwrap_err();
+        let [(slot, fault)] = refused.endpoint_faults.as_slice() else { panic!("{refused:?}") };
+        assert_eq!(*slot, Slot(2));
+        assert!(fault.to_string().contains("is not porin's"), "{fault}");
+        lab.inside(&pair.namespaces[1], "ip link show eth0");
+    });
+}
+
+#[test]
+fn uplinks_come_and_go() {
+    lab::run(|lab| {
+        let mut kernel = open(lab);
+        let pair = pair(lab, &kernel);
+        let world = lab.namespace("world");
+        lab.ip(&format!("link add wan0.5 type veth peer name eth0 netns {}", world.display()));
+        lab.ip("address add 192.0.2.1/24 dev wan0.5");
+        lab.ip("link set wan0.5 addrgenmode none up");
+        lab.inside(&world, "ip link set eth0 up");
+        lab.inside(&world, "ip address add 192.0.2.2/24 dev eth0");
+        let before = lab.traces();
+        let found = facts::uplink(kernel.netlink(), "wan0.5").unwrap();
+        let uplink = Uplink {
+            interface: "wan0.5".to_owned(),
+            ifindex: found.ifindex,
+            mac: found.mac,
+            mtu: found.mtu,
+            slot: Slot(9),
+            address4: found.address4,
+        };
+        let allow = with_uplink(plan(&pair.endpoints, Verdict::Allow), uplink);
+        let applied = kernel.apply(&allow).unwrap();
+        assert!(applied.leftovers.is_empty(), "{:?}", applied.leftovers);
+        assert!(pings(lab, &pair, "192.0.2.2"), "masqueraded");
+        drop(kernel);
+        let (mut kernel, recovered) = Kernel::open(&paths(lab), &Options::default()).unwrap();
+        assert!(matches!(&recovered.uplinks[..], [(name, _, Slot(9))] if name == "wan0.5"));
+        kernel.apply(&plan(&pair.endpoints, Verdict::Allow)).unwrap();
+        assert!(!lab.traces().contains("wan0%2e5"));
+        drop(kernel);
+        Kernel::teardown(&paths(lab)).unwrap();
+        // The neighbour that was learned remains.
+        let links = |text: &str| text.split("# ip -4 neighbour").next().unwrap().to_owned();
+        assert_eq!(links(&lab.traces()), links(&before));
+    });
+}
+
+#[test]
+fn addresses_that_others_put_on_lo_stay() {
+    lab::run(|lab| {
+        lab.ip("address add 10.0.255.254/32 dev lo");
+        let before = lab.traces();
+        let mut kernel = open(lab);
+        let pair = pair(lab, &kernel);
+        kernel.apply(&plan(&pair.endpoints, Verdict::Allow)).unwrap();
+        drop(kernel);
+        Kernel::teardown(&paths(lab)).unwrap();
+        assert_eq!(lab.traces(), before);
+    });
+}
+
+#[test]
+fn a_thousand_endpoints_are_quick() {
+    lab::run(|lab| {
+        let options = Options { attach: Attach::Clsact, ..Options::default() };
+        let open = |lab: &Lab| Kernel::open(&paths(lab), &options).unwrap().0;
+        let mut kernel = open(lab);
+        let count = 1000u16;
+        let namespaces: Vec<_> = (0..count).map(|n| lab.namespace(&format!("n{n}"))).collect();
+        let endpoints: Vec<_> = (1..)
+            .zip(&namespaces)
+            .map(|(n, path)| an_endpoint(kernel.netlink(), n, path))
+            .collect();
+        let whole = plan(&endpoints, Verdict::Allow);
+        let first = kernel.apply(&whole).unwrap();
+        println!("{count} endpoints: {} ops, {:?}", first.ops, first.timings);
+        let deny = plan(&endpoints, Verdict::Deny);
+        kernel.apply(&deny).unwrap();
+        kernel.apply(&whole).unwrap();
+        let change = kernel.apply(&deny).unwrap();
+        println!("one policy changed: {} ops, {:?}", change.ops, change.timings);
+        drop(kernel);
+        let begin = Instant::now();
+        let mut kernel = open(lab);
+        println!("opened in {:?}", begin.elapsed());
+        let warm = kernel.apply(&whole).unwrap();
+        println!("adopted: {} ops, {:?}", warm.ops, warm.timings);
+        drop(kernel);
+        let begin = Instant::now();
+        Kernel::teardown(&paths(lab)).unwrap();
+        println!("torn down in {:?}", begin.elapsed());
+        assert!(first.timings.prepare < Duration::from_secs(30), "{:?}", first.timings);
+    });
+}

@@ -1,0 +1,7 @@
+//! The kernel module against this kernel, each test in its own namespaces.
+
+mod apply;
+mod lab;
+mod links;
+mod netlink;
+mod plans;

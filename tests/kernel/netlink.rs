@@ -1,0 +1,241 @@
+//! Endpoints' interfaces, facts and events, without BPF.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use porin::desired::snapshot::{Endpoint, Namespace};
+use porin::kernel::netlink::monitor::{KernelEvent, Monitor};
+use porin::kernel::netlink::{Netlink, endpoint, facts, host};
+use porin::kernel::ops::Sources;
+use porin::types::{Identity, Labels, Mac, Slot};
+
+use crate::lab::{self, Lab};
+
+const SOURCES: Sources = Sources {
+    ipv6: Some(std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0xff)),
+    ipv4: Some(std::net::Ipv4Addr::new(10, 0, 255, 254)),
+};
+
+/// Endpoint number `n`, with addresses fd00::n and 10.0.n.n.
+pub fn an_endpoint(netlink: &Netlink, n: u16, namespace: &Path) -> Arc<Endpoint> {
+    let facts = facts::namespace(netlink, namespace).unwrap();
+    let [high, low] = n.to_be_bytes();
+    Arc::new(Endpoint {
+        name: format!("e{n}").parse().unwrap(),
+        slot: Slot(u32::from(n)),
+        labels: Arc::new(Labels::default()),
+        identity: Identity(256),
+        ipv6: Some(std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n)),
+        ipv4: Some(std::net::Ipv4Addr::new(10, 0, high, low)),
+        mac: Mac([2, 0, 0, 0, high, low]),
+        ports: BTreeMap::new(),
+        namespace: Namespace {
+            path: namespace.to_owned(),
+            device: facts.device,
+            inode: facts.inode,
+        },
+        interface: "eth0".to_owned(),
+        host_interface: format!("pn{n:012x}"),
+        incarnation: std::array::from_fn(|i| [high, low, 1][i % 3]),
+        mtu: 1500,
+    })
+}
+
+fn add_sources(netlink: &Netlink) {
+    host::add_address(netlink, SOURCES.ipv6.unwrap().into()).unwrap();
+    host::add_address(netlink, SOURCES.ipv4.unwrap().into()).unwrap();
+}
+
+#[test]
+fn an_interface_is_complete_and_goes_without_a_trace() {
+    lab::run(|lab| {
+        let netlink = Netlink::open().unwrap();
+        let namespace = lab.namespace("web");
+        add_sources(&netlink);
+        let before = lab.traces();
+        let e1 = an_endpoint(&netlink, 1, &namespace);
+        let ifindex = endpoint::create(&netlink, &e1, SOURCES, &|_| true).unwrap();
+
+        let link = lab.ip("-d link show pn000000000001");
+        for wanted in ["02:70:6f:72:69:6e", "alias porin:e1", "addrgenmode none", "state UP"] {
+            assert!(link.contains(wanted), "{wanted} in {link}");
+        }
+        assert!(link.starts_with(&format!("{ifindex}:")));
+        let address = lab.inside(&namespace, "ip address show dev eth0");
+        for wanted in ["02:00:00:00:00:01", "inet 10.0.0.1/32", "inet6 fd00::1/128", "mtu 1500"] {
+            assert!(address.contains(wanted), "{wanted} in {address}");
+        }
+        assert!(!address.contains("fe80") && !address.contains("tentative"), "{address}");
+        let routes = lab.inside(&namespace, "ip -4 route") + &lab.inside(&namespace, "ip -6 route");
+        assert!(routes.contains("default via 169.254.0.1 dev eth0"), "{routes}");
+        assert!(routes.contains("default via fe80::1 dev eth0"), "{routes}");
+        // Without the datapath, the two stacks already reach each other.
+        lab.ip("-6 route get fd00::1");
+        assert!(lab.ip("-4 route get 10.0.0.1").contains("src 10.0.255.254"));
+        assert!(lab.ip("-6 route get fd00::1").contains("src fd00::ff"));
+        lab::output(std::process::Command::new("ping").args(["-c1", "-W5", "10.0.0.1"]));
+        lab::output(std::process::Command::new("ping").args(["-c1", "-W5", "fd00::1"]));
+        lab.inside(&namespace, "ping -c1 -W5 10.0.255.254");
+        lab.inside(&namespace, "ping -c1 -W5 fd00::ff");
+
+        endpoint::remove(&netlink, &e1.host_interface).unwrap();
+        endpoint::remove(&netlink, &e1.host_interface).unwrap();
+        assert_eq!(lab.traces(), before);
+    });
+}
+
+#[test]
+fn half_made_and_forgotten_interfaces_give_way_and_foreign_ones_do_not() {
+    lab::run(|lab| {
+        let netlink = Netlink::open().unwrap();
+        let namespace = lab.namespace("web");
+        add_sources(&netlink);
+        let e1 = an_endpoint(&netlink, 1, &namespace);
+        endpoint::create(&netlink, &e1, SOURCES, &|_| false).unwrap();
+        // Again: as after a death in between.
+        endpoint::create(&netlink, &e1, SOURCES, &|_| false).unwrap();
+
+        // The same place under another name, as when an endpoint is renamed.
+        let renamed =
+            Endpoint { host_interface: "pn00000000000f".to_owned(), ..Endpoint::clone(&e1) };
+        let refused = endpoint::create(&netlink, &renamed, SOURCES, &|_| true).unwrap_err();
+        assert!(refused.to_string().contains("which endpoint e1 has there"), "{refused}");
+        endpoint::create(&netlink, &renamed, SOURCES, &|_| false).unwrap();
+        endpoint::remove(&netlink, &renamed.host_interface).unwrap();
+
+        lab.inside(&namespace, "ip link add eth0 type bridge");
+        let before = lab.traces();
+        let refused = endpoint::create(&netlink, &e1, SOURCES, &|_| false).unwrap_err();
+        assert!(refused.to_string().contains("is not porin's"), "{refused}");
+        assert_eq!(lab.traces(), before);
+        lab.inside(&namespace, "ip link del eth0");
+
+        lab.ip("link add pn000000000001 type bridge");
+        let refused = endpoint::create(&netlink, &e1, SOURCES, &|_| false).unwrap_err();
+        assert!(refused.to_string().contains("is not porin's"), "{refused}");
+    });
+}
+
+#[test]
+fn a_failure_half_way_leaves_nothing() {
+    lab::run(|lab| {
+        let netlink = Netlink::open().unwrap();
+        let namespace = lab.namespace("web");
+        let before = lab.traces();
+        let e1 = an_endpoint(&netlink, 1, &namespace);
+        // The preferred source is no address of this host: the last step fails.
+        let refused = endpoint::create(&netlink, &e1, SOURCES, &|_| false).unwrap_err();
+        assert!(refused.to_string().contains("cannot route"), "{refused}");
+        assert_eq!(lab.traces(), before);
+        assert!(!lab.inside(&namespace, "ip link").contains("eth0"));
+    });
+}
+
+#[test]
+fn unusable_namespaces_and_uplinks_say_why() {
+    lab::run(|lab| {
+        let netlink = Netlink::open().unwrap();
+        let reason =
+            |path: &str| facts::namespace(&netlink, Path::new(path)).unwrap_err().to_string();
+        assert!(
+            reason("/run/netns/none").contains("No such file"),
+            "{}",
+            reason("/run/netns/none")
+        );
+        assert!(reason("/etc/passwd").contains("not a network namespace"));
+        assert!(reason("/proc/self/ns/mnt").contains("not a network namespace"));
+        assert!(reason("/proc/thread-self/ns/net").contains("the host's own"));
+
+        let namespace = lab.namespace("web");
+        add_sources(&netlink);
+        let mut moved = Endpoint::clone(&an_endpoint(&netlink, 1, &namespace));
+        moved.namespace.inode += 1;
+        let refused = endpoint::create(&netlink, &moved, SOURCES, &|_| false).unwrap_err();
+        assert!(refused.to_string().contains("another namespace"), "{refused}");
+
+        let e1 = an_endpoint(&netlink, 1, &namespace);
+        endpoint::create(&netlink, &e1, SOURCES, &|_| false).unwrap();
+        let reason = |name: &str| facts::uplink(&netlink, name).unwrap_err().to_string();
+        assert!(reason("wan0").contains("no interface `wan0`"));
+        assert!(reason("lo").contains("no Ethernet address"));
+        assert!(reason("pn000000000001").contains("an endpoint's"));
+        lab.ip("link add wan0 type veth peer name wan1");
+        lab.ip("address add 192.0.2.7/24 dev wan0");
+        let uplink = facts::uplink(&netlink, "wan0").unwrap();
+        assert_eq!(uplink.address4, Some("192.0.2.7".parse().unwrap()));
+        assert_eq!(uplink.mtu, 1500);
+        let own = facts::host_addresses(&netlink).unwrap();
+        for wanted in ["127.0.0.1", "192.0.2.7", "10.0.255.254", "fd00::ff"] {
+            assert!(own.contains(&wanted.parse().unwrap()), "{wanted} in {own:?}");
+        }
+    });
+}
+
+#[test]
+fn mtu_and_sources_change_while_the_interface_lives() {
+    lab::run(|lab| {
+        let netlink = Netlink::open().unwrap();
+        let namespace = lab.namespace("web");
+        add_sources(&netlink);
+        let mut e1 = Endpoint::clone(&an_endpoint(&netlink, 1, &namespace));
+        let ifindex = endpoint::create(&netlink, &e1, SOURCES, &|_| false).unwrap();
+        e1.mtu = 9000;
+        endpoint::configure(&netlink, &e1, Sources::default(), ifindex).unwrap();
+        assert!(lab.ip("link show pn000000000001").contains("mtu 9000"));
+        assert!(lab.inside(&namespace, "ip link show eth0").contains("mtu 9000"));
+        assert!(!lab.ip("-4 route show table main").contains("src"), "{}", lab.ip("-4 route"));
+        assert_eq!(lab.ip("-6 route show table main").matches("fd00::1 ").count(), 1);
+    });
+}
+
+fn wait_for(events: &mpsc::Receiver<KernelEvent>, wanted: &KernelEvent) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if events.recv_timeout(left).expect("no such event") == *wanted {
+            return;
+        }
+    }
+}
+
+#[test]
+fn events_tell_of_vanished_interfaces_uplinks_and_addresses() {
+    lab::run(|lab: &Lab| {
+        let (sender, events) = mpsc::channel();
+        let monitor = Monitor::start(sender).unwrap();
+        let netlink = Netlink::open().unwrap();
+        let namespace = lab.namespace("web");
+        add_sources(&netlink);
+        wait_for(&events, &KernelEvent::AddressChanged);
+        lab.ip("link add wan0 type veth peer name wan1");
+        wait_for(&events, &KernelEvent::LinkChanged("wan0".to_owned()));
+        let e1 = an_endpoint(&netlink, 1, &namespace);
+        endpoint::create(&netlink, &e1, SOURCES, &|_| false).unwrap();
+        lab.drop_namespace(&namespace);
+        wait_for(&events, &KernelEvent::InterfaceVanished("pn000000000001".to_owned()));
+        drop(monitor);
+        assert!(events.iter().all(|event| event != KernelEvent::Relist));
+    });
+}
+
+#[test]
+fn a_thousand_interfaces_are_quick() {
+    lab::run(|lab| {
+        let netlink = Netlink::open().unwrap();
+        add_sources(&netlink);
+        let count = 1000;
+        let namespaces: Vec<_> = (0..count).map(|n| lab.namespace(&format!("n{n}"))).collect();
+        let endpoints: Vec<_> =
+            (1..).zip(&namespaces).map(|(n, path)| an_endpoint(&netlink, n, path)).collect();
+        let begin = Instant::now();
+        for endpoint in &endpoints {
+            endpoint::create(&netlink, endpoint, SOURCES, &|_| false).unwrap();
+        }
+        let took = begin.elapsed();
+        println!("{count} interfaces in {took:?}");
+        // Several times what it takes, for a busy machine.
+        assert!(took < Duration::from_secs(20), "{took:?}");
+    });
+}

@@ -1,0 +1,79 @@
+//! Plans for tests: endpoints that may all talk to each other, or not.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use porin::compile::plan::{
+    Features, Plan, PlannedEndpoint, PlannedUplink, PolicyKey, PolicyTable, PolicyValue,
+    PortPrefix, PrefixTable, PrefixValue,
+};
+use porin::desired::snapshot::{Endpoint, Uplink};
+use porin::types::{AddressKey, Cookie, Direction, Peer, PolicySlot, Slot, Verdict};
+
+const HOST_CLASS: Peer = Peer(Peer::CLASS);
+const WORLD_CLASS: Peer = Peer(Peer::CLASS + 1);
+pub const POLICY: PolicySlot = PolicySlot(1);
+
+pub fn features() -> Features {
+    Features {
+        ipv4: true,
+        ipv6: true,
+        egress_policy: true,
+        ingress_policy: true,
+        masquerade: true,
+        accounting: true,
+        events: true,
+        nat_ports: (61000, 65535),
+        event_rate: 1000,
+    }
+}
+
+/// Both directions as `verdict` says, to all peers.
+pub fn policy(verdict: Verdict) -> Arc<PolicyTable> {
+    let entry = |direction| {
+        let key = PolicyKey { peer: Peer::ANY, direction, ports: PortPrefix::Any };
+        (key, PolicyValue { precedence: 1, verdict, cookie: Cookie(7) })
+    };
+    let digest = [1 + u8::from(verdict == Verdict::Deny); 16];
+    Arc::new(PolicyTable { entries: Direction::BOTH.map(entry).to_vec(), digest })
+}
+
+/// These endpoints, with one policy for all.
+pub fn plan(endpoints: &[Arc<Endpoint>], verdict: Verdict) -> Plan {
+    let sources: Vec<IpAddr> = vec!["fd00::ff".parse().unwrap(), "10.0.255.254".parse().unwrap()];
+    let mut addresses = BTreeMap::new();
+    for endpoint in endpoints {
+        let ipv6 = endpoint.ipv6.map(IpAddr::V6);
+        for address in ipv6.into_iter().chain(endpoint.ipv4.map(IpAddr::V4)) {
+            addresses.insert(AddressKey::from(address), endpoint.slot);
+        }
+    }
+    let outside = PrefixValue { peer: WORLD_CLASS, host: false, pool: false };
+    let host = PrefixValue { peer: HOST_CLASS, host: true, pool: false };
+    let mut prefixes = BTreeMap::from([
+        ("::/0".parse().unwrap(), outside),
+        ("0.0.0.0/0".parse().unwrap(), outside),
+    ]);
+    prefixes.extend(sources.iter().map(|address| ((*address).into(), host)));
+    Plan {
+        endpoints: endpoints.iter().map(|e| (e.slot, planned(e))).collect(),
+        uplinks: BTreeMap::new(),
+        addresses,
+        prefixes: Arc::new(PrefixTable { entries: prefixes, digest: [3; 16] }),
+        policies: BTreeMap::from([(POLICY, policy(verdict))]),
+        rules: Arc::default(),
+        classes: Arc::default(),
+        host_sources: sources,
+    }
+}
+
+fn planned(endpoint: &Arc<Endpoint>) -> PlannedEndpoint {
+    PlannedEndpoint { endpoint: endpoint.clone(), policy: POLICY, features: features() }
+}
+
+pub fn with_uplink(mut plan: Plan, uplink: Uplink) -> Plan {
+    let planned = PlannedUplink { uplink, features: features() };
+    plan.uplinks.insert(Slot(planned.uplink.slot.0), planned);
+    plan
+}

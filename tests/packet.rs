@@ -1,0 +1,22 @@
+//! Packet tests: a packet goes in at a gate, through the tail call into a variant,
+//! by BPF_PROG_TEST_RUN; its fate is stated, and every counter that moved. Each
+//! test has maps and a network namespace of its own. They need root.
+
+#[path = "packet/errors.rs"]
+mod errors;
+#[path = "packet/fragments.rs"]
+mod fragments;
+#[path = "packet/frame.rs"]
+mod frame;
+#[path = "packet/generations.rs"]
+mod generations;
+#[path = "packet/local.rs"]
+mod local;
+#[path = "packet/malformed.rs"]
+mod malformed;
+#[path = "packet/outside.rs"]
+mod outside;
+#[path = "packet/shape.rs"]
+mod shape;
+#[path = "packet/world.rs"]
+mod world;

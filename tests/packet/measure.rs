@@ -1,0 +1,94 @@
+//! Measuring, for the bench and for whoever keeps a record.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use porin::kernel::datapath::{self as dp, Maps, TestContext, abi};
+
+use crate::frame::{ACK, Frame, SYN};
+use crate::world::{World, all_features, container, default_entries};
+
+pub struct Costs {
+    pub established_ns: u32,
+    pub established_lookups: u32,
+    pub first_ns: u32,
+    pub first_samples: usize,
+    /// An established packet in runs of one, as the first ones are: what of their cost is
+    /// the measuring, and cold caches.
+    pub single_ns: u32,
+}
+
+/// A packet from container 1 to container 2. Over and over the same buffer comes
+/// back with the gateway's MAC as its source, so container 1's gate takes that one.
+pub fn packets(v6: bool) -> Costs {
+    let lookups = {
+        let mut w = World::new();
+        let (ca, cb) = ((container(1).ip(v6), 40000), (container(2).ip(v6), 80));
+        w.from(1, Frame::tcp(ca, cb, SYN, b""));
+        w.from(1, Frame::tcp(ca, cb, ACK, b"")).outcome.context.cb[4]
+    };
+    let features = abi::Features { count_lookups: 0, event_rate: 100, ..all_features() };
+    let w = World::with_limits(features, &dp::MapLimits::default());
+    let a = w.container(1);
+    let (ca, cb) = (a.ip(v6), (container(2).ip(v6), 80));
+    let gate = abi::Gate {
+        slot: 1,
+        mac: abi::GATEWAY_MAC,
+        has4: 1,
+        has6: 1,
+        address4: a.ip4.bytes().try_into().expect("IPv4"),
+        address6: a.ip6.mapped(),
+        event_rate: 100,
+    };
+    let gate = dp::load_gate(&w.maps, &gate).expect("loads");
+    let context = TestContext { ifindex: a.ifindex, ..Default::default() };
+    let frame = |port, flags, payload: &[u8]| {
+        Frame::tcp((ca, port), cb, flags, payload).with(|f| f.source_mac = abi::GATEWAY_MAC).bytes()
+    };
+    let run = |frame: &[u8], repeat| {
+        dp::test_run(gate.ingress.as_fd(), frame, repeat, context).expect("runs").duration_ns
+    };
+
+    let samples = 8000;
+    let mut first: Vec<u32> = (0..samples).map(|i| run(&frame(10_000 + i, SYN, b""), 1)).collect();
+    first.sort_unstable();
+    let mut single: Vec<u32> = (0..samples).map(|_| run(&frame(10_000, ACK, b"x"), 1)).collect();
+    single.sort_unstable();
+    let established = (0..5).map(|_| run(&frame(10_000, ACK, b"x"), 1_000_000)).min();
+    Costs {
+        established_ns: established.unwrap_or_default(),
+        established_lookups: lookups,
+        first_ns: first[first.len() / 2],
+        first_samples: first.len(),
+        single_ns: single[single.len() / 2],
+    }
+}
+
+/// Mean time to load the two gates of an endpoint.
+pub fn gates() -> Duration {
+    let maps = Maps::create(&dp::MapLimits::default()).expect("maps");
+    let start = Instant::now();
+    let pairs: Vec<_> = (1..=200)
+        .map(|slot| dp::load_gate(&maps, &abi::Gate { slot, ..Default::default() }).expect("loads"))
+        .collect();
+    start.elapsed() / pairs.len() as u32
+}
+
+/// Setting 200 policy tables: one by one, and in one batch.
+pub fn policies() {
+    let maps = Maps::create(&dp::MapLimits::default()).expect("maps");
+    let table = || maps.new_policy_table(&default_entries(true, true)).expect("table");
+    let start = Instant::now();
+    let tables: Vec<_> = (0..200).map(|_| table()).collect();
+    println!("make a policy table: {:?}", start.elapsed() / 200);
+    let start = Instant::now();
+    for (i, table) in tables.iter().enumerate() {
+        maps.set_policy(i as u32, table.as_fd()).expect("set");
+    }
+    println!("set_policy: {:?} each", start.elapsed() / 200);
+    let batch: Vec<_> =
+        tables.iter().enumerate().map(|(i, t)| (1000 + i as u32, t.as_fd())).collect();
+    let start = Instant::now();
+    maps.set_policies(&batch).expect("set");
+    println!("set_policies: {:?} for 200", start.elapsed());
+}

@@ -1,0 +1,299 @@
+//! To and from the host, and the world beyond its uplink.
+
+use crate::frame::{ACK, Frame, Ip, SYN, assert_checksums, ip};
+use crate::world::{
+    Container, HOST, IN, Move, Move::*, NAT, NEXT, OUT, PASS, REDIRECT, SHOT, Shot, UPLINK, World,
+    default_entries, entry,
+};
+use porin::kernel::datapath::abi::{self, INGRESS};
+
+const REMOTE4: &str = "198.51.100.7";
+const REMOTE6: &str = "2001:db8::7";
+
+fn remote(v6: bool) -> Ip {
+    ip(if v6 { REMOTE6 } else { REMOTE4 })
+}
+
+fn flow(v6: bool) -> Move {
+    if v6 { Flow6(1) } else { Flow4(1) }
+}
+
+#[test]
+fn host_out_and_in() {
+    let mut w = World::new();
+    let a = w.container(1);
+    for v6 in [false, true] {
+        let host = (if v6 { ip("fd01::1") } else { ip(NAT) }, 22);
+        let ca = (a.ip(v6), 40000);
+        w.from(1, Frame::tcp(ca, host, SYN, b""))
+            .is(PASS, &[Traffic(1, IN), flow(v6), Allowed(0, 0)]);
+        w.to(1, Frame::tcp(host, ca, SYN | ACK, b"")).is(PASS, &[Traffic(1, OUT)]);
+        w.from(1, Frame::tcp(ca, host, ACK, b"")).is(PASS, &[Traffic(1, IN)]);
+
+        let mut entries = default_entries(true, true);
+        entries.push(entry(HOST, INGRESS, None, 5, 55, false));
+        w.policy(1, &entries);
+        let from_host = Frame::udp((host.0, 1000), (a.ip(v6), 53), b"");
+        w.to(1, from_host.clone()).is(SHOT, &[Drop(1, OUT, "policy-ingress"), Denied(0, 55)]);
+        w.policy(1, &default_entries(true, true));
+        w.to(1, from_host).is(PASS, &[Traffic(1, OUT), flow(v6), Allowed(0, 0)]);
+        let reply = Frame::udp((a.ip(v6), 53), (host.0, 1000), b"");
+        w.from(1, reply).is(PASS, &[Traffic(1, IN)]);
+        // The host does not send in another endpoint's name.
+        let b = w.container(2);
+        w.to(1, Frame::udp((b.ip(v6), 1), (a.ip(v6), 2), b"")).dropped(1, OUT, "spoofed-address");
+    }
+}
+
+#[test]
+fn out_by_the_uplink_v6() {
+    let mut w = World::new();
+    let a = w.container(1);
+    let (ca, r) = ((a.ip6, 40000), (remote(true), 443));
+    let shot = w
+        .from(1, Frame::tcp(ca, r, SYN, b""))
+        .is(REDIRECT, &[Traffic(1, IN), Flow6(1), Allowed(0, 0)]);
+    let want = Frame::tcp(ca, r, SYN, b"").with(|f| f.hop_limit = 63);
+    assert_eq!(shot.l3(), want.l3());
+    assert_eq!(w.flow6().deliver[0].ifindex, w.uplink_ifindex);
+    // The same packet leaves by the uplink, where it is known.
+    w.send(UPLINK, OUT, &want.bytes()).is(NEXT, &[]);
+    let shot =
+        w.from_uplink(Frame::tcp(r, ca, SYN | ACK, b"")).delivered(&a, &[Traffic(UPLINK, IN)]);
+    assert_eq!(shot.l3(), Frame::tcp(r, ca, SYN | ACK, b"").with(|f| f.hop_limit = 63).l3());
+    w.from(1, Frame::tcp(ca, r, ACK, b"")).is(REDIRECT, &[Traffic(1, IN)]);
+    assert_eq!(w.flow6().packets, [2, 1], "counted at one hook");
+}
+
+fn nat_port(w: &World) -> u16 {
+    let port = u16::from_be(w.flow4().nat_port);
+    assert!((w.features.nat_port_first..=w.features.nat_port_last).contains(&port));
+    port
+}
+
+#[test]
+fn masquerade_and_back() {
+    let nat = ip(NAT);
+    for udp in [false, true] {
+        let mut w = World::new();
+        let a = w.container(1);
+        let make = |s, d, first: bool, payload: &[u8]| {
+            if udp {
+                Frame::udp(s, d, payload)
+            } else {
+                Frame::tcp(s, d, if first { SYN } else { SYN | ACK }, payload)
+            }
+        };
+        let (ca, r) = ((a.ip4, 40000), (remote(false), 443));
+        let shot = w
+            .from(1, make(ca, r, true, b"hello"))
+            .is(REDIRECT, &[Traffic(1, IN), Flow4(1), Nat(1), Allowed(0, 0)]);
+        let n = (nat, nat_port(&w));
+        let want = make(n, r, true, b"hello").with(|f| f.hop_limit = 63);
+        assert_eq!(shot.l3(), want.l3());
+        assert_checksums(shot.l3());
+        w.send(UPLINK, OUT, &want.bytes()).is(NEXT, &[]);
+
+        let shot = w.from_uplink(make(r, n, false, b"world")).delivered(&a, &[Traffic(UPLINK, IN)]);
+        assert_eq!(shot.l3(), make(r, ca, false, b"world").with(|f| f.hop_limit = 63).l3());
+        assert_checksums(shot.l3());
+        // The second packet out bears the same port.
+        let shot = w.from(1, make(ca, r, false, b"!")).is(REDIRECT, &[Traffic(1, IN)]);
+        assert_eq!(shot.l3(), make(n, r, false, b"!").with(|f| f.hop_limit = 63).l3());
+        // Another remote end is none of this mapping's.
+        w.from_uplink(make((ip("198.51.100.8"), 443), n, false, b"")).is(NEXT, &[]);
+        // Neither is a SYN.
+        w.from_uplink(Frame::tcp(r, n, SYN, b"")).is(NEXT, &[]);
+    }
+}
+
+#[test]
+fn masquerade_udp_without_checksum() {
+    let mut w = World::new();
+    let a = w.container(1);
+    let frame = Frame::udp((a.ip4, 4000), (remote(false), 53), b"q").with(|f| f.l4[6..8].fill(0));
+    let shot = w.from(1, frame).is(REDIRECT, &[Traffic(1, IN), Flow4(1), Nat(1), Allowed(0, 0)]);
+    assert_eq!(shot.l3()[26..28], [0, 0]);
+    assert_checksums(shot.l3());
+}
+
+#[test]
+fn masquerade_echo() {
+    let mut w = World::new();
+    let a = w.container(1);
+    let r = remote(false);
+    let shot = w
+        .from(1, Frame::echo(a.ip4, r, 7, false))
+        .is(REDIRECT, &[Traffic(1, IN), Flow4(1), Nat(1), Allowed(0, 0)]);
+    let id = nat_port(&w);
+    assert_eq!(shot.l3(), Frame::echo(ip(NAT), r, id, false).with(|f| f.hop_limit = 63).l3());
+    let shot =
+        w.from_uplink(Frame::echo(r, ip(NAT), id, true)).delivered(&a, &[Traffic(UPLINK, IN)]);
+    assert_eq!(shot.l3(), Frame::echo(r, a.ip4, 7, true).with(|f| f.hop_limit = 63).l3());
+    // The remote's own request to the host is the host's.
+    w.from_uplink(Frame::echo(r, ip(NAT), id, false)).is(NEXT, &[]);
+}
+
+/// A mapping whose flow is gone lets nobody in, nor does the flow without it.
+#[test]
+fn a_mapping_is_no_door() {
+    let mut w = World::new();
+    let a = w.container(1);
+    let (ca, r) = ((a.ip4, 40000), (remote(false), 53));
+    w.from(1, Frame::udp(ca, r, b""))
+        .is(REDIRECT, &[Traffic(1, IN), Flow4(1), Nat(1), Allowed(0, 0)]);
+    let n = (ip(NAT), nat_port(&w));
+    w.from_uplink(Frame::udp(r, ca, b"")).dropped(UPLINK, IN, "invalid-state");
+    let (key, mut flow) = w.maps.flows4().expect("flows")[0];
+    flow.last_seen = flow.last_seen.saturating_sub((abi::TIMEOUT_UDP + 1) * 1_000_000_000);
+    w.maps.set_flow4(&key, &flow).expect("set");
+    w.from_uplink(Frame::udp(r, n, b"")).is(NEXT, &[]);
+    w.maps.delete_flow4(&key).expect("deleted");
+    w.from_uplink(Frame::udp(r, n, b"")).is(NEXT, &[]);
+}
+
+#[test]
+fn nat_exhausted() {
+    let features = abi::Features {
+        nat_port_first: 61000,
+        nat_port_last: 61001,
+        ..crate::world::all_features()
+    };
+    let mut w = World::with_features(features);
+    let r = (remote(false), 443);
+    let a = w.container(1).ip4;
+    let mut syn = |port| w.from(1, Frame::tcp((a, port), r, SYN, b""));
+    syn(1).is(REDIRECT, &[Traffic(1, IN), Flow4(1), Nat(1), Allowed(0, 0)]);
+    syn(2).is(REDIRECT, &[Traffic(1, IN), Flow4(1), Nat(1), Allowed(0, 0)]);
+    syn(3).is(SHOT, &[Flow4(1), Allowed(0, 0), Drop(1, IN, "nat-exhausted"), Dropped]);
+    syn(3).dropped(1, IN, "nat-exhausted");
+}
+
+#[test]
+fn from_outside() {
+    let mut w = World::new();
+    let a = w.container(1);
+    for v6 in [false, true] {
+        let (r, ca) = ((remote(v6), 999), (a.ip(v6), 80));
+        let delivered = [Traffic(UPLINK, IN), flow(v6), Allowed(0, 0)];
+        let shot = w.from_uplink(Frame::tcp(r, ca, SYN, b"")).delivered(&a, &delivered);
+        assert_eq!(shot.l3(), Frame::tcp(r, ca, SYN, b"").with(|f| f.hop_limit = 63).l3());
+        // What answers is not masqueraded.
+        let shot = w.from(1, Frame::tcp(ca, r, SYN | ACK, b"")).is(REDIRECT, &[Traffic(1, IN)]);
+        assert_eq!(shot.l3(), Frame::tcp(ca, r, SYN | ACK, b"").with(|f| f.hop_limit = 63).l3());
+        // Ours do not come from there.
+        let b = w.container(2);
+        w.from_uplink(Frame::udp((b.ip(v6), 1), (a.ip(v6), 2), b"")).dropped(
+            UPLINK,
+            IN,
+            "spoofed-address",
+        );
+        let host = if v6 { ip("fd01::1") } else { ip(NAT) };
+        w.from_uplink(Frame::udp((host, 1), (a.ip(v6), 2), b"")).dropped(
+            UPLINK,
+            IN,
+            "spoofed-address",
+        );
+        // Nor on a flow that is there.
+        let (sa, sb) = ((a.ip(v6), 5), (b.ip(v6), 6));
+        w.from(1, Frame::udp(sa, sb, b""))
+            .delivered(&b, &[Traffic(1, IN), flow(v6), Allowed(0, 0)]);
+        w.from_uplink(Frame::udp(sa, sb, b"")).dropped(UPLINK, IN, "spoofed-address");
+        w.from_uplink(Frame::udp(sb, sa, b"")).dropped(UPLINK, IN, "spoofed-address");
+        w.to(1, Frame::udp(sb, sa, b"")).dropped(1, OUT, "spoofed-address");
+        // The host's own is the host's.
+        w.from_uplink(Frame::tcp((remote(v6), 1), (host, 22), SYN, b"")).is(NEXT, &[]);
+        let nobody = if v6 { ip("fd00::77") } else { ip("10.0.0.77") };
+        w.from_uplink(Frame::udp((remote(v6), 1), (nobody, 2), b"")).dropped(
+            UPLINK,
+            IN,
+            "no-endpoint",
+        );
+        w.policy(1, &default_entries(true, false));
+        let denied = [Drop(UPLINK, IN, "policy-ingress"), Denied(0, 902)];
+        w.from_uplink(Frame::udp((remote(v6), 3), (a.ip(v6), 4), b"")).is(SHOT, &denied);
+        w.policy(1, &default_entries(true, true));
+    }
+}
+
+/// An ICMP error that the datapath has made, in full.
+fn assert_answer(
+    shot: &Shot,
+    to: &Container,
+    gateway: Ip,
+    ty: u8,
+    code: u8,
+    info: u32,
+    quoted: &[u8],
+) {
+    let v6 = !gateway.is4();
+    assert_eq!(shot.outcome.data[..6], to.mac);
+    assert_checksums(shot.l3());
+    let limit = if v6 { 1280 - 48 } else { 576 - 28 };
+    let quoted = &quoted[..quoted.len().min(limit)];
+    let mut want = Frame::icmp(gateway, to.ip(v6), ty, code, info.to_be_bytes(), quoted);
+    want.id = 0;
+    let mut want = want.l3();
+    if !v6 {
+        want[1] = 0xc0;
+        want[10..12].fill(0);
+        let sum = crate::frame::checksum(&[&want[..20]]);
+        want[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+    assert_eq!(shot.l3(), want);
+}
+
+#[test]
+fn too_big_and_hop_limit() {
+    let mut w = World::new();
+    let a = w.container(1);
+    crate::world::run_ip(
+        "link set up0 mtu 1400\nroute add 203.0.113.9 via 192.0.2.254 mtu lock 1300",
+    );
+    for v6 in [false, true] {
+        let gateway = if v6 { ip("fe80::1") } else { ip("169.254.0.1") };
+        let (ca, r) = ((a.ip(v6), 40000), (remote(v6), 443));
+        let big = Frame::udp(ca, r, &[0x5a; 1401]);
+        let (ty, code) = if v6 { (2, 0) } else { (3, 4) };
+        let shot = w
+            .from(1, big.clone())
+            .is(REDIRECT, &[flow(v6), Allowed(0, 0), Drop(1, IN, "too-big"), Dropped]);
+        assert_answer(&shot, &a, gateway, ty, code, 1400, &big.l3());
+
+        let last = Frame::udp(ca, r, b"odd").with(|f| f.hop_limit = 1);
+        let (ty, code) = if v6 { (3, 0) } else { (11, 0) };
+        let shot = w.from(1, last.clone()).is(REDIRECT, &[Drop(1, IN, "hop-limit"), Dropped]);
+        assert_answer(&shot, &a, gateway, ty, code, 0, &last.l3());
+        // Between two containers there is no hop.
+        let b = w.container(2);
+        let near = Frame::udp(ca, (b.ip(v6), 5), b"").with(|f| f.hop_limit = 1);
+        let shot =
+            w.from(1, near.clone()).delivered(&b, &[Traffic(1, IN), flow(v6), Allowed(0, 0)]);
+        assert_eq!(shot.l3(), near.l3());
+        // Used up on the way in.
+        let last = Frame::udp(r, ca, b"").with(|f| f.hop_limit = 1);
+        w.from_uplink(last).is(REDIRECT, &[Drop(UPLINK, IN, "hop-limit"), Dropped]);
+    }
+    // Segments count, not the whole.
+    let gso = Frame::tcp((a.ip4, 1), (remote(false), 2), ACK, &[0; 3000])
+        .with(|f| f.source_mac = a.mac)
+        .bytes();
+    let context = |gso_size| porin::kernel::datapath::TestContext {
+        gso_size,
+        gso_segs: 3,
+        ..Default::default()
+    };
+    let passed = [Traffic(1, IN), Flow4(1), Nat(1), Allowed(0, 0)];
+    w.send_with(1, IN, &gso, context(1360)).is(REDIRECT, &passed);
+    w.send_with(1, IN, &gso, context(1361)).is(REDIRECT, &[Drop(1, IN, "too-big"), Dropped]);
+    // The route's own MTU.
+    let big = Frame::udp((a.ip4, 1), (ip("203.0.113.9"), 2), &[0; 1300]);
+    let shot = w
+        .from(1, big.clone())
+        .is(REDIRECT, &[Flow4(1), Allowed(0, 0), Drop(1, IN, "too-big"), Dropped]);
+    assert_answer(&shot, &a, ip("169.254.0.1"), 3, 4, 1300, &big.l3());
+    // No route at all.
+    crate::world::run_ip("route del default");
+    let lost = Frame::udp((a.ip4, 1), (ip("198.51.100.99"), 2), b"");
+    w.from(1, lost).is(SHOT, &[Flow4(1), Allowed(0, 0), Drop(1, IN, "no-route"), Dropped]);
+}

@@ -1,0 +1,86 @@
+//! What the programs are made of: what the verifier removes, what a packet costs.
+
+use porin::kernel::datapath::{self as dp, Program, abi};
+use std::os::fd::AsFd;
+
+use crate::frame::{ACK, Frame, SYN};
+use crate::world::{World, all_features};
+
+/// A hash or trie look-up counts itself in `skb->cb[4]`, if so asked at load time; the
+/// helper is poisoned behind the counting function, so none escapes.
+#[test]
+fn established_costs_one_look_up() {
+    for v6 in [false, true] {
+        let mut w = World::new();
+        let (a, b) = (w.container(1), w.container(2));
+        let (ca, cb) = ((a.ip(v6), 40000), (b.ip(v6), 80));
+        let lookups = |shot: crate::world::Shot| shot.outcome.context.cb[4];
+        // The flow (none; nothing of it is looked up again), two addresses, and two
+        // policies of two look-ups each.
+        assert_eq!(lookups(w.from(1, Frame::tcp(ca, cb, SYN, b""))), 7);
+        assert_eq!(lookups(w.from(2, Frame::tcp(cb, ca, SYN | ACK, b""))), 1);
+        assert_eq!(lookups(w.from(1, Frame::tcp(ca, cb, ACK, b""))), 1);
+        assert_eq!(lookups(w.from(1, Frame::tcp(ca, cb, ACK, b"data"))), 1);
+        assert_eq!(lookups(w.from(2, Frame::tcp(cb, ca, ACK, b"data"))), 1);
+    }
+}
+
+#[test]
+fn features_left_out_are_gone() {
+    let w = World::new();
+    let all = abi::Features { count_lookups: 0, ..all_features() };
+    let insns = |program, features: abi::Features| {
+        dp::load_variant(&w.maps, program, &features).expect("loads").xlated_insns
+    };
+    for program in Program::ALL {
+        let whole = insns(program, all);
+        println!("{}: {whole}", program.name());
+        let without = [
+            ("ipv4", abi::Features { ipv4: 0, ..all }),
+            ("ipv6", abi::Features { ipv6: 0, ..all }),
+            ("ingress policy", abi::Features { ingress_policy: 0, ..all }),
+            ("accounting", abi::Features { accounting: 0, ..all }),
+            ("events", abi::Features { events: 0, ..all }),
+        ];
+        for (name, features) in without {
+            let rest = insns(program, features);
+            println!("{} without {name}: {rest}", program.name());
+            assert!(rest < whole, "{} without {name}: {rest} of {whole}", program.name());
+        }
+        if program != Program::ToEndpoint {
+            assert!(
+                insns(program, abi::Features { masquerade: 0, ..all }) < whole,
+                "{}",
+                program.name()
+            );
+        }
+    }
+}
+
+#[test]
+fn an_ipv6_variant_cannot_reach_ipv4s_maps() {
+    let w = World::new();
+    let ids = w.maps.ids().expect("ids");
+    for program in Program::ALL {
+        let names = |features| {
+            let loaded = dp::load_variant(&w.maps, program, &features).expect("loads");
+            let ids_left = dp::referenced_maps(loaded.fd.as_fd()).expect("read");
+            ids_left.iter().filter_map(|id| ids.get(id).cloned()).collect::<Vec<_>>()
+        };
+        let v6 = names(abi::Features { ipv4: 0, ..all_features() });
+        assert!(v6.contains(&"flows6".to_owned()), "{v6:?}");
+        assert!(!v6.contains(&"flows4".to_owned()) && !v6.contains(&"nat4".to_owned()), "{v6:?}");
+        let v4 = names(abi::Features { ipv6: 0, ..all_features() });
+        assert!(v4.contains(&"flows4".to_owned()) && !v4.contains(&"flows6".to_owned()), "{v4:?}");
+    }
+}
+
+#[test]
+fn names_come_from_btf() {
+    let names = dp::drop_reason_names();
+    assert_eq!(names.len(), abi::DROP_REASONS as usize);
+    assert!(names.iter().all(|name| !name.is_empty()));
+    assert_eq!(names[1], "policy-egress");
+    assert_eq!(dp::verdict_names(), ["none", "allow", "deny"]);
+    assert_eq!(dp::event_type_names(), ["", "flow", "deny", "drop"]);
+}
