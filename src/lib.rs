@@ -11,4 +11,8 @@ pub mod compile;
 
 pub mod kernel;
 
+pub mod observe;
+
+pub mod control;
+
 pub mod daemon;

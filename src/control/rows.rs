@@ -1,0 +1,106 @@
+//! What is in force to the rows that operators see.
+//!
+//! Pure: the daemon hands over what it has, in any state of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::view::{EndpointState, EndpointView, IdentityView, PolicyView};
+use crate::config::model::{self, Config, Policy};
+use crate::desired::Fault;
+use crate::desired::snapshot::{Endpoint, Snapshot};
+use crate::observe::counters::Counters;
+use crate::types::{Direction, Labels, Name};
+
+/// Every configured endpoint, in the order of names. Those that `snapshot` does not have are closed,
+/// for the reason that `faults` gives.
+pub fn endpoints(
+    config: &Config,
+    snapshot: &Snapshot,
+    faults: &[Fault],
+    counters: &Counters,
+) -> Vec<EndpointView> {
+    let attached: BTreeMap<&Name, &Arc<Endpoint>> =
+        snapshot.endpoints.values().map(|endpoint| (&endpoint.name, endpoint)).collect();
+    let view = |written: &Arc<model::Endpoint>| {
+        let endpoint = attached.get(&written.name).map(|endpoint| &***endpoint);
+        let of_it = |fault: &&Fault| fault.endpoint.as_ref() == Some(&written.name);
+        let fault = faults.iter().find(of_it).filter(|_| endpoint.is_none());
+        let counted = counters.endpoints.get(written.name.as_str()).cloned().unwrap_or_default();
+        EndpointView {
+            name: written.name.to_string(),
+            state: match endpoint {
+                Some(_) => EndpointState::Attached,
+                None => EndpointState::Closed,
+            },
+            fault: fault.map(reason),
+            identity: endpoint.map(|endpoint| endpoint.identity),
+            labels: Arc::new(written.labels.clone()),
+            ipv6: endpoint.and_then(|endpoint| endpoint.ipv6),
+            ipv4: endpoint.and_then(|endpoint| endpoint.ipv4),
+            namespace: written.namespace.to_string_lossy().into_owned(),
+            interface: written.interface.clone(),
+            host_interface: endpoint.map(|endpoint| endpoint.host_interface.clone()),
+            ports: written.ports.iter().map(|(n, p)| (n.to_string(), p.to_string())).collect(),
+            default_deny: endpoint
+                .map(|endpoint| default_deny(&snapshot.policies, &endpoint.labels))
+                .unwrap_or_default(),
+            sent: counted.ingress,
+            received: counted.egress,
+            drops: counted.drops,
+            file: written.origin.file.to_string_lossy().into_owned(),
+            line: written.origin.line,
+        }
+    };
+    config.endpoints.iter().map(view).collect()
+}
+
+/// Every identity, in the order of numbers.
+pub fn identities(snapshot: &Snapshot) -> Vec<IdentityView> {
+    let mut names: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    for endpoint in snapshot.endpoints.values() {
+        names.entry(endpoint.identity).or_default().push(endpoint.name.to_string());
+    }
+    let view = |(identity, labels): (&_, &Arc<Labels>)| {
+        let mut endpoints = names.remove(identity).unwrap_or_default();
+        endpoints.sort();
+        IdentityView { identity: *identity, labels: labels.clone(), endpoints }
+    };
+    snapshot.identities.iter().map(view).collect()
+}
+
+/// Every policy, in the order of names.
+pub fn policies(snapshot: &Snapshot) -> Vec<PolicyView> {
+    let view = |policy: &Arc<Policy>| {
+        let rules = |direction| policy.rules(direction).map(|rules| rules.len() as u64);
+        let subjects =
+            snapshot.endpoints.values().filter(|one| policy.subject.matches(&one.labels));
+        let mut endpoints: Vec<_> = subjects.map(|endpoint| endpoint.name.to_string()).collect();
+        endpoints.sort();
+        PolicyView {
+            name: policy.name.to_string(),
+            subject: policy.subject.to_string(),
+            ingress: rules(Direction::Ingress),
+            egress: rules(Direction::Egress),
+            endpoints,
+            file: policy.origin.file.to_string_lossy().into_owned(),
+            line: policy.origin.line,
+        }
+    };
+    snapshot.policies.iter().map(view).collect()
+}
+
+fn reason(fault: &Fault) -> String {
+    match &fault.why {
+        Some(why) => format!("{}: {why}", fault.what),
+        None => fault.what.clone(),
+    }
+}
+
+fn default_deny(policies: &[Arc<Policy>], labels: &Labels) -> Vec<Direction> {
+    let denies = |direction: &Direction| {
+        let about = |policy: &&Arc<Policy>| policy.subject.matches(labels);
+        policies.iter().filter(about).any(|policy| policy.rules(*direction).is_some())
+    };
+    Direction::BOTH.into_iter().filter(denies).collect()
+}

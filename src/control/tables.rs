@@ -1,0 +1,133 @@
+//! Tables for people: aligned columns, nothing drawn around them.
+//!
+//! With a width, long cells are broken so that the table fits; without one (a pipe, a file) every row
+//! is one line.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+use super::view::{EndpointState, EndpointView, IdentityView, PolicyView};
+use crate::observe::text::plain;
+use crate::types::Labels;
+
+/// What stands where there is nothing.
+const NOTHING: &str = "-";
+
+pub fn endpoints(endpoints: &[EndpointView], width: Option<usize>) -> String {
+    let mut table = Columns::new(&["NAME", "STATE", "IDENTITY", "IPV6", "IPV4", "LABELS"]);
+    table.right(2);
+    for endpoint in endpoints {
+        table.row([
+            endpoint.name.clone(),
+            endpoint.state.as_str().to_owned(),
+            or_nothing(endpoint.identity),
+            or_nothing(endpoint.ipv6),
+            or_nothing(endpoint.ipv4),
+            labels(&endpoint.labels),
+        ]);
+    }
+    let mut text = table.render(width);
+    for endpoint in endpoints.iter().filter(|one| one.state == EndpointState::Closed) {
+        let why = endpoint.fault.as_deref().unwrap_or("the reason is not known");
+        text.push_str(&format!("{} is closed: {}\n", plain(&endpoint.name), plain(why)));
+    }
+    text
+}
+
+pub fn identities(identities: &[IdentityView], width: Option<usize>) -> String {
+    let mut table = Columns::new(&["IDENTITY", "ENDPOINTS", "LABELS"]);
+    table.right(0);
+    table.right(1);
+    for identity in identities {
+        let count = identity.endpoints.len().to_string();
+        table.row([identity.identity.to_string(), count, labels(&identity.labels)]);
+    }
+    table.render(width)
+}
+
+pub fn policies(policies: &[PolicyView], width: Option<usize>) -> String {
+    let header = ["NAME", "SUBJECT", "INGRESS", "EGRESS", "ENDPOINTS", "WHERE"];
+    let mut table = Columns::new(&header);
+    table.right(4);
+    for policy in policies {
+        table.row([
+            policy.name.clone(),
+            selector(&policy.subject),
+            rules(policy.ingress),
+            rules(policy.egress),
+            policy.endpoints.len().to_string(),
+            place(&policy.file, policy.line),
+        ]);
+    }
+    table.render(width)
+}
+
+/// The file's name: all policies are in folders of one name, and a file masks others of its own.
+fn place(file: &str, line: u32) -> String {
+    let name = file.rsplit('/').next().unwrap_or_default();
+    format!("{name}:{line}")
+}
+
+/// With spaces after commas, which mean nothing to selectors, so that a line can be broken there.
+fn selector(text: &str) -> String {
+    if text.is_empty() {
+        return "(every endpoint)".to_owned();
+    }
+    text.split(',').map(str::trim).collect::<Vec<_>>().join(", ")
+}
+
+fn rules(rules: Option<u64>) -> String {
+    match rules {
+        None => NOTHING.to_owned(),
+        Some(0) => "deny all".to_owned(),
+        Some(1) => "1 rule".to_owned(),
+        Some(count) => format!("{count} rules"),
+    }
+}
+
+fn labels(labels: &Labels) -> String {
+    let pairs: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    if pairs.is_empty() { NOTHING.to_owned() } else { pairs.join(", ") }
+}
+
+fn or_nothing(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| NOTHING.to_owned(), |value| value.to_string())
+}
+
+struct Columns {
+    table: Table,
+}
+
+impl Columns {
+    fn new(header: &[&str]) -> Self {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_header(header.to_vec());
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        Columns { table }
+    }
+
+    fn right(&mut self, column: usize) {
+        if let Some(column) = self.table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+
+    fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.table.add_row(cells.iter().map(|cell| plain(cell)));
+    }
+
+    fn render(mut self, width: Option<usize>) -> String {
+        match width.and_then(|width| u16::try_from(width).ok()) {
+            // The last column's padding is trimmed.
+            Some(width) => self
+                .table
+                .set_content_arrangement(ContentArrangement::Dynamic)
+                .set_width(width.saturating_add(2)),
+            None => self.table.set_content_arrangement(ContentArrangement::Disabled),
+        };
+        let mut text = self.table.trim_fmt();
+        text.push('\n');
+        text
+    }
+}

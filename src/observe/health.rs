@@ -1,0 +1,111 @@
+//! The daemon's state for the service manager (sd_notify(3), protocol of systemd).
+//!
+//! Without `NOTIFY_SOCKET` everything here does nothing. A service manager that cannot be told is
+//! logged, never a reason to stop enforcing.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+use super::text::plain;
+
+/// Ready: the first generation is in force.
+pub fn ready(status: &str) {
+    tell(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
+}
+
+/// The line that `systemctl status` shows.
+pub fn status(status: &str) {
+    tell(&[NotifyState::Status(&one_line(status))]);
+}
+
+/// Files are being read again. `ready` ends it.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => log::warn!("cannot read the monotonic clock: {error}"),
+    }
+}
+
+/// The daemon goes; enforcement stays.
+pub fn stopping(status: &str) {
+    tell(&[NotifyState::Stopping, NotifyState::Status(&one_line(status))]);
+}
+
+/// How often [`alive`] must be called: half of what the service manager waits. None: it does not.
+pub fn watchdog_interval() -> Option<Duration> {
+    sd_notify::watchdog_enabled().map(|limit| limit / 2)
+}
+
+/// The main loop turns.
+pub fn alive() {
+    tell(&[NotifyState::Watchdog]);
+}
+
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        log::warn!("cannot notify the service manager: {error}");
+    }
+}
+
+/// A line feed would begin another assignment of the protocol.
+fn one_line(text: &str) -> String {
+    plain(text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+    use std::process::Command;
+
+    use super::*;
+
+    /// Says everything to whatever `NOTIFY_SOCKET` is. Only run by the test below, as its child: a
+    /// process cannot safely change its own environment.
+    #[test]
+    #[ignore = "the child of the_service_manager_is_told"]
+    fn child() {
+        reloading();
+        ready("generation 3\nFDSTORE=1");
+        status("closed");
+        alive();
+        stopping("bye");
+        assert_eq!(watchdog_interval(), Some(Duration::from_secs(5)));
+    }
+
+    fn child_command() -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "observe::health::tests::child", "--ignored", "--quiet"]);
+        command.env("WATCHDOG_USEC", "10000000").env_remove("WATCHDOG_PID");
+        command
+    }
+
+    #[test]
+    fn the_service_manager_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let output = child_command().env("NOTIFY_SOCKET", &path).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let receive = || {
+            let mut bytes = [0; 256];
+            let length = socket.recv(&mut bytes).unwrap();
+            String::from_utf8(bytes[..length].to_vec()).unwrap()
+        };
+        let reloading = receive();
+        assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
+        assert_eq!(receive(), "READY=1\nSTATUS=generation 3\\u{a}FDSTORE=1\n");
+        assert_eq!(receive(), "STATUS=closed\n");
+        assert_eq!(receive(), "WATCHDOG=1\n");
+        assert_eq!(receive(), "STOPPING=1\nSTATUS=bye\n");
+    }
+
+    #[test]
+    fn without_or_with_a_dead_service_manager_nothing_happens() {
+        let output = child_command().env_remove("NOTIFY_SOCKET").output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let output = child_command().env("NOTIFY_SOCKET", "/nonexistent/notify").output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+}

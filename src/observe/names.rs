@@ -1,0 +1,178 @@
+//! What the numbers of a generation mean: slots, peers and cookies to endpoints, labels and rules.
+//!
+//! A table is immutable and belongs to one generation. Numbers are given to others only after two
+//! further commits, so an event of an earlier generation must be named by that generation's table.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::compile::plan::{Class, Plan, RuleRef, RuleTable};
+use crate::desired::snapshot::{Endpoint, Snapshot};
+use crate::types::{AddressKey, Cookie, Generation, Identity, Labels, Peer, Slot};
+
+/// The names of one generation.
+#[derive(Debug)]
+pub struct Names {
+    generation: Generation,
+    endpoints: Arc<BTreeMap<Slot, Arc<Endpoint>>>,
+    addresses: HashMap<AddressKey, Slot>,
+    identities: Arc<BTreeMap<Identity, Arc<Labels>>>,
+    classes: Arc<BTreeMap<Peer, Class>>,
+    rules: Arc<RuleTable>,
+    uplinks: BTreeMap<Slot, String>,
+}
+
+impl Names {
+    pub fn new(generation: Generation, snapshot: &Snapshot, plan: &Plan) -> Self {
+        let uplink =
+            |uplink: &crate::desired::snapshot::Uplink| (uplink.slot, uplink.interface.clone());
+        Names {
+            generation,
+            endpoints: snapshot.endpoints.clone(),
+            addresses: plan.addresses.iter().map(|(address, slot)| (*address, *slot)).collect(),
+            identities: snapshot.identities.clone(),
+            classes: plan.classes.clone(),
+            rules: plan.rules.clone(),
+            uplinks: snapshot.uplinks.iter().map(uplink).collect(),
+        }
+    }
+
+    /// Nothing was ever committed: no number has a name.
+    pub fn none() -> Self {
+        Names {
+            generation: Generation::NONE,
+            endpoints: Arc::default(),
+            addresses: HashMap::new(),
+            identities: Arc::default(),
+            classes: Arc::default(),
+            rules: Arc::default(),
+            uplinks: BTreeMap::new(),
+        }
+    }
+
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    pub fn endpoint(&self, slot: Slot) -> Option<&Arc<Endpoint>> {
+        self.endpoints.get(&slot)
+    }
+
+    pub fn endpoint_of(&self, address: IpAddr) -> Option<&Arc<Endpoint>> {
+        self.endpoint(*self.addresses.get(&AddressKey::from(address))?)
+    }
+
+    /// The interface of an uplink.
+    pub fn uplink(&self, slot: Slot) -> Option<&str> {
+        self.uplinks.get(&slot).map(String::as_str)
+    }
+
+    /// The labels of a peer that is an identity.
+    pub fn labels(&self, peer: Peer) -> Option<&Arc<Labels>> {
+        if peer.is_class() { None } else { self.identities.get(&Identity(peer.0)) }
+    }
+
+    /// What a peer that is an address class stands for.
+    pub fn class(&self, peer: Peer) -> Option<&Class> {
+        self.classes.get(&peer)
+    }
+
+    pub fn rule(&self, cookie: Cookie) -> Option<&RuleRef> {
+        self.rules.get(&cookie).map(|rule| &**rule)
+    }
+}
+
+/// The tables of the last few generations.
+///
+/// The table of a generation goes in *before* its commit, so that its first event finds it; if the
+/// commit fails, the next attempt's table of the same number takes its place.
+#[derive(Debug)]
+pub struct NameBook {
+    /// Newest last, never empty.
+    tables: Mutex<VecDeque<Arc<Names>>>,
+}
+
+impl NameBook {
+    /// Numbers live two commits longer than their generation, and the ring buffer is read all the
+    /// time: events older than this are no longer to be expected.
+    const KEPT: usize = 4;
+
+    pub fn insert(&self, names: Arc<Names>) {
+        let mut tables = self.lock();
+        tables.retain(|table| table.generation != names.generation);
+        tables.push_back(names);
+        while tables.len() > Self::KEPT {
+            tables.pop_front();
+        }
+    }
+
+    pub fn newest(&self) -> Arc<Names> {
+        self.lock().back().cloned().unwrap_or_else(|| Arc::new(Names::none()))
+    }
+
+    /// The table of `generation`, or the newest if it is not known (or the packet had none).
+    pub fn of(&self, generation: Generation) -> Arc<Names> {
+        let found = self.lock().iter().find(|table| table.generation == generation).cloned();
+        found.unwrap_or_else(|| self.newest())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Names>>> {
+        // Every change above leaves the queue whole, so a panic elsewhere under the lock is harmless.
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for NameBook {
+    fn default() -> Self {
+        NameBook { tables: Mutex::new(VecDeque::from([Arc::new(Names::none())])) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::fixture;
+
+    #[test]
+    fn numbers_have_the_meaning_of_their_generation() {
+        let names = fixture::names(41);
+        let name = |address: &str| {
+            names.endpoint_of(address.parse().unwrap()).map(|endpoint| endpoint.name.to_string())
+        };
+        assert_eq!(name("fd00::3").as_deref(), Some("api"));
+        assert_eq!(name("10.0.0.7").as_deref(), Some("dev/intruder"));
+        assert_eq!(name("fd00::9"), None);
+        assert_eq!(names.uplink(fixture::UPLINK), Some("ens3"));
+        assert_eq!(names.labels(Peer(259)).unwrap().to_string(), "app=api,env=prod");
+        assert_eq!(names.labels(fixture::WORLD), None);
+        assert_eq!(names.class(fixture::WORLD).unwrap().kind, "world");
+    }
+
+    #[test]
+    fn the_last_generations_are_kept() {
+        let book = NameBook::default();
+        assert_eq!(book.of(Generation(3)).generation(), Generation::NONE);
+        for generation in 1..=9 {
+            book.insert(Arc::new(fixture::names(generation)));
+        }
+        for generation in 6..=9 {
+            assert_eq!(book.of(Generation(generation)).generation(), Generation(generation));
+        }
+        // What is not known is named as well as can be.
+        for generation in [0, 5, 10] {
+            assert_eq!(book.of(Generation(generation)).generation(), Generation(9));
+        }
+    }
+
+    #[test]
+    fn an_attempt_replaces_the_failed_one_before() {
+        let book = NameBook::default();
+        book.insert(Arc::new(fixture::names(1)));
+        book.insert(Arc::new(fixture::names(2)));
+        let again = Arc::new(fixture::names(2));
+        book.insert(again.clone());
+        assert!(Arc::ptr_eq(&book.of(Generation(2)), &again));
+        assert_eq!(book.lock().len(), 3);
+    }
+}

@@ -1,0 +1,132 @@
+//! Man pages say all that there is, and what they show works.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::CommandFactory;
+use porin::control::check::check;
+use porin::control::cli::Cli;
+use porin::control::exit::Exit;
+use porin::observe::reason::reasons;
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("man")
+}
+
+fn page(name: &str) -> String {
+    fs::read_to_string(directory().join(name)).unwrap()
+}
+
+/// Whether the page has a list item that begins with this macro text.
+fn has_item(page: &str, item: &str) -> bool {
+    page.lines().filter_map(|line| line.strip_prefix(".It ")).any(|line| {
+        let padded = format!(" {} ", line.replace(',', " , "));
+        padded.contains(&format!(" {item} "))
+    })
+}
+
+/// Commands, options and values that the page has no list item for.
+fn undocumented(page: &str, mut program: clap::Command) -> Vec<String> {
+    program.build();
+    let mut missing = Vec::new();
+    let mut want = |item: String| {
+        if !has_item(page, &item) {
+            missing.push(item);
+        }
+    };
+    let commands = std::iter::once(&program).chain(program.get_subcommands());
+    for command in commands {
+        if command.get_name() != program.get_name() {
+            want(format!("Cm {}", command.get_name()));
+        }
+        for argument in command.get_arguments() {
+            argument.get_short().into_iter().for_each(|short| want(format!("Fl {short}")));
+            argument.get_long().into_iter().for_each(|long| want(format!("Fl Fl {long}")));
+            let names = argument.get_value_names().unwrap_or_default();
+            if argument.is_positional() {
+                names.iter().for_each(|name| want(format!("Ar {name}")));
+            }
+        }
+    }
+    missing
+}
+
+#[test]
+fn every_command_and_option_of_porinctl_is_documented() {
+    let page = page("porinctl.1");
+    assert_eq!(undocumented(&page, Cli::command()), [""; 0]);
+    let nothing = undocumented("", Cli::command());
+    assert!(nothing.contains(&"Cm check".into()) && nothing.contains(&"Fl Fl follow".into()));
+    for kind in ["flow", "deny", "drop"] {
+        assert!(page.lines().any(|line| line == format!(".Cm {kind}")), "{kind}");
+    }
+}
+
+#[test]
+fn every_exit_status_is_documented() {
+    let page = page("porinctl.1");
+    let statuses: Vec<_> = page
+        .lines()
+        .skip_while(|line| *line != ".Sh EXIT STATUS")
+        .filter_map(|line| line.strip_prefix(".It ")?.parse::<u8>().ok())
+        .collect();
+    assert_eq!(statuses, Exit::ALL.map(|exit| exit as u8));
+}
+
+#[test]
+fn every_drop_reason_is_documented_in_its_order() {
+    let page = page("porin.7");
+    let documented: Vec<_> = page
+        .lines()
+        .skip_while(|line| *line != ".Sh DROP REASONS")
+        .filter_map(|line| Some(line.strip_prefix(".It ")?.split_once(" Ta ")?.0))
+        .skip(1)
+        .collect();
+    let names: Vec<_> = reasons().iter().skip(1).map(|reason| reason.name.as_str()).collect();
+    assert_eq!(documented, names);
+}
+
+#[test]
+fn the_example_of_porin_7_is_accepted() {
+    let page = page("porin.7");
+    let mut files: BTreeMap<&str, String> = BTreeMap::new();
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        if let Some(name) = line.strip_prefix(".\\\" file: ") {
+            assert!(lines.next().unwrap().starts_with(".Bd -literal"));
+            let body: Vec<_> = lines.by_ref().take_while(|line| *line != ".Ed").collect();
+            files.insert(name, body.join("\n"));
+        }
+    }
+    assert_eq!(files.len(), 3);
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let loaded = check(&[dir.path().to_owned()]).unwrap();
+    assert!(loaded.report.is_empty(), "{}", loaded.report);
+    let config = loaded.config.unwrap();
+    assert_eq!((config.endpoints.len(), config.policies.len()), (2, 1));
+    // Where the text says that the denial comes from.
+    let policy = &config.policies[0];
+    assert_eq!(policy.default_origin(porin::types::Direction::Ingress).line, 5);
+}
+
+#[test]
+fn pages_are_well_formed() {
+    for entry in fs::read_dir(directory()).unwrap() {
+        let path = entry.unwrap().path();
+        match Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(&path).output() {
+            Ok(output) => assert!(
+                output.status.success() && output.stdout.is_empty(),
+                "{}",
+                String::from_utf8_lossy(&output.stdout)
+            ),
+            Err(error) => eprintln!("{} not checked: mandoc: {error}", path.display()),
+        }
+    }
+}
