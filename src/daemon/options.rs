@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+use crate::kernel::probe;
+
 /// Gives containers addresses, identities and policy.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "porind", version, about, max_term_width = 80)]
@@ -55,5 +57,15 @@ impl Options {
     /// Where configuration is read, the highest precedence first.
     pub fn roots(&self) -> Vec<PathBuf> {
         vec![self.etc.clone(), self.run.clone(), self.lib.clone()]
+    }
+}
+
+impl From<Attach> for probe::Attach {
+    fn from(attach: Attach) -> Self {
+        match attach {
+            Attach::Auto => probe::Attach::Auto,
+            Attach::Tcx => probe::Attach::Tcx,
+            Attach::Clsact => probe::Attach::Clsact,
+        }
     }
 }

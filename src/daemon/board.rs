@@ -1,0 +1,142 @@
+//! What the operator may see: the main loop puts up a new board after each round, the control server reads it.
+//!
+//! A board is immutable; whoever reads one sees one round's whole truth. Only counters are read when they are asked for.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+
+use crate::config::model::Config;
+use crate::control::rows;
+use crate::control::server::Handler;
+use crate::control::view;
+use crate::control::wire::{ErrorCode, Request, Response};
+use crate::desired::Fault;
+use crate::desired::snapshot::Snapshot;
+use crate::observe::counters::Counters;
+use crate::observe::hub::{Filter, Hub, Subscription};
+use crate::observe::names::NameBook;
+use crate::types::Generation;
+
+/// One round's truth.
+#[derive(Debug, Clone)]
+pub struct Board {
+    pub generation: Generation,
+    pub state: view::State,
+    pub since: Timestamp,
+    /// What is in force is what the files say.
+    pub in_force: bool,
+    pub faults: Vec<view::FaultView>,
+    pub faults_omitted: u64,
+    /// Those of the faults that keep endpoints closed, among others.
+    pub closed: Vec<Fault>,
+    pub kernel: view::Kernel,
+    /// What was committed by this daemon.
+    pub committed: Option<Committed>,
+}
+
+/// What a generation was made of.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    pub config: Arc<Config>,
+    pub snapshot: Snapshot,
+}
+
+/// Counters as they are now. The kernel's, or a test's.
+pub trait Meters: Send + Sync + 'static {
+    fn counters(&self, names: &NameBook) -> Result<Counters, String>;
+    /// Flows in the conntrack tables, and events that were counted but not told of.
+    fn flows(&self) -> Result<(u64, u64), String>;
+}
+
+/// Answers the control server.
+pub struct Answers {
+    board: Mutex<Arc<Board>>,
+    pub names: Arc<NameBook>,
+    pub hub: Arc<Hub>,
+    meters: Box<dyn Meters>,
+}
+
+impl Answers {
+    pub fn new(board: Board, meters: Box<dyn Meters>) -> Self {
+        Answers {
+            board: Mutex::new(Arc::new(board)),
+            names: Arc::default(),
+            hub: Arc::default(),
+            meters,
+        }
+    }
+
+    pub fn put_up(&self, board: Board) {
+        *self.lock() = Arc::new(board);
+    }
+
+    pub fn board(&self) -> Arc<Board> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Arc<Board>> {
+        // The board is replaced whole: a panic elsewhere leaves the one before.
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer(&self, request: Request) -> Result<Response, String> {
+        let board = self.board();
+        let committed = board.committed.as_ref();
+        Ok(match request {
+            Request::Status => Response::Status(Box::new(self.status(&board)?)),
+            Request::Endpoints => Response::Endpoints(match committed {
+                Some(Committed { config, snapshot, .. }) => {
+                    let counters = self.meters.counters(&self.names)?;
+                    rows::endpoints(config, snapshot, &board.closed, &counters)
+                }
+                None => Vec::new(),
+            }),
+            Request::Identities => Response::Identities(
+                committed.map(|c| rows::identities(&c.snapshot)).unwrap_or_default(),
+            ),
+            Request::Policies => Response::Policies(
+                committed.map(|c| rows::policies(&c.snapshot)).unwrap_or_default(),
+            ),
+            Request::Flows { .. } => {
+                Response::error(ErrorCode::BadRequest, "flows are subscribed to")
+            }
+        })
+    }
+
+    fn status(&self, board: &Board) -> Result<view::Status, String> {
+        let (tracked, suppressed) = self.meters.flows()?;
+        let counters = self.meters.counters(&self.names)?;
+        let committed = board.committed.as_ref();
+        let attached = committed.map_or(0, |c| c.snapshot.endpoints.len());
+        let configured = committed.map_or(0, |c| c.config.endpoints.len());
+        Ok(view::Status {
+            porin: env!("CARGO_PKG_VERSION").to_owned(),
+            generation: board.generation,
+            state: board.state,
+            since: board.since,
+            in_force: board.in_force,
+            faults: board.faults.clone(),
+            faults_omitted: board.faults_omitted,
+            endpoints: view::EndpointTotals {
+                attached: attached as u64,
+                closed: configured.saturating_sub(attached) as u64,
+            },
+            identities: committed.map_or(0, |c| c.snapshot.identities.len()) as u64,
+            policies: committed.map_or(0, |c| c.snapshot.policies.len()) as u64,
+            kernel: board.kernel.clone(),
+            flows: view::FlowTotals { tracked, seen: self.hub.published(), suppressed },
+            drops: counters.drops,
+        })
+    }
+}
+
+impl Handler for Answers {
+    fn handle(&self, request: Request) -> Response {
+        self.answer(request).unwrap_or_else(|what| Response::error(ErrorCode::Failed, what))
+    }
+
+    fn subscribe(&self, filter: Filter) -> Subscription {
+        self.hub.subscribe(filter)
+    }
+}

@@ -1,0 +1,296 @@
+//! One round: what the files say and what the kernel shows, to what should be, to a plan, to a commit.
+//!
+//! Everything is tried on copies. Only when the kernel has committed do the copies become the daemon's
+//! state; until then, and if anything is wrong, what was in force stays.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::compile::{self, Memory};
+use crate::config::model::Config;
+use crate::config::{Loaded, Loader, Report};
+use crate::desired::ipam::{self, Leases};
+use crate::desired::snapshot::{Namespace, Snapshot};
+use crate::desired::{Change, Desired, Fault, UplinkFact, digest};
+use crate::kernel::netlink::facts;
+use crate::kernel::netlink::monitor::KernelEvent;
+use crate::kernel::{Kernel, Recovered, Refused};
+use crate::observe::names::{NameBook, Names};
+use crate::types::{Generation, Name};
+
+use super::store;
+
+/// What the daemon believes, and the means to make it so.
+pub struct Reconciler {
+    loader: Loader,
+    kernel: Kernel,
+    desired: Desired,
+    memory: Memory,
+    names: Arc<NameBook>,
+    leases: PathBuf,
+    /// The leases as they are on disk.
+    stored: String,
+    /// The last configuration without a fault.
+    config: Option<Arc<Config>>,
+    /// What the generation in force was made from.
+    in_force: Option<Inputs>,
+}
+
+/// All that a generation depends on. Equal inputs need no new one.
+#[derive(Debug, Clone, PartialEq)]
+struct Inputs {
+    config: Arc<Config>,
+    host_addresses: Vec<IpAddr>,
+    uplinks: Vec<UplinkFact>,
+    namespaces: BTreeMap<Name, Result<Namespace, String>>,
+}
+
+/// How a round went.
+pub struct Round {
+    /// What is wrong with the files.
+    pub report: Arc<Report>,
+    /// Endpoints that stay closed, uplinks that are missing; and what refused the whole.
+    pub faults: Vec<Fault>,
+    /// Set if this round should have committed and could not.
+    pub refused: bool,
+    pub committed: Option<Done>,
+    /// Something that no event will tell of: look again soon.
+    pub look_again: bool,
+}
+
+pub struct Done {
+    pub generation: Generation,
+    pub config: Arc<Config>,
+    pub snapshot: Snapshot,
+    /// From the beginning of the round to the commit.
+    pub took: Duration,
+    /// Changes to the kernel, the commit included.
+    pub ops: usize,
+}
+
+impl Reconciler {
+    pub fn new(
+        loader: Loader,
+        state: &Path,
+        kernel: Kernel,
+        recovered: Recovered,
+        names: Arc<NameBook>,
+    ) -> Self {
+        let leases = state.join("leases.toml");
+        let mut desired = Desired::default();
+        let uplinks = recovered.uplinks.iter().map(|(interface, ifindex, slot)| {
+            (digest::uplink_incarnation(interface, *ifindex), *slot)
+        });
+        desired.apply(Change::Slots(recovered.slots.iter().copied().chain(uplinks).collect()));
+        let stored = match store::read(&leases) {
+            Ok(stored) => stored.unwrap_or_default(),
+            Err(error) => {
+                log::error!("cannot read {}: {error}; addresses may change", leases.display());
+                String::new()
+            }
+        };
+        let (known, faults) = Leases::read(&stored);
+        for fault in faults {
+            log::warn!("{}: {fault}", leases.display());
+        }
+        desired.apply(Change::Leases(known));
+        Reconciler {
+            loader,
+            kernel,
+            desired,
+            memory: Memory::default(),
+            names,
+            leases,
+            stored,
+            config: None,
+            in_force: None,
+        }
+    }
+
+    /// Where configuration may appear, and where the namespaces are that it names.
+    pub fn directories(&self) -> Vec<PathBuf> {
+        let mut directories = self.loader.directories();
+        let config = self.config.iter().flat_map(|config| &config.endpoints);
+        let homes = config.filter_map(|endpoint| endpoint.namespace.parent());
+        // Nothing tells when a process comes or goes: /proc has no inotify.
+        let homes = homes.filter(|home| !home.starts_with("/proc"));
+        directories.extend(homes.map(ToOwned::to_owned));
+        directories.sort();
+        directories.dedup();
+        directories
+    }
+
+    pub fn config(&self) -> Option<&Arc<Config>> {
+        self.config.as_ref()
+    }
+
+    /// Whether the event means that the next round has something to mend though nothing was edited.
+    pub fn note(&mut self, event: &KernelEvent) -> bool {
+        self.kernel.observe(event)
+    }
+
+    /// `kernel_changed`: something of ours was changed by others, so that equal inputs do not mean equal results.
+    pub fn round(&mut self, kernel_changed: bool) -> Round {
+        let begun = Instant::now();
+        let Loaded { config, report, .. } = self.loader.load();
+        let refused = config.is_none();
+        if config.is_some() {
+            self.config = config;
+        }
+        let mut round =
+            Round { report, faults: Vec::new(), refused, committed: None, look_again: false };
+        let Some(config) = self.config.clone() else { return round };
+        let mut inputs = match self.observe(config, &mut round.faults) {
+            Ok(inputs) => inputs,
+            Err(fault) => {
+                round.faults.push(fault);
+                round.refused = true;
+                return round;
+            }
+        };
+        round.look_again = inputs.namespaces.values().any(Result::is_err);
+        // Each try learns of at least one endpoint that cannot be attached after all.
+        for _ in 0..=inputs.namespaces.len() {
+            if !kernel_changed && self.in_force.as_ref() == Some(&inputs) {
+                round.faults.extend(self.standing_faults());
+                return round;
+            }
+            match self.attempt(&inputs, &mut round.faults) {
+                Ok(done) => {
+                    round.committed = Some(Done { took: begun.elapsed(), ..done });
+                    self.in_force = Some(inputs);
+                    return round;
+                }
+                Err(Failure::Whole(faults)) => {
+                    round.faults.extend(faults);
+                    round.refused = true;
+                    return round;
+                }
+                Err(Failure::Endpoints(failed)) => {
+                    round.look_again = true;
+                    for (name, why) in failed {
+                        inputs.namespaces.insert(name, Err(why));
+                    }
+                }
+            }
+        }
+        round.refused = true;
+        round
+    }
+
+    /// What the kernel says of what the configuration names.
+    fn observe(&self, config: Arc<Config>, faults: &mut Vec<Fault>) -> Result<Inputs, Fault> {
+        let netlink = self.kernel.netlink();
+        let unreadable = |error| Fault::whole(format!("the host cannot be looked at: {error}"));
+        let mut host_addresses = facts::host_addresses(netlink).map_err(unreadable)?;
+        // Our own doing: they come and go with the pools, and are the host's anyhow.
+        let own: Vec<IpAddr> = config.host.pools.iter().filter_map(ipam::host_address).collect();
+        host_addresses.retain(|address| !own.contains(address));
+        let mut uplinks = Vec::new();
+        for uplink in &config.host.uplinks {
+            match facts::uplink(netlink, &uplink.interface) {
+                Ok(found) => uplinks.push(UplinkFact {
+                    interface: uplink.interface.clone(),
+                    ifindex: found.ifindex,
+                    mac: found.mac,
+                    mtu: found.mtu,
+                    address4: found.address4,
+                }),
+                Err(why) => faults.push(
+                    Fault::whole(format!("uplink `{}` is not used: {why}", uplink.interface))
+                        .origin(&uplink.origin),
+                ),
+            }
+        }
+        let mut namespaces = BTreeMap::new();
+        for endpoint in &config.endpoints {
+            let found = match facts::namespace(netlink, &endpoint.namespace) {
+                Ok(found) => Ok(Namespace {
+                    path: endpoint.namespace.clone(),
+                    device: found.device,
+                    inode: found.inode,
+                }),
+                Err(why) => Err(why.to_string()),
+            };
+            namespaces.insert(endpoint.name.clone(), found);
+        }
+        Ok(Inputs { config, host_addresses, uplinks, namespaces })
+    }
+
+    /// The endpoints that were closed in the generation in force still are, for the same reasons.
+    fn standing_faults(&mut self) -> Vec<Fault> {
+        self.desired.snapshot().map_or_else(|faults| faults, |(_, faults)| faults)
+    }
+
+    fn attempt(&mut self, inputs: &Inputs, faults: &mut Vec<Fault>) -> Result<Done, Failure> {
+        let mut desired = self.desired.clone();
+        let mut memory = self.memory.clone();
+        desired.apply(Change::Config(inputs.config.clone()));
+        desired.apply(Change::HostAddresses(inputs.host_addresses.clone()));
+        desired.apply(Change::Uplinks(inputs.uplinks.clone()));
+        desired.apply(Change::Namespaces(inputs.namespaces.clone()));
+        let (snapshot, closed) = desired.snapshot().map_err(Failure::Whole)?;
+        let plan = compile::compile(&snapshot, &mut memory).map_err(Failure::Whole)?;
+        // Written before the commit: a lease too many harms nobody, one too few may move an address.
+        self.store(desired.leases());
+        // The first event of a generation may come before `apply` returns: its names are there already.
+        let next = self.kernel.generation().next();
+        self.names.insert(Arc::new(Names::new(next, &snapshot, &plan)));
+        let applied =
+            self.kernel.apply(&plan).map_err(|refused| Failure::of(&refused, &snapshot))?;
+        for leftover in &applied.leftovers {
+            log::warn!("left for the next commit: {leftover}");
+        }
+        desired.committed();
+        memory.committed();
+        self.desired = desired;
+        self.memory = memory;
+        faults.extend(closed);
+        Ok(Done {
+            generation: applied.generation,
+            config: inputs.config.clone(),
+            snapshot,
+            took: Duration::ZERO,
+            ops: applied.ops,
+        })
+    }
+
+    fn store(&mut self, leases: &Leases) {
+        let text = match leases.write() {
+            Ok(text) if text == self.stored => return,
+            Ok(text) => text,
+            Err(error) => return log::error!("cannot write leases: {error}"),
+        };
+        match store::replace(&self.leases, &text) {
+            Ok(()) => self.stored = text,
+            Err(error) => log::error!(
+                "cannot write {}: {error}; automatic addresses may change at the next start",
+                self.leases.display()
+            ),
+        }
+    }
+}
+
+enum Failure {
+    /// Nothing changed, and nothing can.
+    Whole(Vec<Fault>),
+    /// Nothing changed, for these endpoints' sake: without them it may work.
+    Endpoints(Vec<(Name, String)>),
+}
+
+impl Failure {
+    fn of(refused: &Refused, snapshot: &Snapshot) -> Self {
+        let name = |slot| Some(snapshot.endpoints.get(slot)?.name.clone());
+        let faults = refused.endpoint_faults.iter();
+        let endpoints: Vec<(Name, String)> =
+            faults.filter_map(|(slot, fault)| Some((name(slot)?, fault.to_string()))).collect();
+        if endpoints.is_empty() {
+            let what = format!("the kernel refused the change: {}", refused.error);
+            return Failure::Whole(vec![Fault::whole(what)]);
+        }
+        Failure::Endpoints(endpoints)
+    }
+}

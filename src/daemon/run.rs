@@ -1,0 +1,317 @@
+//! The main loop: waits for whatever may make what is in force wrong, and has a round when it is quiet.
+//!
+//! The watchdog is fed here and nowhere else: when this loop hangs, the service manager must learn of it.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use libbpf_rs::MapHandle;
+
+use crate::config::Loader;
+use crate::config::model::Host;
+use crate::control::server::Server;
+use crate::control::view;
+use crate::kernel::datapath::MapLimits;
+use crate::kernel::netlink::monitor::{KernelEvent, Monitor};
+use crate::kernel::{Error as KernelError, Kernel, Options as KernelOptions, Paths};
+use crate::observe::health;
+use crate::observe::reader::Reader;
+use crate::types::Generation;
+
+use super::board::{Answers, Board, Committed};
+use super::debounce::Debounce;
+use super::faults;
+use super::lock::{self, Lock};
+use super::meters::KernelMeters;
+use super::options::Options;
+use super::reconcile::{Done, Reconciler, Round};
+use super::signals::{self, Signal};
+use super::sweeper::Sweeper;
+use super::watch::Watcher;
+use super::{Exit, Fatal};
+
+/// How often to look for what no event tells of (a namespace that is mounted later).
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How often to look anyway: events may be missed (NFS has none).
+const LOOK_ANYWAY: Duration = Duration::from_secs(60);
+
+/// What wakes the loop.
+enum Wake {
+    /// A file or directory changed.
+    Files,
+    Kernel(KernelEvent),
+    Signal(Signal),
+}
+
+/// Runs until a signal ends it. Enforcement stays.
+pub fn run(options: &Options) -> Result<Exit, Fatal> {
+    start(options)?.turn()
+}
+
+struct Daemon {
+    wakes: Receiver<Wake>,
+    watcher: Watcher,
+    debounce: Debounce,
+    reconciler: Reconciler,
+    answers: Arc<Answers>,
+    /// What is put up changes by rounds; this is the last one.
+    board: Board,
+    look_again: Option<Instant>,
+    kernel_changed: bool,
+    reported: String,
+    _alone: Lock,
+    // Running threads: dropping them ends them.
+    _server: Server,
+    _reader: Reader,
+    _monitor: Monitor,
+    _sweeper: Sweeper,
+}
+
+fn start(options: &Options) -> Result<Daemon, Fatal> {
+    let alone = lock::take(&options.run)?;
+    let (tell, wakes) = channel();
+    let monitor = watch_kernel(tell.clone())?;
+    let signal = tell.clone();
+    signals::listen(move |caught| _ = signal.send(Wake::Signal(caught)))
+        .map_err(|error| Fatal::new(Exit::Failed, "listen for signals", error))?;
+    let watcher = Watcher::new(move || _ = tell.send(Wake::Files))
+        .map_err(|error| Fatal::new(Exit::Failed, "watch files", error))?;
+
+    let mut loader = Loader::new(options.roots());
+    let entries = loader
+        .load()
+        .config
+        .map_or(Host::default().conntrack.entries, |config| config.host.conntrack.entries);
+    let limits = MapLimits { flows: entries, ..MapLimits::default() };
+    let kernel_options = KernelOptions { attach: options.attach.into(), limits };
+    let (kernel, recovered) = Kernel::open(&paths(options), &kernel_options).map_err(|error| {
+        let exit = match error {
+            KernelError::Unusable(_) => Exit::Unusable,
+            _ => Exit::Failed,
+        };
+        Fatal::new(exit, "open the datapath", error)
+    })?;
+    let attach = kernel.mechanism().to_string();
+    log::info!("programs are attached by {attach}");
+    if recovered.generation != Generation::NONE {
+        log::info!("adopting generation {}", recovered.generation);
+    }
+
+    let maps = kernel.maps().clone();
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let board = Board {
+        generation: recovered.generation,
+        state: match recovered.generation {
+            Generation::NONE => view::State::Starting,
+            _ => view::State::Enforcing,
+        },
+        since: Timestamp::now(),
+        in_force: false,
+        faults: Vec::new(),
+        faults_omitted: 0,
+        closed: Vec::new(),
+        kernel: view::Kernel { attach, release },
+        committed: None,
+    };
+    let tracked = Arc::new(AtomicU64::new(0));
+    let meters = KernelMeters::new(maps.clone(), tracked.clone());
+    let answers = Arc::new(Answers::new(board.clone(), Box::new(meters)));
+    let unopened = |why: String| Fatal::new(Exit::Failed, "open the event buffer", why);
+    let events = maps.events().map_err(|error| unopened(error.to_string()))?;
+    let events = MapHandle::try_from(events).map_err(|error| unopened(error.to_string()))?;
+    let reader = Reader::ring_buffer(events, answers.names.clone(), answers.hub.clone())
+        .map_err(|error| Fatal::new(Exit::Failed, "read events", error))?;
+    let sweeper = Sweeper::start(maps, tracked)
+        .map_err(|error| Fatal::new(Exit::Failed, "sweep conntrack", error))?;
+    let server = Server::start(&options.run, answers.clone())
+        .map_err(|error| Fatal::new(Exit::Failed, "serve the control socket", error))?;
+    let names = answers.names.clone();
+    let reconciler = Reconciler::new(loader, &options.state, kernel, recovered, names);
+    let reload = Host::default().reload;
+    Ok(Daemon {
+        wakes,
+        watcher,
+        debounce: Debounce::new(reload.quiet, reload.at_most),
+        reconciler,
+        answers,
+        board,
+        look_again: None,
+        kernel_changed: false,
+        reported: String::new(),
+        _alone: alone,
+        _server: server,
+        _reader: reader,
+        _monitor: monitor,
+        _sweeper: sweeper,
+    })
+}
+
+/// Where this daemon's pins are.
+pub fn paths(options: &Options) -> Paths {
+    Paths { bpffs: options.bpffs.join("porin") }
+}
+
+/// The monitor's events, as wakes.
+fn watch_kernel(tell: Sender<Wake>) -> Result<Monitor, Fatal> {
+    let failed = |error| Fatal::new(Exit::Failed, "watch the network", error);
+    let (events, received) = channel();
+    let monitor = Monitor::start(events).map_err(failed)?;
+    let forward = move || {
+        for event in received {
+            if tell.send(Wake::Kernel(event)).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("kernel-events".to_owned())
+        .spawn(forward)
+        .map_err(|error| Fatal::new(Exit::Failed, "watch the network", error))?;
+    Ok(monitor)
+}
+
+impl Daemon {
+    fn turn(mut self) -> Result<Exit, Fatal> {
+        self.round();
+        if self.board.generation == Generation::NONE {
+            // Nothing is in force and the files are wrong: better to say so and fail than to look alive.
+            return Err(Fatal::new(Exit::Config, "put a generation in force", self.headline()));
+        }
+        health::ready(&self.headline());
+        let alive = health::watchdog_interval().unwrap_or(LOOK_ANYWAY);
+        let mut looked = Instant::now();
+        loop {
+            health::alive();
+            let now = Instant::now();
+            let deadlines = [Some(now + alive), self.debounce.deadline(), self.look_again];
+            let wait = deadlines.into_iter().flatten().min().unwrap_or(now);
+            match self.wakes.recv_timeout(wait.saturating_duration_since(now)) {
+                Ok(Wake::Signal(Signal::Stop)) => break,
+                Ok(wake) => self.note(wake),
+                Err(RecvTimeoutError::Timeout) => {}
+                // The senders live as long as this daemon.
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            let now = Instant::now();
+            let again = self.look_again.is_some_and(|at| at <= now);
+            if self.debounce.settle(now) || again || now.duration_since(looked) >= LOOK_ANYWAY {
+                self.round();
+                health::status(&self.headline());
+                looked = Instant::now();
+            }
+        }
+        health::stopping("stopped; enforcement goes on");
+        log::info!("stopping; generation {} stays in force", self.board.generation);
+        Ok(Exit::Ok)
+    }
+
+    fn note(&mut self, wake: Wake) {
+        match wake {
+            Wake::Signal(Signal::Reload) => {
+                health::reloading();
+                self.round();
+                health::ready(&self.headline());
+                return;
+            }
+            // Something of ours is gone by another's hand: equal files do not mean that all is well.
+            Wake::Kernel(event) => {
+                log::debug!("{event:?}");
+                self.kernel_changed |= self.reconciler.note(&event);
+            }
+            Wake::Files | Wake::Signal(Signal::Stop) => {}
+        }
+        self.debounce.disturb(Instant::now());
+    }
+
+    fn round(&mut self) {
+        self.look_again = None;
+        let directories = self.reconciler.directories();
+        for (path, error) in self.watcher.watch(&directories) {
+            log::warn!("cannot watch {}: {error}; send SIGHUP after edits", path.display());
+        }
+        let changed = std::mem::take(&mut self.kernel_changed);
+        let round = self.reconciler.round(changed);
+        if round.refused {
+            // It was not put right: the next round must try again.
+            self.kernel_changed = changed;
+        }
+        // Commits are what a passing fault waits for.
+        if round.faults.iter().any(|fault| fault.passing) {
+            self.kernel_changed = true;
+            self.look_again = Some(Instant::now() + LOOK_AGAIN);
+        }
+        if round.look_again {
+            self.look_again = Some(Instant::now() + LOOK_AGAIN);
+        }
+        if let Some(config) = self.reconciler.config() {
+            self.debounce.set(config.host.reload.quiet, config.host.reload.at_most);
+        }
+        self.put_up(round);
+        // The configuration may name namespaces in directories not watched so far. What came into
+        // them since was either seen by this round or is looked for again.
+        self.watcher.watch(&self.reconciler.directories());
+    }
+
+    fn put_up(&mut self, round: Round) {
+        let (listed, omitted) = faults::views(&round);
+        self.report(&round);
+        self.board.faults = listed;
+        self.board.faults_omitted = omitted;
+        self.board.closed = round.faults;
+        self.board.in_force = !round.refused;
+        if let Some(done) = round.committed {
+            let Done { generation, config, snapshot, took, ops } = done;
+            log::info!(
+                "generation {generation} in force: {} endpoints, {} policies; {ops} changes in {:.1} ms",
+                snapshot.endpoints.len(),
+                snapshot.policies.len(),
+                took.as_secs_f64() * 1e3,
+            );
+            self.board.generation = generation;
+            self.board.since = Timestamp::now();
+            self.board.state = view::State::Enforcing;
+            self.board.committed = Some(Committed { config, snapshot });
+        } else if self.board.generation == Generation::NONE {
+            self.board.state = view::State::Closed;
+        }
+        self.answers.put_up(self.board.clone());
+    }
+
+    /// Logs the faults of a round, unless they are those of the round before.
+    fn report(&mut self, round: &Round) {
+        let text = faults::text(round);
+        if text == self.reported {
+            return;
+        }
+        for line in text.lines() {
+            match round.refused {
+                true => log::error!("{line}"),
+                false => log::warn!("{line}"),
+            }
+        }
+        if round.refused && self.board.generation != Generation::NONE {
+            log::error!("nothing was changed: generation {} stays in force", self.board.generation);
+        }
+        if text.is_empty() && !self.reported.is_empty() {
+            log::info!("all faults are mended");
+        }
+        self.reported = text;
+    }
+
+    fn headline(&self) -> String {
+        let board = &self.board;
+        let attached = board.committed.as_ref().map_or(0, |c| c.snapshot.endpoints.len());
+        let mut line = format!("generation {}, {attached} endpoints", board.generation);
+        let errors = board.faults.iter().filter(|f| f.severity == view::Severity::Error).count();
+        if !board.in_force {
+            line.push_str("; not what the files say now");
+        }
+        if let Some(first) = board.faults.first().filter(|_| errors > 0) {
+            line.push_str(&format!("; {errors} faults, first: {}", first.what));
+        }
+        line
+    }
+}
