@@ -145,8 +145,8 @@ impl Reconciler {
         let Some(config) = self.config.clone() else { return round };
         let mut inputs = match self.observe(config, &mut round.faults) {
             Ok(inputs) => inputs,
-            Err(fault) => {
-                round.faults.push(fault);
+            Err(what) => {
+                round.faults.push(Fault::whole(what));
                 round.refused = true;
                 return round;
             }
@@ -182,9 +182,9 @@ impl Reconciler {
     }
 
     /// What the kernel says of what the configuration names.
-    fn observe(&self, config: Arc<Config>, faults: &mut Vec<Fault>) -> Result<Inputs, Fault> {
+    fn observe(&self, config: Arc<Config>, faults: &mut Vec<Fault>) -> Result<Inputs, String> {
         let netlink = self.kernel.netlink();
-        let unreadable = |error| Fault::whole(format!("the host cannot be looked at: {error}"));
+        let unreadable = |error| format!("the host cannot be looked at: {error}");
         let mut host_addresses = facts::host_addresses(netlink).map_err(unreadable)?;
         // Our own doing: they come and go with the pools, and are the host's anyhow.
         let own: Vec<IpAddr> = config.host.pools.iter().filter_map(ipam::host_address).collect();
