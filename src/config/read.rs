@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// A larger file is refused without being read.
-pub const LARGEST: u64 = 16 << 20;
+pub const LARGEST: u64 = 4 << 20;
 
 /// Tells whether a file is what it was: any change to it changes this, once it is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
