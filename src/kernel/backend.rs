@@ -50,11 +50,11 @@ impl Backend for Host {
             Op::Grace => membarrier(MembarrierCommand::Global).map_err(reason),
             Op::AddHostAddress(address) => self.layout.add_address(&self.netlink, *address),
             Op::RemoveHostAddress(address) => self.layout.remove_address(&self.netlink, *address),
-            Op::CreateInterface { endpoint, sources } => {
+            Op::CreateInterface(endpoint) => {
                 let planned = &self.planned;
                 let keep = |name: &str| planned.contains(name);
-                let ifindex = netlink::endpoint::create(&self.netlink, endpoint, *sources, &keep)
-                    .map_err(reason)?;
+                let ifindex =
+                    netlink::endpoint::create(&self.netlink, endpoint, &keep).map_err(reason)?;
                 let state = (ifindex, Some(endpoint.incarnation));
                 self.interfaces.insert(endpoint.host_interface.clone(), state);
                 Ok(())
@@ -65,9 +65,9 @@ impl Backend for Host {
                     .map_err(reason)
             }
             Op::RemoveInterface(name) => {
-                // Its links die with it; their names would stay.
-                self.links.detach(&self.netlink, name).map_err(reason)?;
+                // Its links die with it, and not before; their names would stay.
                 netlink::endpoint::remove(&self.netlink, name).map_err(reason)?;
+                self.links.detach(&self.netlink, name).map_err(reason)?;
                 self.interfaces.remove(name);
                 Ok(())
             }

@@ -31,12 +31,12 @@ pub fn prepare(mirror: &Mirror, plan: &Plan) -> Result<Vec<Op>, SlotInUse> {
             ops.push(Op::AddHostAddress(*address));
         }
     }
-    let created = interfaces(mirror, plan, &mut ops);
+    interfaces(mirror, plan, &mut ops);
     objects(mirror, plan, &mut ops);
     if !mirror.settled {
         ops.push(Op::Grace);
     }
-    endpoints(mirror, plan, &created, &mut ops)?;
+    endpoints(mirror, plan, &mut ops)?;
     addresses(mirror, plan, &mut ops);
     uplinks(mirror, plan, &mut ops);
     programs(mirror, plan, &mut ops);
@@ -72,6 +72,8 @@ pub fn clean(mirror: &Mirror, plan: &Plan) -> Vec<Op> {
         let endpoint = wanted.get(name.as_str()).map(|planned| endpoint_gate(planned));
         let gate = endpoint.or_else(|| uplinks.get(name.as_str()).map(|u| uplink_gate(u)));
         match gate {
+            // It goes with its interface: that must not be up without it.
+            None if mirror.interfaces.contains_key(name) => {}
             None => ops.push(Op::DetachGate(name.clone())),
             Some(gate) if state.event_rate != Some(gate.event_rate) => {
                 ops.push(Op::AttachGate(gate));
@@ -123,8 +125,8 @@ fn unused(mirror: &Mirror) -> Vec<Op> {
     variants.chain(policies).chain(prefixes).collect()
 }
 
-/// Interfaces and gates of endpoints. Returns the slots whose interface is new.
-fn interfaces(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) -> BTreeSet<Slot> {
+/// Interfaces and gates of endpoints.
+fn interfaces(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) {
     let sources = Sources::of(&plan.host_sources);
     let new: Vec<&PlannedEndpoint> =
         plan.endpoints.values().filter(|p| !mirror.has_interface(&p.endpoint)).collect();
@@ -142,19 +144,13 @@ fn interfaces(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) -> BTreeSet<Slot>
         if !in_the_way {
             continue;
         }
-        // Writing what is there changes nothing; undone last of all, it tells the old slot which
-        // ifindex its interface has after it was made again.
-        for (slot, row) in mirror.endpoints.iter().filter(|(_, row)| row.interface == *name) {
-            ops.push(Op::SetEndpoint(*slot, Some(row.clone())));
-        }
-        if mirror.gates.contains_key(name) {
-            ops.push(Op::DetachGate(name.clone()));
-        }
         ops.push(Op::RemoveInterface(name.clone()));
     }
     for planned in &new {
-        ops.push(Op::CreateInterface { endpoint: planned.endpoint.clone(), sources });
+        let endpoint = planned.endpoint.clone();
+        ops.push(Op::CreateInterface(endpoint.clone()));
         ops.push(Op::AttachGate(endpoint_gate(planned)));
+        ops.push(Op::ConfigureInterface { endpoint, sources });
     }
     for planned in plan.endpoints.values() {
         let endpoint = &planned.endpoint;
@@ -162,16 +158,15 @@ fn interfaces(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) -> BTreeSet<Slot>
         if names.contains(endpoint.host_interface.as_str()) {
             continue;
         }
-        let mtu = interface.endpoint.as_ref().map(|old| old.mtu);
-        if mtu != Some(endpoint.mtu) || interface.sources != Some(sources) {
-            ops.push(Op::ConfigureInterface { endpoint: endpoint.clone(), sources });
-        }
         let gate = endpoint_gate(planned);
         if !mirror.has_gate(&gate) {
             ops.push(Op::AttachGate(gate));
         }
+        let mtu = interface.endpoint.as_ref().map(|old| old.mtu);
+        if mtu != Some(endpoint.mtu) || interface.sources != Some(sources) {
+            ops.push(Op::ConfigureInterface { endpoint: endpoint.clone(), sources });
+        }
     }
-    new.iter().map(|planned| planned.endpoint.slot).collect()
 }
 
 /// An interface name in a namespace: only one interface can be there.
@@ -197,12 +192,7 @@ fn objects(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) {
     }
 }
 
-fn endpoints(
-    mirror: &Mirror,
-    plan: &Plan,
-    created: &BTreeSet<Slot>,
-    ops: &mut Vec<Op>,
-) -> Result<(), SlotInUse> {
+fn endpoints(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) -> Result<(), SlotInUse> {
     let side = mirror.inactive();
     for (slot, planned) in &plan.endpoints {
         let endpoint = &planned.endpoint;
@@ -224,7 +214,8 @@ fn endpoints(
             incarnation: endpoint.incarnation,
             sides,
         };
-        if created.contains(slot) || old != Some(&row) {
+        let anew = !mirror.has_interface(endpoint);
+        if anew || old != Some(&row) {
             ops.push(Op::SetEndpoint(*slot, Some(row)));
         }
     }

@@ -19,7 +19,8 @@ type Id = u32;
 pub struct World {
     /// 0: nothing committed.
     pub generation: u32,
-    pub interfaces: BTreeMap<String, (u32, [u8; 16])>,
+    /// ifindex, incarnation, up.
+    pub interfaces: BTreeMap<String, (u32, [u8; 16], bool)>,
     pub gates: BTreeMap<String, (Slot, u32)>,
     pub host_addresses: BTreeSet<IpAddr>,
     /// The row as written, and the ifindex that it was given.
@@ -95,7 +96,7 @@ impl World {
     /// What a daemon that starts can know.
     pub fn read(&self) -> Mirror {
         let name_of = |ifindex: &u32| {
-            let found = self.interfaces.iter().find(|(_, (index, _))| index == ifindex);
+            let found = self.interfaces.iter().find(|(_, (index, ..))| index == ifindex);
             found.map(|(name, _)| name.clone()).unwrap_or_default()
         };
         let mut mirror = Mirror { generation: Generation(self.generation), ..Mirror::default() };
@@ -216,17 +217,18 @@ impl Fake {
             Op::RemoveHostAddress(address) => {
                 world.host_addresses.remove(address);
             }
-            Op::CreateInterface { endpoint, .. } => {
+            Op::CreateInterface(endpoint) => {
                 let name = endpoint.host_interface.clone();
                 if world.interfaces.contains_key(&name) {
                     return Err(Reason("File exists".to_owned()));
                 }
                 let ifindex = world.id();
-                world.interfaces.insert(name, (ifindex, endpoint.incarnation));
+                world.interfaces.insert(name, (ifindex, endpoint.incarnation, false));
             }
             Op::ConfigureInterface { endpoint, .. } => {
-                if !world.interfaces.contains_key(&endpoint.host_interface) {
-                    return Err(Reason("No such device".to_owned()));
+                match world.interfaces.get_mut(&endpoint.host_interface) {
+                    Some((_, _, up)) => *up = true,
+                    None => return Err(Reason("No such device".to_owned())),
                 }
             }
             Op::RemoveInterface(name) => {
@@ -266,8 +268,8 @@ impl Fake {
             }
             Op::SetEndpoint(slot, Some(row)) => {
                 let interface = world.interfaces.get(&row.interface);
-                let own = interface.filter(|(_, incarnation)| *incarnation == row.incarnation);
-                let ifindex = own.map_or(0, |(ifindex, _)| *ifindex);
+                let own = interface.filter(|(_, incarnation, _)| *incarnation == row.incarnation);
+                let ifindex = own.map_or(0, |(ifindex, ..)| *ifindex);
                 world.endpoints.insert(*slot, (row.clone(), ifindex));
             }
             Op::SetEndpoint(slot, None) => {
@@ -348,6 +350,9 @@ impl Backend for Fake {
         self.check_visibility(op);
         let done = self.carry_out(op);
         self.collect();
+        for (name, (_, _, up)) in &self.world.interfaces {
+            assert!(!up || self.world.gates.contains_key(name), "{name} is open after {op}");
+        }
         done
     }
 

@@ -61,6 +61,7 @@ pub struct Interface {
     pub incarnation: Option<[u8; 16]>,
     /// None: made by an earlier daemon and not configured by this one yet.
     pub endpoint: Option<Arc<Endpoint>>,
+    /// None: likewise, or it is not up yet.
     pub sources: Option<Sources>,
 }
 
@@ -103,19 +104,14 @@ impl Mirror {
             Op::RemoveHostAddress(address) => {
                 self.host_addresses.remove(address);
             }
-            Op::CreateInterface { endpoint, sources }
-            | Op::ConfigureInterface { endpoint, sources } => {
-                let interface = Interface {
-                    incarnation: Some(endpoint.incarnation),
-                    endpoint: Some(endpoint.clone()),
-                    sources: Some(*sources),
-                };
-                self.interfaces.insert(endpoint.host_interface.clone(), interface);
+            Op::CreateInterface(endpoint) => {
+                self.note_vanished(&endpoint.host_interface);
+                self.note_interface(endpoint, None);
             }
-            Op::RemoveInterface(name) => {
-                self.interfaces.remove(name);
-                self.gates.remove(name);
+            Op::ConfigureInterface { endpoint, sources } => {
+                self.note_interface(endpoint, Some(*sources));
             }
+            Op::RemoveInterface(name) => self.note_vanished(name),
             Op::AttachGate(gate) => {
                 let state = GateState { slot: gate.slot(), event_rate: Some(gate.event_rate) };
                 self.gates.insert(gate.interface().to_owned(), state);
@@ -161,16 +157,29 @@ impl Mirror {
         }
     }
 
+    fn note_interface(&mut self, endpoint: &Arc<Endpoint>, sources: Option<Sources>) {
+        let interface = Interface {
+            incarnation: Some(endpoint.incarnation),
+            endpoint: Some(endpoint.clone()),
+            sources,
+        };
+        self.interfaces.insert(endpoint.host_interface.clone(), interface);
+    }
+
     /// A commit makes the other side the inactive one, and packets may still be on it.
     pub fn note_commit(&mut self, generation: Generation) {
         self.generation = generation;
         self.settled = false;
     }
 
-    /// An interface is gone that nobody asked to remove: its namespace vanished, for example.
+    /// An interface is gone, perhaps with its namespace and unasked. Slots that had it have an ifindex that
+    /// means nothing any more.
     pub fn note_vanished(&mut self, name: &str) {
         self.interfaces.remove(name);
         self.gates.remove(name);
+        for row in self.endpoints.values_mut().filter(|row| row.interface == name) {
+            row.interface.clear();
+        }
     }
 
     pub fn inactive(&self) -> Side {

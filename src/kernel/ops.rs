@@ -20,11 +20,9 @@ pub enum Op {
 
     AddHostAddress(IpAddr),
     RemoveHostAddress(IpAddr),
-    CreateInterface {
-        endpoint: Arc<Endpoint>,
-        sources: Sources,
-    },
-    /// What may change while an interface lives: MTU, and the routes' preferred sources.
+    /// Leaves the host side down: nothing passes before the gates are there.
+    CreateInterface(Arc<Endpoint>),
+    /// Brings it up, with what may change while it lives: MTU, and the routes' preferred sources.
     ConfigureInterface {
         endpoint: Arc<Endpoint>,
         sources: Sources,
@@ -112,74 +110,69 @@ impl Sources {
 }
 
 impl Op {
-    /// What restores `before` after this op has run on it. None: there is nothing to restore.
+    /// What restores `before` after this op has run on it, in order.
     ///
     /// What a side held of an earlier daemon's is not known well enough to be put back; its undo
     /// empties the place instead. Only the inactive side is ever written, so nobody sees it.
-    pub fn undo(&self, before: &Mirror) -> Option<Op> {
+    pub fn undo(&self, before: &Mirror) -> Vec<Op> {
         match self {
-            Op::Grace => None,
             Op::AddHostAddress(address) => {
                 let there = before.host_addresses.contains(address);
-                (!there).then_some(Op::RemoveHostAddress(*address))
+                only((!there).then_some(Op::RemoveHostAddress(*address)))
             }
-            Op::RemoveHostAddress(address) => Some(Op::AddHostAddress(*address)),
-            Op::CreateInterface { endpoint, .. } => {
-                Some(Op::RemoveInterface(endpoint.host_interface.clone()))
+            Op::RemoveHostAddress(address) => vec![Op::AddHostAddress(*address)],
+            Op::CreateInterface(endpoint) => {
+                vec![Op::RemoveInterface(endpoint.host_interface.clone())]
             }
             Op::ConfigureInterface { endpoint, .. } => {
-                let interface = before.interfaces.get(&endpoint.host_interface)?;
-                Some(Op::ConfigureInterface {
-                    endpoint: interface.endpoint.clone()?,
-                    sources: interface.sources?,
-                })
+                only(configured(before, &endpoint.host_interface))
             }
-            Op::RemoveInterface(name) => {
-                let interface = before.interfaces.get(name)?;
-                Some(Op::CreateInterface {
-                    endpoint: interface.endpoint.clone()?,
-                    sources: interface.sources.unwrap_or_default(),
-                })
-            }
-            Op::AttachGate(gate) => match before.gates.contains_key(gate.interface()) {
-                true => None,
-                false => Some(Op::DetachGate(gate.interface().to_owned())),
-            },
-            Op::DetachGate(name) => {
-                let event_rate = before.gates.get(name)?.event_rate.unwrap_or(0);
-                let endpoint = before.interfaces.get(name)?.endpoint.clone()?;
-                Some(Op::AttachGate(Gate { owner: GateOwner::Endpoint(endpoint), event_rate }))
+            Op::RemoveInterface(name) => made_again(before, name),
+            // An endpoint's gate does no harm; its interface must never be up without it.
+            Op::AttachGate(Gate { owner: GateOwner::Endpoint(_), .. }) => Vec::new(),
+            Op::AttachGate(gate) => {
+                let there = before.gates.contains_key(gate.interface());
+                only((!there).then(|| Op::DetachGate(gate.interface().to_owned())))
             }
             Op::LoadVariant(variant) => {
-                (!before.variants.contains(variant)).then_some(Op::DropVariant(*variant))
+                only((!before.variants.contains(variant)).then_some(Op::DropVariant(*variant)))
             }
-            Op::MakePolicy(table) => (!before.policy_tables.contains(&table.digest))
-                .then_some(Op::DropPolicy(table.digest)),
-            Op::MakePrefixes(table) => (!before.prefix_tables.contains(&table.digest))
-                .then_some(Op::DropPrefixes(table.digest)),
-            // Only ever done to what nobody uses.
-            Op::DropVariant(_) | Op::DropPolicy(_) | Op::DropPrefixes(_) => None,
+            Op::MakePolicy(table) => {
+                let there = before.policy_tables.contains(&table.digest);
+                only((!there).then_some(Op::DropPolicy(table.digest)))
+            }
+            Op::MakePrefixes(table) => {
+                let there = before.prefix_tables.contains(&table.digest);
+                only((!there).then_some(Op::DropPrefixes(table.digest)))
+            }
+            // Nothing to restore, or only ever done to what nobody uses.
+            Op::Grace
+            | Op::DetachGate(_)
+            | Op::DropVariant(_)
+            | Op::DropPolicy(_)
+            | Op::DropPrefixes(_) => Vec::new(),
             Op::SetEndpoint(slot, _) => {
-                Some(Op::SetEndpoint(*slot, before.endpoints.get(slot).cloned()))
+                vec![Op::SetEndpoint(*slot, before.endpoints.get(slot).cloned())]
             }
             Op::SetAddress(key, _) => {
                 let slots = before.addresses.get(key).copied().unwrap_or([Slot(0); 2]);
-                Some(Op::SetAddress(*key, slots))
+                vec![Op::SetAddress(*key, slots)]
             }
             Op::SetUplink(ifindex, _) => {
-                Some(Op::SetUplink(*ifindex, before.uplinks.get(ifindex).cloned()))
+                vec![Op::SetUplink(*ifindex, before.uplinks.get(ifindex).cloned())]
             }
             Op::SetProgram(index, _) => {
                 let held = before.programs.get(index).and_then(|held| held.known().copied());
-                Some(Op::SetProgram(*index, held))
+                vec![Op::SetProgram(*index, held)]
             }
             Op::SetPolicies(batch) => {
                 let old = |index: &u32| before.policies.get(index)?.known().copied();
-                Some(Op::SetPolicies(batch.iter().map(|(index, _)| (*index, old(index))).collect()))
+                let batch = batch.iter().map(|(index, _)| (*index, old(index))).collect();
+                vec![Op::SetPolicies(batch)]
             }
             Op::SetPrefixes(side, _) => {
                 let held = before.prefixes[side.index()].as_ref().and_then(|h| h.known().copied());
-                Some(Op::SetPrefixes(*side, held))
+                vec![Op::SetPrefixes(*side, held)]
             }
         }
     }
@@ -187,7 +180,7 @@ impl Op {
     /// The endpoint that a failure of this op is the fault of.
     pub fn endpoint(&self) -> Option<Slot> {
         match self {
-            Op::CreateInterface { endpoint, .. } | Op::ConfigureInterface { endpoint, .. } => {
+            Op::CreateInterface(endpoint) | Op::ConfigureInterface { endpoint, .. } => {
                 Some(endpoint.slot)
             }
             Op::AttachGate(Gate { owner: GateOwner::Endpoint(endpoint), .. }) => {
@@ -198,6 +191,32 @@ impl Op {
     }
 }
 
+fn only(op: Option<Op>) -> Vec<Op> {
+    op.into_iter().collect()
+}
+
+/// Configures an interface as this daemon did last, if it did.
+fn configured(before: &Mirror, name: &str) -> Option<Op> {
+    let interface = before.interfaces.get(name)?;
+    let endpoint = interface.endpoint.clone()?;
+    Some(Op::ConfigureInterface { endpoint, sources: interface.sources? })
+}
+
+/// Makes an interface again as it was, if that is known: its gate before it goes up, and then
+/// its new ifindex in the slots that it had.
+fn made_again(before: &Mirror, name: &str) -> Vec<Op> {
+    let Some(endpoint) = before.interfaces.get(name).and_then(|i| i.endpoint.clone()) else {
+        return Vec::new();
+    };
+    let event_rate = before.gates.get(name).and_then(|gate| gate.event_rate).unwrap_or(0);
+    let gate = Gate { owner: GateOwner::Endpoint(endpoint.clone()), event_rate };
+    let mut ops = vec![Op::CreateInterface(endpoint), Op::AttachGate(gate)];
+    ops.extend(configured(before, name));
+    let rows = before.endpoints.iter().filter(|(_, row)| row.interface == name);
+    ops.extend(rows.map(|(slot, row)| Op::SetEndpoint(*slot, Some(row.clone()))));
+    ops
+}
+
 /// What is being done, for error messages: "cannot ...".
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -205,7 +224,7 @@ impl fmt::Display for Op {
             Op::Grace => f.write_str("wait for an RCU grace period"),
             Op::AddHostAddress(address) => write!(f, "add host address {address} to lo"),
             Op::RemoveHostAddress(address) => write!(f, "remove host address {address} from lo"),
-            Op::CreateInterface { endpoint, .. } => {
+            Op::CreateInterface(endpoint) => {
                 write!(f, "create interface {} of endpoint", endpoint.host_interface)?;
                 write!(f, " {} in {}", endpoint.name, endpoint.namespace.path.display())
             }

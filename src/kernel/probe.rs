@@ -16,11 +16,11 @@ use super::sys;
 
 /// What may differ between kernels that porin runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Support {
     pub tcx: bool,
     /// `bpf_ktime_get_coarse_ns`, Linux 5.11.
     pub coarse_clock: bool,
-    _probed: (),
 }
 
 /// Everything that is missing.
@@ -79,7 +79,6 @@ impl Support {
         Ok(Support {
             tcx: attached.is_err_and(|errno| errno == Errno::NODEV),
             coarse_clock: has_helper(libbpf_sys::BPF_FUNC_ktime_get_coarse_ns),
-            _probed: (),
         })
     }
 
@@ -123,7 +122,7 @@ pub fn mount_bpffs(path: &Path) -> Result<(), Unusable> {
 
 fn is_bpffs(path: &Path) -> bool {
     const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
-    rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type as i64 == BPF_FS_MAGIC)
+    rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type == BPF_FS_MAGIC)
 }
 
 /// capabilities(7), from `/proc/thread-self/status`.

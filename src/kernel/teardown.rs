@@ -29,15 +29,12 @@ pub fn teardown(paths: &Paths) -> Result<TeardownReport, Error> {
     let mut report = TeardownReport::default();
     let roots = versions(&paths.bpffs);
     let links = host::links(&netlink)?;
-    // Gates first: while an interface lives without them, its host side is no way round a policy, since
-    // interfaces go in the same breath and uplinks carry nothing of theirs then.
-    let (own, others): (Vec<_>, Vec<_>) =
-        links.into_iter().partition(|link| endpoint::is_porins(link));
-    for link in &own {
-        match endpoint::remove(&netlink, &link.name) {
-            Ok(()) => report.interfaces.push(link.name.clone()),
-            Err(error) => report.failures.push(error.to_string()),
-        }
+    // Interfaces first, with their gates: none is ever up without.
+    let (own, others): (Vec<_>, Vec<_>) = links.into_iter().partition(endpoint::is_porins);
+    let own: Vec<String> = own.into_iter().map(|link| link.name).collect();
+    match endpoint::remove_all(&netlink, &own) {
+        Ok(()) => report.interfaces = own,
+        Err(error) => report.failures.push(error.to_string()),
     }
     for root in &roots {
         let layout = Layout::at(root.clone());

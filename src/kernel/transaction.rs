@@ -111,7 +111,7 @@ fn prepare<B: Backend>(backend: &mut B, mirror: &mut Mirror, ops: &[Op]) -> Resu
     for op in ops {
         let endpoint = op.endpoint();
         if let Some(first) = faults.first() {
-            let others = first.endpoint.is_some() && matches!(op, Op::CreateInterface { .. });
+            let others = first.endpoint.is_some() && matches!(op, Op::CreateInterface(_));
             if !others {
                 continue;
             }
@@ -120,7 +120,7 @@ fn prepare<B: Backend>(backend: &mut B, mirror: &mut Mirror, ops: &[Op]) -> Resu
         match backend.run(op) {
             Ok(()) => {
                 mirror.note(op);
-                undos.extend(undo);
+                undos.push(undo);
             }
             Err(Reason(reason)) => {
                 faults.push(Fault { operation: op.to_string(), reason, endpoint });
@@ -139,11 +139,15 @@ fn prepare<B: Backend>(backend: &mut B, mirror: &mut Mirror, ops: &[Op]) -> Resu
 
 /// An undo that fails leaves the mirror saying what is really there; the next transaction's diff
 /// takes it from that.
-fn roll_back<B: Backend>(backend: &mut B, mirror: &mut Mirror, undos: Vec<Op>) {
+fn roll_back<B: Backend>(backend: &mut B, mirror: &mut Mirror, undos: Vec<Vec<Op>>) {
     for undo in undos.into_iter().rev() {
-        match backend.run(&undo) {
-            Ok(()) => mirror.note(&undo),
-            Err(reason) => log::warn!("cannot {undo}, to undo a refused transaction: {reason}"),
+        for op in undo {
+            if let Err(reason) = backend.run(&op) {
+                log::warn!("cannot {op}, to undo a refused transaction: {reason}");
+                // What follows builds upon it: an interface goes up after its gate.
+                break;
+            }
+            mirror.note(&op);
         }
     }
 }

@@ -182,7 +182,7 @@ impl Run {
 
     fn check_ifindexes(&self, plan: &Plan) {
         for (slot, planned) in &plan.endpoints {
-            let (ifindex, incarnation) =
+            let (ifindex, incarnation, _) =
                 self.fake.world.interfaces[&planned.endpoint.host_interface];
             assert_eq!(self.fake.world.endpoints[slot].1, ifindex);
             assert_eq!(incarnation, planned.endpoint.incarnation);
@@ -199,7 +199,8 @@ fn scratch(plan: &Plan) -> World {
 
 /// What has no sides.
 fn facts(world: &World) -> impl PartialEq + std::fmt::Debug + use<> {
-    let interfaces: Vec<_> = world.interfaces.iter().map(|(n, (_, i))| (n.clone(), *i)).collect();
+    let interfaces: Vec<_> =
+        world.interfaces.iter().map(|(name, (_, i, up))| (name.clone(), *i, *up)).collect();
     let host = world.host_addresses.clone();
     (interfaces, world.gates.clone(), host, world.uplinks.clone())
 }
@@ -293,7 +294,7 @@ fn faults_of_endpoints_are_found_all_at_once() {
     impl super::transaction::Backend for Vanished {
         fn run(&mut self, op: &super::ops::Op) -> Result<(), super::transaction::Reason> {
             match op {
-                super::ops::Op::CreateInterface { endpoint, .. } if endpoint.slot != Slot(1) => {
+                super::ops::Op::CreateInterface(endpoint) if endpoint.slot != Slot(1) => {
                     Err(super::transaction::Reason("the namespace is gone".to_owned()))
                 }
                 op => self.0.run(op),

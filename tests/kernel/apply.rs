@@ -252,12 +252,14 @@ fn addresses_that_others_put_on_lo_stay() {
 }
 
 #[test]
-fn a_thousand_endpoints_are_quick() {
+fn many_endpoints_share_and_are_adopted() {
     lab::run(|lab| {
         let options = Options { attach: Attach::Clsact, ..Options::default() };
         let open = |lab: &Lab| Kernel::open(&paths(lab), &options).unwrap().0;
         let mut kernel = open(lab);
-        let count = 1000u16;
+        // The time of 1,000 is worth a look on an idle machine: RTNL serialises the whole of it.
+        let count =
+            std::env::var("PORIN_TEST_ENDPOINTS").map_or(100, |n| n.parse::<u16>().unwrap());
         let namespaces: Vec<_> = (0..count).map(|n| lab.namespace(&format!("n{n}"))).collect();
         let endpoints: Vec<_> = (1..)
             .zip(&namespaces)
@@ -266,10 +268,15 @@ fn a_thousand_endpoints_are_quick() {
         let whole = plan(&endpoints, Verdict::Allow);
         let first = kernel.apply(&whole).unwrap();
         println!("{count} endpoints: {} ops, {:?}", first.ops, first.timings);
+        // Per endpoint: interface, gates, up, row, two addresses, two programs. In all: two host addresses,
+        // two variants, one policy table, one prefix table; grace, policies, prefixes; grace.
+        assert_eq!(first.ops, usize::from(count) * 8 + 10);
         let deny = plan(&endpoints, Verdict::Deny);
         kernel.apply(&deny).unwrap();
         kernel.apply(&whole).unwrap();
         let change = kernel.apply(&deny).unwrap();
+        // Make the table, set it, drop the old one; grace after the commit.
+        assert!(change.ops <= 4, "{change:?}");
         println!("one policy changed: {} ops, {:?}", change.ops, change.timings);
         drop(kernel);
         let begin = Instant::now();
@@ -281,6 +288,5 @@ fn a_thousand_endpoints_are_quick() {
         let begin = Instant::now();
         Kernel::teardown(&paths(lab)).unwrap();
         println!("torn down in {:?}", begin.elapsed());
-        assert!(first.timings.prepare < Duration::from_secs(30), "{:?}", first.timings);
     });
 }

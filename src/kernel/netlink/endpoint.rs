@@ -24,14 +24,14 @@ pub const ALIAS: &str = "porin:";
 const ALIAS_MAX: usize = 255;
 const LOOPBACK: u32 = 1;
 
-/// Makes the interface with all that belongs to it. Returns the host side's ifindex.
+/// Makes the interface, with all that belongs into the namespace. The host side stays down, so that
+/// gates can be attached before anything passes. Returns its ifindex.
 ///
 /// `keep` says which of porin's interfaces are in use and must not give way. After a failure nothing
 /// is left.
 pub fn create(
     netlink: &Netlink,
     endpoint: &Endpoint,
-    sources: Sources,
     keep: &dyn Fn(&str) -> bool,
 ) -> Result<u32, Error> {
     let namespace = open(netlink, endpoint)?;
@@ -43,8 +43,7 @@ pub fn create(
         made => made,
     }?;
     let furnished = host::sysctls(&link.name)
-        .and_then(|()| furnish_inside(netlink, endpoint, &namespace, link.peer))
-        .and_then(|()| furnish_host(netlink, endpoint, sources, link.ifindex));
+        .and_then(|()| furnish_inside(netlink, endpoint, &namespace, link.peer));
     match furnished {
         Ok(()) => Ok(link.ifindex),
         Err(error) => {
@@ -56,30 +55,50 @@ pub fn create(
     }
 }
 
-/// Sets anew what may change while the interface lives: MTU, routes with their sources, neighbours.
+/// Brings the host side up and sets what may change while it lives: MTU, routes with their sources,
+/// neighbours.
 pub fn configure(
     netlink: &Netlink,
     endpoint: &Endpoint,
     sources: Sources,
     ifindex: u32,
 ) -> Result<(), Error> {
-    let what = format!("read interface {}", endpoint.host_interface);
+    let name = &endpoint.host_interface;
+    let up = LinkUnspec::new_with_index(ifindex).up().build();
     let query = message::link_query(LinkUnspec::new_with_index(ifindex).build());
-    let found = netlink.socket().one(Request::read(&what, query))?;
-    let Some(link) = found.first().and_then(message::link_of) else {
-        return Err(Error::new(what, Errno::NODEV));
-    };
-    if link.mtu != endpoint.mtu {
-        let mtu = |index: u32, name: &str| {
-            let change = LinkUnspec::new_with_index(index).mtu(endpoint.mtu).build();
-            let what = format!("set the MTU of {name} to {}", endpoint.mtu);
-            Request::change(what, RouteNetlinkMessage::SetLink(change))
+    let mut requests = vec![
+        Request::change(format!("bring {name} up"), RouteNetlinkMessage::SetLink(up)),
+        Request::read(format!("read {name}"), query),
+    ];
+    for address in addresses(endpoint) {
+        let source = match address {
+            IpAddr::V4(_) => sources.ipv4.map(IpAddr::V4),
+            IpAddr::V6(_) => sources.ipv6.map(IpAddr::V6),
         };
-        let namespace = open(netlink, endpoint)?;
-        netlink.socket_in(&namespace)?.one(mtu(link.peer, &endpoint.interface))?;
-        netlink.socket().one(mtu(ifindex, &endpoint.host_interface))?;
+        requests.push(Request::replace(format!("add neighbour {address} to {name}"), {
+            RouteNetlinkMessage::NewNeighbour(message::neighbour(ifindex, address, endpoint.mac))
+        }));
+        requests.push(Request::replace(format!("route {address} to {name}"), {
+            RouteNetlinkMessage::NewRoute(message::host_route(ifindex, address, source))
+        }));
     }
-    furnish_host(netlink, endpoint, sources, ifindex)
+    let answers = netlink.socket().all(requests)?;
+    match answers.iter().find_map(message::link_of) {
+        Some(link) if link.mtu != endpoint.mtu => set_mtu(netlink, endpoint, &link),
+        _ => Ok(()),
+    }
+}
+
+/// Of both ends: a veth drops what its other end can't receive.
+fn set_mtu(netlink: &Netlink, endpoint: &Endpoint, link: &Link) -> Result<(), Error> {
+    let mtu = |index: u32, name: &str| {
+        let change = LinkUnspec::new_with_index(index).mtu(endpoint.mtu).build();
+        let what = format!("set the MTU of {name} to {}", endpoint.mtu);
+        Request::change(what, RouteNetlinkMessage::SetLink(change))
+    };
+    let namespace = open(netlink, endpoint)?;
+    netlink.socket_in(&namespace)?.one(mtu(link.peer, &endpoint.interface))?;
+    netlink.socket().one(mtu(link.ifindex, &link.name)).map(|_| ())
 }
 
 /// Removes the host side, and with it the container's. It is fine if there is none.
@@ -88,6 +107,28 @@ pub fn remove(netlink: &Netlink, name: &str) -> Result<(), Error> {
     let request =
         Request::change(format!("remove interface {name}"), RouteNetlinkMessage::DelLink(link));
     netlink.socket().one(request.tolerate(&[Errno::NODEV])).map(|_| ())
+}
+
+/// Removes many at once. One by one, each would wait for grace periods of its own, so they are put into a
+/// group that nobody else is in, and the group is removed.
+pub fn remove_all(netlink: &Netlink, names: &[String]) -> Result<(), Error> {
+    /// "pori"
+    const DOOMED: u32 = 0x706f_7269;
+    let foreign = |link: &Link| link.group == DOOMED && !is_porins(link);
+    if names.len() < 2 || host::links(netlink)?.iter().any(foreign) {
+        return names.iter().try_for_each(|name| remove(netlink, name));
+    }
+    let doom = |name: &String| {
+        let link = LinkUnspec::new_with_name(name).link_group(DOOMED).build();
+        let what = format!("put interface {name} into a group to remove");
+        Request::change(what, RouteNetlinkMessage::SetLink(link)).tolerate(&[Errno::NODEV])
+    };
+    let socket = netlink.socket();
+    socket.all(names.iter().map(doom).collect())?;
+    let group = LinkMessageBuilder::<LinkUnspec>::new().link_group(DOOMED).build();
+    let what = format!("remove {} interfaces", names.len());
+    let request = Request::change(what, RouteNetlinkMessage::DelLink(group));
+    socket.one(request.tolerate(&[Errno::NODEV])).map(|_| ())
 }
 
 /// The namespace that was meant, still at its path, and not the host's.
@@ -126,14 +167,14 @@ fn make(netlink: &Netlink, endpoint: &Endpoint, namespace: &Namespace) -> Result
     let quiet = message::without_link_local(LinkUnspec::new_with_name(name));
     let mut alias = format!("{ALIAS}{}", endpoint.name);
     alias.truncate(ALIAS_MAX); // names are ASCII
-    let up = LinkUnspec::new_with_name(name).alias(alias).up().build();
+    let named = LinkUnspec::new_with_name(name).alias(alias).build();
     let query = message::link_query(LinkUnspec::new_with_name(name).build());
     let made = socket.all(vec![
         Request::change(format!("keep {name} without link-local address"), {
             RouteNetlinkMessage::SetLink(quiet)
         })
         .tolerate(&[Errno::AFNOSUPPORT]),
-        Request::change(format!("bring {name} up"), RouteNetlinkMessage::SetLink(up)),
+        Request::change(format!("name {name} as porin's"), RouteNetlinkMessage::SetLink(named)),
         Request::read(format!("read {name}"), query),
     ]);
     let link = made.and_then(|answers| {
@@ -219,29 +260,6 @@ fn furnish_inside(
         }));
     }
     netlink.socket_in(namespace)?.all(requests).map(|_| ())
-}
-
-fn furnish_host(
-    netlink: &Netlink,
-    endpoint: &Endpoint,
-    sources: Sources,
-    ifindex: u32,
-) -> Result<(), Error> {
-    let name = &endpoint.host_interface;
-    let mut requests = Vec::new();
-    for address in addresses(endpoint) {
-        let source = match address {
-            IpAddr::V4(_) => sources.ipv4.map(IpAddr::V4),
-            IpAddr::V6(_) => sources.ipv6.map(IpAddr::V6),
-        };
-        requests.push(Request::replace(format!("add neighbour {address} to {name}"), {
-            RouteNetlinkMessage::NewNeighbour(message::neighbour(ifindex, address, endpoint.mac))
-        }));
-        requests.push(Request::replace(format!("route {address} to {name}"), {
-            RouteNetlinkMessage::NewRoute(message::host_route(ifindex, address, source))
-        }));
-    }
-    netlink.socket().all(requests).map(|_| ())
 }
 
 fn addresses(endpoint: &Endpoint) -> impl Iterator<Item = IpAddr> {

@@ -119,6 +119,7 @@ pub struct Link {
     pub alias: String,
     pub mac: Option<Mac>,
     pub mtu: u32,
+    pub group: u32,
     pub up: bool,
     /// ifindex of a veth's other end, in that one's namespace.
     pub peer: u32,
@@ -137,6 +138,7 @@ impl Link {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Group(group) => link.group = *group,
                 LinkAttribute::Link(peer) => link.peer = *peer,
                 LinkAttribute::Address(mac) => {
                     link.mac = mac.as_slice().try_into().ok().map(Mac);
