@@ -54,11 +54,26 @@ static __noinline int event_tell(const struct packet *p, __u32 type, __u32 reaso
 	return 0;
 }
 
-/* The only way out for a packet that is not let through: counted, told, gone. */
+/* What every interface says to its link when it comes up, and again later. */
+static __always_inline bool event_is_chatter(const struct packet *p, __u32 reason)
+{
+	const union address *to = &p->destination;
+
+	if (reason != PORIN_DROP_LINK_LOCAL)
+		return false;
+	if (to->half[0] == 0 && to->word[2] == bpf_htonl(0xffff))
+		return (to->word[3] & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000);
+	return (to->word[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
+}
+
+/*
+ * The only way out for a packet that is not let through: counted, told, gone.
+ * Chatter is only counted: it would fill the flow log.
+ */
 static __noinline int drop(const struct packet *p, __u32 reason)
 {
 	count_drop(p, reason);
-	if (event_rate())
+	if (event_rate() && !event_is_chatter(p, reason))
 		event_tell(p,
 			   reason == PORIN_DROP_POLICY_EGRESS || reason == PORIN_DROP_POLICY_INGRESS
 				   ? PORIN_EVENT_DENY

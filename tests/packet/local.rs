@@ -168,11 +168,15 @@ fn gate_refuses() {
         // To itself.
         w.from(1, Frame::udp((a.ip(v6), 1), (a.ip(v6), 2), b"")).dropped(1, IN, "malformed");
     }
-    for to in ["224.0.0.1", "255.255.255.255", "127.0.0.1", "0.0.0.0", "240.0.0.1"] {
+    let group = [(a.ip4, "224.0.0.251"), (a.ip6, "ff02::fb"), (ip("::"), "ff02::16")];
+    for (from, to) in group {
+        w.from(1, Frame::udp((from, 1), (ip(to), 2), b"")).ignored(1, IN, "link-local");
+    }
+    for to in ["255.255.255.255", "127.0.0.1", "0.0.0.0", "240.0.0.1"] {
         w.from(1, Frame::udp((a.ip4, 1), (ip(to), 2), b"")).dropped(1, IN, "link-local");
     }
     let mapped = Ip::V6("::ffff:10.0.0.2".parse().expect("an address"));
-    for to in [ip("ff02::1"), ip("::1"), ip("::"), mapped] {
+    for to in [ip("::1"), ip("::"), mapped] {
         w.from(1, Frame::udp((a.ip6, 1), (to, 2), b"")).dropped(1, IN, "link-local");
     }
     let mut arp = [[0xff; 6], a.mac].concat();

@@ -462,6 +462,11 @@ impl Shot {
         self.is(SHOT, &[Move::Drop(slot, hook, reason), Move::Dropped])
     }
 
+    /// Dropped and counted, but not told of.
+    pub fn ignored(self, slot: u32, hook: u32, reason: &'static str) -> Self {
+        self.is(SHOT, &[Move::Drop(slot, hook, reason)])
+    }
+
     pub fn l3(&self) -> &[u8] {
         &self.outcome.data[14..]
     }
