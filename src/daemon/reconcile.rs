@@ -15,7 +15,7 @@ use crate::config::{Loaded, Loader, Report};
 use crate::desired::ipam::{self, Leases};
 use crate::desired::snapshot::{Namespace, Snapshot};
 use crate::desired::{Change, Desired, Fault, UplinkFact, digest};
-use crate::kernel::netlink::facts;
+use crate::kernel::netlink::facts::{self, Unusable};
 use crate::kernel::netlink::monitor::KernelEvent;
 use crate::kernel::{Kernel, Recovered, Refused};
 use crate::observe::names::{NameBook, Names};
@@ -199,6 +199,8 @@ impl Reconciler {
                     mtu: found.mtu,
                     address4: found.address4,
                 }),
+                // What is not there yet is a fault of what should be, told with the rest.
+                Err(Unusable::NoInterface(_)) => {}
                 Err(why) => faults.push(
                     Fault::whole(format!("uplink `{}` is not used: {why}", uplink.interface))
                         .origin(&uplink.origin),
@@ -213,7 +215,7 @@ impl Reconciler {
                     device: found.device,
                     inode: found.inode,
                 }),
-                Err(why) => Err(why.to_string()),
+                Err(why) => Err(reason(&why)),
             };
             namespaces.insert(endpoint.name.clone(), found);
         }
@@ -272,6 +274,15 @@ impl Reconciler {
             ),
         }
     }
+}
+
+/// Why a namespace cannot be used, for one who sees its path already.
+fn reason(why: &Unusable) -> String {
+    let text = match why {
+        Unusable::Failed(error) => error.source.to_string(),
+        other => other.to_string(),
+    };
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 enum Failure {

@@ -2,6 +2,7 @@
 //!
 //! The watchdog is fed here and nowhere else: when this loop hangs, the service manager must learn of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -265,9 +266,10 @@ impl Daemon {
         if let Some(done) = round.committed {
             let Done { generation, config, snapshot, took, ops } = done;
             log::info!(
-                "generation {generation} in force: {} endpoints, {} policies; {ops} changes in {:.1} ms",
-                snapshot.endpoints.len(),
-                snapshot.policies.len(),
+                "generation {generation} in force: {}, {}; {} in {:.1} ms",
+                count(snapshot.endpoints.len(), "endpoint", "endpoints"),
+                count(snapshot.policies.len(), "policy", "policies"),
+                count(ops, "change", "changes"),
                 took.as_secs_f64() * 1e3,
             );
             self.board.generation = generation;
@@ -280,13 +282,14 @@ impl Daemon {
         self.answers.put_up(self.board.clone());
     }
 
-    /// Logs the faults of a round, unless they are those of the round before.
+    /// Logs the faults of a round that the round before did not have.
     fn report(&mut self, round: &Round) {
         let text = faults::text(round);
         if text == self.reported {
             return;
         }
-        for line in text.lines() {
+        let known: BTreeSet<&str> = self.reported.lines().collect();
+        for line in text.lines().filter(|line| !known.contains(line)) {
             match round.refused {
                 true => log::error!("{line}"),
                 false => log::warn!("{line}"),
@@ -304,14 +307,20 @@ impl Daemon {
     fn headline(&self) -> String {
         let board = &self.board;
         let attached = board.committed.as_ref().map_or(0, |c| c.snapshot.endpoints.len());
-        let mut line = format!("generation {}, {attached} endpoints", board.generation);
+        let attached = count(attached, "endpoint", "endpoints");
+        let mut line = format!("generation {}, {attached}", board.generation);
         let errors = board.faults.iter().filter(|f| f.severity == view::Severity::Error).count();
         if !board.in_force {
             line.push_str("; not what the files say now");
         }
         if let Some(first) = board.faults.first().filter(|_| errors > 0) {
-            line.push_str(&format!("; {errors} faults, first: {}", first.what));
+            let errors = count(errors, "fault", "faults");
+            line.push_str(&format!("; {errors}, first: {}", first.what));
         }
         line
     }
+}
+
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }

@@ -78,7 +78,7 @@ fn examine<'a>(
     let namespace = match namespaces.get(&config.name) {
         Some(Ok(namespace)) => namespace.clone(),
         Some(Err(why)) => {
-            let fault = closed(config, "has no network namespace");
+            let fault = closed(config, "cannot be attached");
             return Err(Box::new(fault.why(format!("{path}: {why}")).hint(
                 "create the namespace (ip netns add), or correct `namespace`; it is opened as soon as it is there",
             )));

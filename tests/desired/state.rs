@@ -83,7 +83,7 @@ fn an_endpoint_without_namespace_stays_closed_and_keeps_its_address() {
     assert!(Arc::ptr_eq(&find(&without, "b").unwrap(), &find(&before, "b").unwrap()));
     assert_eq!(
         faults[0].to_string(),
-        "endpoints.d/e.toml:3:1: endpoint `a` has no network namespace and stays closed: \
+        "endpoints.d/e.toml:3:1: endpoint `a` cannot be attached and stays closed: \
          /run/netns/a: No such file or directory \
          (create the namespace (ip netns add), or correct `namespace`; it is opened as soon as it is there)"
     );
