@@ -1,0 +1,84 @@
+# Everything that can be done here, from a fresh clone with git, make, Rust and apt:
+#
+#   make             the binaries, in target/release
+#   make check       what CI calls lint
+#   make test        all tests; those that need the kernel run as root, in private namespaces
+#   make bench       figures for BENCHMARKS.md; ONLY=tcp. measures those whose names begin so
+#   make demo        a shop of containers on two hosts; KEEP=1 leaves it open
+#   make install     DESTDIR and PREFIX as usual
+#   make setup       the Debian packages that the above need (each does that by itself)
+#
+# Root is needed by test, bench and demo only: through sudo unless make is root already.
+
+CARGO ?= cargo
+PREFIX ?= /usr
+SBINDIR ?= $(PREFIX)/sbin
+BINDIR ?= $(PREFIX)/bin
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+MANDIR ?= $(PREFIX)/share/man
+SYSCONFDIR ?= /etc
+
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
+TRIPLE := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+MULTIARCH := $(shell gcc -print-multiarch 2>/dev/null || echo $$(uname -m)-linux-gnu)
+# Test programs, not cargo itself, run as root.
+RUNNER := CARGO_TARGET_$(shell echo $(TRIPLE) | tr a-z- A-Z_)_RUNNER
+export LIBBPF_SYS_LIBRARY_PATH ?= /usr/lib/$(MULTIARCH)
+ifneq ($(AS_ROOT),)
+export $(RUNNER) = $(AS_ROOT)
+endif
+
+# What each goal needs: a program or file, and the Debian package that has it.
+BUILD_NEEDS := clang-19|clang:clang-19|clang gcc:gcc /usr/include/libelf.h:libelf-dev /usr/include/zlib.h:zlib1g-dev pkg-config:pkg-config
+TEST_NEEDS := ip:iproute2
+BENCH_NEEDS := nft:nftables
+DEMO_NEEDS := nginx:nginx-light curl:curl redis-server:redis-server redis-cli:redis-tools ping:iputils-ping
+CHECK_NEEDS := clang-format-19|clang-format:clang-format-19|clang-format
+
+.PHONY: all build setup check test bench demo install clean
+all: build
+
+build: setup-build
+	$(CARGO) build --release --locked
+
+setup: setup-build setup-test setup-bench setup-demo setup-check
+
+setup-build: NEEDS = $(BUILD_NEEDS)
+setup-test: NEEDS = $(BUILD_NEEDS) $(TEST_NEEDS)
+setup-bench: NEEDS = $(BUILD_NEEDS) $(TEST_NEEDS) $(BENCH_NEEDS)
+setup-demo: NEEDS = $(BUILD_NEEDS) $(TEST_NEEDS) $(DEMO_NEEDS)
+setup-check: NEEDS = $(BUILD_NEEDS) $(CHECK_NEEDS)
+
+.PHONY: setup-build setup-test setup-bench setup-demo setup-check
+setup-build setup-test setup-bench setup-demo setup-check:
+	@AS_ROOT="$(AS_ROOT)" .ci/need $(foreach need,$(NEEDS),'$(need)')
+	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: see https://rustup.rs" >&2; exit 1; }
+
+check: setup-check
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$$(command -v clang-format-19 || command -v clang-format) --dry-run -Werror \
+		$$(find bpf -name '*.h' ! -name vmlinux.h -o -name '*.c')
+
+test: setup-test
+	$(CARGO) test --locked
+
+bench: setup-bench
+	$(CARGO) bench --locked --bench porin -- --only '$(ONLY)' $(if $(ROUNDS),--rounds $(ROUNDS))
+
+demo: setup-demo
+	$(CARGO) test --locked --test demo -- $(if $(KEEP),--keep)
+
+install: build
+	install -D -m 755 target/release/porind $(DESTDIR)$(SBINDIR)/porind
+	install -D -m 755 target/release/porinctl $(DESTDIR)$(BINDIR)/porinctl
+	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/porin/endpoints.d $(DESTDIR)$(SYSCONFDIR)/porin/policies.d
+	for page in man/*.[0-9]; do \
+		[ ! -e "$$page" ] || install -D -m 644 "$$page" "$(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}"; \
+	done
+	for unit in dist/*.service; do \
+		[ ! -e "$$unit" ] || install -D -m 644 "$$unit" "$(DESTDIR)$(UNITDIR)/$${unit##*/}"; \
+	done
+
+clean:
+	$(CARGO) clean
