@@ -10,12 +10,16 @@ mod fragments;
 mod frame;
 #[path = "packet/generations.rs"]
 mod generations;
+#[path = "packet/live.rs"]
+mod live;
 #[path = "packet/local.rs"]
 mod local;
 #[path = "packet/malformed.rs"]
 mod malformed;
 #[path = "packet/outside.rs"]
 mod outside;
+#[path = "packet/pins.rs"]
+mod pins;
 #[path = "packet/shape.rs"]
 mod shape;
 #[path = "packet/world.rs"]

@@ -75,11 +75,13 @@ static __always_inline struct porin_flow *flow_find(struct __sk_buff *skb, const
 
 		low = flow4_key(p, &key);
 		flow = hash_look_up(skb, &flows4, &key);
+		KEEP_APART(flow, 4);
 	} else if (features.ipv6 && p->version == 6) {
 		struct porin_flow6_key key __attribute__((aligned(8)));
 
 		low = flow6_key(p, &key);
 		flow = hash_look_up(skb, &flows6, &key);
+		KEEP_APART(flow, 6);
 	}
 	*direction = PORIN_FLOW_ORIGINAL;
 	if (flow && low != !!(flow->flags & PORIN_FLOW_LOW_ORIGINATES))
@@ -210,17 +212,23 @@ static __always_inline int flow_store(const struct packet *p, struct porin_flow 
 {
 	if (features.ipv4 && p->version == 4) {
 		struct porin_flow4_key key;
+		int error;
 
 		if (flow4_key(p, &key))
 			flow->flags |= PORIN_FLOW_LOW_ORIGINATES;
-		return bpf_map_update_elem(&flows4, &key, flow, how);
+		error = bpf_map_update_elem(&flows4, &key, flow, how);
+		KEEP_APART(error, 4);
+		return error;
 	}
 	if (features.ipv6 && p->version == 6) {
 		struct porin_flow6_key key __attribute__((aligned(8)));
+		int error;
 
 		if (flow6_key(p, &key))
 			flow->flags |= PORIN_FLOW_LOW_ORIGINATES;
-		return bpf_map_update_elem(&flows6, &key, flow, how);
+		error = bpf_map_update_elem(&flows6, &key, flow, how);
+		KEEP_APART(error, 6);
+		return error;
 	}
 	return -1;
 }

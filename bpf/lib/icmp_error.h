@@ -69,14 +69,14 @@ static __always_inline int error_sender(struct __sk_buff *skb, const struct pack
 /* The quoted packet's flow, judged for this packet's generation. */
 static __always_inline bool error_flow_allowed(struct __sk_buff *skb, struct packet *q,
 					       struct porin_flow *flow, __u32 direction,
-					       struct scratch *s, enum place place)
+					       struct scratch *s)
 {
 	__u64 judged = *(volatile __u64 *)&flow->judged;
 	int reason;
 
 	if (FLOW_GENERATION(judged) == q->generation)
 		return FLOW_VERDICT(judged) == PORIN_VERDICT_ALLOW;
-	reason = ends_resolve(skb, q, direction, s, place);
+	reason = ends_resolve(skb, q, direction, s, 0);
 	if (!reason)
 		reason = policy_judge(skb, &s->question, &s->judgement, q->slot);
 	if (flow_outdated(q, judged))
@@ -130,7 +130,7 @@ static __noinline int admit_error(struct __sk_buff *skb, struct packet *p, enum 
 	reason = error_sender(skb, p, place, s);
 	if (reason)
 		return reason;
-	if (!error_flow_allowed(skb, q, flow, quoted_direction, s, place) && !error_is_too_big(p))
+	if (!error_flow_allowed(skb, q, flow, quoted_direction, s) && !error_is_too_big(p))
 		return PORIN_DROP_UNTRACKED_ERROR;
 	back = flow_delivery(flow, quoted_direction); /* where the quoted packet went */
 	ahead = flow_delivery(flow, !quoted_direction);

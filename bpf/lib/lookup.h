@@ -29,6 +29,12 @@ static __always_inline void *porin_look_up(void *map, const void *key)
 	return bpf_map_lookup_elem(map, key);
 }
 
+/*
+ * Keeps calls with different maps apart. The compiler would make one call of two,
+ * with either map, which the kernel can then neither inline nor call directly.
+ */
+#define KEEP_APART(result, which) asm volatile("" : "+r"(result) : "i"(which))
+
 #pragma GCC poison bpf_map_lookup_elem
 
 #endif

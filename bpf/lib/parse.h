@@ -49,31 +49,33 @@ static __always_inline struct scratch *packet_begin(struct __sk_buff *skb, __u32
 	return s;
 }
 
-/* Not static: verified by itself, once. */
-__noinline int packet_parse_once(struct __sk_buff *skb)
+static __always_inline int packet_parse_linear(struct __sk_buff *skb, struct packet *p)
+{
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return features.ipv4 ? packet_ip4(skb, p, ETH_HLEN, false) : PORIN_DROP_FAMILY;
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		return features.ipv6 ? packet_ip6(skb, p, ETH_HLEN, false) : PORIN_DROP_FAMILY;
+	return PORIN_DROP_NOT_IP;
+}
+
+/* For the rare packet whose headers had to be pulled. Not static: verified by itself. */
+__noinline int packet_parse_pulled(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_get();
 
 	if (!s)
 		return PORIN_DROP_FAULT;
-	if (skb->protocol == bpf_htons(ETH_P_IP))
-		return features.ipv4 ? packet_ip4(skb, &s->packet, ETH_HLEN, false)
-				     : PORIN_DROP_FAMILY;
-	if (skb->protocol == bpf_htons(ETH_P_IPV6))
-		return features.ipv6 ? packet_ip6(skb, &s->packet, ETH_HLEN, false)
-				     : PORIN_DROP_FAMILY;
-	return PORIN_DROP_NOT_IP;
+	s->packet.kind = 0;
+	return packet_parse_linear(skb, &s->packet);
 }
 
 /* Returns 0 or a drop reason. Addresses are valid as soon as version is not 0. */
 static __always_inline int packet_parse(struct __sk_buff *skb, struct packet *p)
 {
-	int reason = packet_parse_once(skb);
+	int reason = packet_parse_linear(skb, p);
 
-	if (reason == PACKET_SHORT && packet_pull(skb, PACKET_PULL)) {
-		p->kind = 0;
-		reason = packet_parse_once(skb);
-	}
+	if (reason == PACKET_SHORT && packet_pull(skb, PACKET_PULL))
+		reason = packet_parse_pulled(skb);
 	return reason == PACKET_SHORT ? PORIN_DROP_MALFORMED : reason;
 }
 

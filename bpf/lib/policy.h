@@ -31,6 +31,29 @@ struct question {
 	__u8 side;
 };
 
+/* An endpoint, as known by its slot. */
+static __always_inline int end_of_slot(__u32 slot, __u32 side, struct end *end)
+{
+	struct porin_endpoint *e = array_look_up(&endpoints, &slot);
+	struct porin_endpoint_side *s;
+
+	if (!e)
+		return PORIN_DROP_FAULT;
+	end->slot = slot;
+	end->flags = 0;
+	s = side ? &e->side[1] : &e->side[0];
+	if (!s->identity)
+		return PORIN_DROP_NO_ENDPOINT;
+	end->peer = s->identity;
+	end->policy = s->policy;
+	end->deliver.ifindex = e->ifindex;
+	end->deliver.kind = PORIN_DELIVER_LOCAL;
+	end->deliver.pad = 0;
+	__builtin_memcpy(end->deliver.mac, e->mac, sizeof(e->mac));
+	return 0;
+}
+
+/* Whoever has an address. */
 static __noinline int end_resolve(struct __sk_buff *skb, const union address *address, __u32 side,
 				  struct end *end)
 {
@@ -42,23 +65,11 @@ static __noinline int end_resolve(struct __sk_buff *skb, const union address *ad
 	__builtin_memset(end, 0, sizeof(*end));
 	side &= 1;
 	known = hash_look_up(skb, &addresses, address);
-	if (known)
-		end->slot = side ? known->slot[1] : known->slot[0];
-	if (end->slot) {
-		struct porin_endpoint *e = array_look_up(&endpoints, &end->slot);
-		struct porin_endpoint_side *s;
+	if (known) {
+		__u32 slot = side ? known->slot[1] : known->slot[0];
 
-		if (!e)
-			return PORIN_DROP_FAULT;
-		s = side ? &e->side[1] : &e->side[0];
-		if (!s->identity)
-			return PORIN_DROP_NO_ENDPOINT;
-		end->peer = s->identity;
-		end->policy = s->policy;
-		end->deliver.ifindex = e->ifindex;
-		end->deliver.kind = PORIN_DELIVER_LOCAL;
-		__builtin_memcpy(end->deliver.mac, e->mac, sizeof(e->mac));
-		return 0;
+		if (slot)
+			return end_of_slot(slot, side, end);
 	}
 
 	table = array_look_up(&prefixes, &side);
@@ -118,8 +129,8 @@ static __noinline int policy_ask(struct __sk_buff *skb, const struct question *q
  * it is an endpoint. `own` is the slot whose variant this is: its features say
  * whether its own egress can deny at all; another's must be asked.
  */
-static __noinline int policy_judge(struct __sk_buff *skb, const struct question *q,
-				   struct judgement *j, __u32 own)
+static __always_inline int policy_judge(struct __sk_buff *skb, const struct question *q,
+					struct judgement *j, __u32 own)
 {
 	const __u32 from = j->end[PORIN_FLOW_ORIGINAL].slot, to = j->end[PORIN_FLOW_REPLY].slot;
 	int reason;

@@ -90,9 +90,12 @@ static __always_inline int place_check(const struct packet *p, enum place place,
 	return 0;
 }
 
-/* Fills in the question and both ends, in the flow's original direction. */
-static __noinline int ends_resolve(struct __sk_buff *skb, const struct packet *p, __u32 direction,
-				   struct scratch *s, enum place place)
+/*
+ * Fills in the question and both ends, in the flow's original direction. `own`, if
+ * not 0, is the slot that the packet is known to come from: the gate has seen to it.
+ */
+static __always_inline int ends_resolve(struct __sk_buff *skb, const struct packet *p,
+					__u32 direction, struct scratch *s, __u32 own)
 {
 	struct end *originator = &s->judgement.end[PORIN_FLOW_ORIGINAL];
 	struct end *responder = &s->judgement.end[PORIN_FLOW_REPLY];
@@ -113,11 +116,10 @@ static __noinline int ends_resolve(struct __sk_buff *skb, const struct packet *p
 	q->side = p->generation & 1;
 	s->judgement.egress_cookie = 0;
 	s->judgement.ingress_cookie = 0;
-	from = end_resolve(skb, &q->originator, q->side, originator);
-	to = end_resolve(skb, &q->responder, q->side, responder);
-	/* A fault in our tables must not cut the host itself off. */
-	if ((from || to) && place == FROM_UPLINK && !(reply ? originator->slot : responder->slot))
-		return NOT_OURS;
+	from = own && !reply ? end_of_slot(own, q->side, originator)
+			     : end_resolve(skb, &q->originator, q->side, originator);
+	to = own && reply ? end_of_slot(own, q->side, responder)
+			  : end_resolve(skb, &q->responder, q->side, responder);
 	return from ? from : to;
 }
 
@@ -211,12 +213,15 @@ static __noinline int admit_judged(struct __sk_buff *skb, struct packet *p, enum
 		return PORIN_DROP_FAULT;
 	if (special && (place == FROM_ENDPOINT || place == TO_ENDPOINT))
 		return PORIN_DROP_LINK_LOCAL;
-	reason = ends_resolve(skb, p, direction, s, place);
+	reason = ends_resolve(skb, p, direction, s, place == FROM_ENDPOINT ? p->slot : 0);
 	reasons_from(why, &s->judgement, direction);
-	if (reason)
-		return reason;
 	source = reply ? &s->judgement.end[1] : &s->judgement.end[0];
 	destination = reply ? &s->judgement.end[0] : &s->judgement.end[1];
+	/* A fault in our tables must not cut the host itself off. */
+	if (reason && place == FROM_UPLINK && !destination->slot)
+		return NOT_OURS;
+	if (reason)
+		return reason;
 	reason = place_check(p, place, source, destination);
 	if (reason)
 		return reason;

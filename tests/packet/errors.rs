@@ -86,7 +86,7 @@ fn from_outside_and_translated() {
         let inside = make(ca, r).with(|f| f.hop_limit = 63);
         for keep in [28, 40, 100] {
             let shot = w
-                .from_uplink(error(router, n.0, false, &outside, keep))
+                .uplink_in(error(router, n.0, false, &outside, keep))
                 .delivered(&a, &[Traffic(UPLINK, IN)]);
             assert_checksums(shot.l3());
             let want = error(router, a.ip4, false, &inside, keep).with(|f| f.hop_limit = 63);
@@ -94,7 +94,7 @@ fn from_outside_and_translated() {
         }
         // About no flow of ours: the host's.
         let other = make((n.0, 2), r);
-        w.from_uplink(error(router, n.0, false, &other, 28)).is(NEXT, &[]);
+        w.uplink_in(error(router, n.0, false, &other, 28)).is(NEXT, &[]);
         // A remote's answer that the endpoint has no use for.
         let answer_outside = make(r, n);
         let answer_inside = make(r, ca);
@@ -112,7 +112,7 @@ fn from_outside_and_translated() {
     let flow = flow.iter().find(|f| f.0.protocol == 1).expect("ours").1;
     let id = u16::from_be(flow.nat_port);
     let shot = w
-        .from_uplink(error(router, ip(NAT), false, &Frame::echo(ip(NAT), r.0, id, false), 100))
+        .uplink_in(error(router, ip(NAT), false, &Frame::echo(ip(NAT), r.0, id, false), 100))
         .delivered(&a, &[Traffic(UPLINK, IN)]);
     let want = error(router, a.ip4, false, &Frame::echo(a.ip4, r.0, 9, false), 100)
         .with(|f| f.hop_limit = 63);
@@ -127,16 +127,16 @@ fn from_outside_v6() {
     let (ca, r, router) = ((a.ip6, 40000), (ip("2001:db8::7"), 443), ip("2001:db8::1"));
     let sent = Frame::tcp(ca, r, SYN, b"");
     let too_big = error(router, a.ip6, true, &sent, 500);
-    w.from_uplink(too_big.clone()).dropped(UPLINK, IN, "untracked-error");
+    w.uplink_in(too_big.clone()).dropped(UPLINK, IN, "untracked-error");
     w.from(1, sent).is(REDIRECT, &[Traffic(1, IN), Flow6(1), Allowed(0, 0)]);
-    let shot = w.from_uplink(too_big.clone()).delivered(&a, &[Traffic(UPLINK, IN)]);
+    let shot = w.uplink_in(too_big.clone()).delivered(&a, &[Traffic(UPLINK, IN)]);
     assert_eq!(shot.l3(), too_big.with(|f| f.hop_limit = 63).l3());
     // An outsider does not speak of flows between containers.
     let b = w.container(2);
     let near = Frame::udp((a.ip6, 1), (b.ip6, 2), b"");
     w.from(1, near.clone()).delivered(&b, &[Traffic(1, IN), Flow6(1), Allowed(0, 0)]);
-    w.from_uplink(error(router, a.ip6, true, &near, 500)).dropped(UPLINK, IN, "untracked-error");
+    w.uplink_in(error(router, a.ip6, true, &near, 500)).dropped(UPLINK, IN, "untracked-error");
     // Nor does one with an address of ours.
     let sent = Frame::tcp(ca, r, SYN, b"");
-    w.from_uplink(error(b.ip6, a.ip6, true, &sent, 500)).dropped(UPLINK, IN, "spoofed-address");
+    w.uplink_in(error(b.ip6, a.ip6, true, &sent, 500)).dropped(UPLINK, IN, "spoofed-address");
 }

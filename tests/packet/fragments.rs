@@ -58,9 +58,9 @@ fn masqueraded() {
 
     let back = halves(&Frame::udp(r, n, &payload));
     let inside = halves(&Frame::udp(r, ca, &payload).with(|f| f.hop_limit = 63));
-    w.from_uplink(back.1.clone()).is(crate::world::NEXT, &[]);
-    let shot = w.from_uplink(back.0).delivered(&a, &[Traffic(UPLINK, IN), Fragment(1)]);
+    w.uplink_in(back.1.clone()).is(crate::world::NEXT, &[]);
+    let shot = w.uplink_in(back.0).delivered(&a, &[Traffic(UPLINK, IN), Fragment(1)]);
     assert_eq!(shot.l3(), inside.0.l3());
-    let shot = w.from_uplink(back.1).delivered(&a, &[Traffic(UPLINK, IN)]);
+    let shot = w.uplink_in(back.1).delivered(&a, &[Traffic(UPLINK, IN)]);
     assert_eq!(shot.l3(), inside.1.l3());
 }

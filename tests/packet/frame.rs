@@ -164,7 +164,7 @@ impl Frame {
         let total = (header + self.l4.len()) as u16;
         let (offset, more) = self.fragment.unwrap_or((0, false));
         let fragment =
-            if self.fragment.is_some() { offset / 8 | u16::from(more) << 13 } else { 0x4000 };
+            if self.fragment.is_some() { (offset / 8) | (u16::from(more) << 13) } else { 0x4000 };
         let mut h = vec![0x40 | (header / 4) as u8, 0];
         h.extend(total.to_be_bytes());
         h.extend((self.id as u16).to_be_bytes());

@@ -1,6 +1,6 @@
 //! Between two containers of the host.
 
-use crate::frame::{ACK, FIN, Frame, Ip, RST, SYN, TCP, UDP, ip};
+use crate::frame::{ACK, FIN, Frame, Ip, RST, SYN, TCP, ip};
 use crate::world::{IN, Move::*, OUT, SHOT, World, container, default_entries, entry};
 use porin::kernel::datapath::abi::{EGRESS, INGRESS};
 

@@ -42,8 +42,8 @@ fn truncations_on_an_uplink() {
     }
     // A sound header, and a fourth layer that is not.
     let short = Frame::udp((r, 1), (a.ip4, 2), b"").with(|f| f.l4.truncate(5));
-    w.from_uplink(short.clone()).dropped(UPLINK, IN, "malformed");
-    w.from_uplink(short.with(|f| f.destination = ip("192.0.2.1"))).is(NEXT, &[]);
+    w.uplink_in(short.clone()).dropped(UPLINK, IN, "malformed");
+    w.uplink_in(short.with(|f| f.destination = ip("192.0.2.1"))).is(NEXT, &[]);
 }
 
 #[test]

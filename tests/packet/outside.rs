@@ -58,8 +58,7 @@ fn out_by_the_uplink_v6() {
     assert_eq!(w.flow6().deliver[0].ifindex, w.uplink_ifindex);
     // The same packet leaves by the uplink, where it is known.
     w.send(UPLINK, OUT, &want.bytes()).is(NEXT, &[]);
-    let shot =
-        w.from_uplink(Frame::tcp(r, ca, SYN | ACK, b"")).delivered(&a, &[Traffic(UPLINK, IN)]);
+    let shot = w.uplink_in(Frame::tcp(r, ca, SYN | ACK, b"")).delivered(&a, &[Traffic(UPLINK, IN)]);
     assert_eq!(shot.l3(), Frame::tcp(r, ca, SYN | ACK, b"").with(|f| f.hop_limit = 63).l3());
     w.from(1, Frame::tcp(ca, r, ACK, b"")).is(REDIRECT, &[Traffic(1, IN)]);
     assert_eq!(w.flow6().packets, [2, 1], "counted at one hook");
@@ -94,16 +93,16 @@ fn masquerade_and_back() {
         assert_checksums(shot.l3());
         w.send(UPLINK, OUT, &want.bytes()).is(NEXT, &[]);
 
-        let shot = w.from_uplink(make(r, n, false, b"world")).delivered(&a, &[Traffic(UPLINK, IN)]);
+        let shot = w.uplink_in(make(r, n, false, b"world")).delivered(&a, &[Traffic(UPLINK, IN)]);
         assert_eq!(shot.l3(), make(r, ca, false, b"world").with(|f| f.hop_limit = 63).l3());
         assert_checksums(shot.l3());
         // The second packet out bears the same port.
         let shot = w.from(1, make(ca, r, false, b"!")).is(REDIRECT, &[Traffic(1, IN)]);
         assert_eq!(shot.l3(), make(n, r, false, b"!").with(|f| f.hop_limit = 63).l3());
         // Another remote end is none of this mapping's.
-        w.from_uplink(make((ip("198.51.100.8"), 443), n, false, b"")).is(NEXT, &[]);
+        w.uplink_in(make((ip("198.51.100.8"), 443), n, false, b"")).is(NEXT, &[]);
         // Neither is a SYN.
-        w.from_uplink(Frame::tcp(r, n, SYN, b"")).is(NEXT, &[]);
+        w.uplink_in(Frame::tcp(r, n, SYN, b"")).is(NEXT, &[]);
     }
 }
 
@@ -127,11 +126,10 @@ fn masquerade_echo() {
         .is(REDIRECT, &[Traffic(1, IN), Flow4(1), Nat(1), Allowed(0, 0)]);
     let id = nat_port(&w);
     assert_eq!(shot.l3(), Frame::echo(ip(NAT), r, id, false).with(|f| f.hop_limit = 63).l3());
-    let shot =
-        w.from_uplink(Frame::echo(r, ip(NAT), id, true)).delivered(&a, &[Traffic(UPLINK, IN)]);
+    let shot = w.uplink_in(Frame::echo(r, ip(NAT), id, true)).delivered(&a, &[Traffic(UPLINK, IN)]);
     assert_eq!(shot.l3(), Frame::echo(r, a.ip4, 7, true).with(|f| f.hop_limit = 63).l3());
     // The remote's own request to the host is the host's.
-    w.from_uplink(Frame::echo(r, ip(NAT), id, false)).is(NEXT, &[]);
+    w.uplink_in(Frame::echo(r, ip(NAT), id, false)).is(NEXT, &[]);
 }
 
 /// A mapping whose flow is gone lets nobody in, nor does the flow without it.
@@ -143,13 +141,13 @@ fn a_mapping_is_no_door() {
     w.from(1, Frame::udp(ca, r, b""))
         .is(REDIRECT, &[Traffic(1, IN), Flow4(1), Nat(1), Allowed(0, 0)]);
     let n = (ip(NAT), nat_port(&w));
-    w.from_uplink(Frame::udp(r, ca, b"")).dropped(UPLINK, IN, "invalid-state");
+    w.uplink_in(Frame::udp(r, ca, b"")).dropped(UPLINK, IN, "invalid-state");
     let (key, mut flow) = w.maps.flows4().expect("flows")[0];
     flow.last_seen = flow.last_seen.saturating_sub((abi::TIMEOUT_UDP + 1) * 1_000_000_000);
     w.maps.set_flow4(&key, &flow).expect("set");
-    w.from_uplink(Frame::udp(r, n, b"")).is(NEXT, &[]);
+    w.uplink_in(Frame::udp(r, n, b"")).is(NEXT, &[]);
     w.maps.delete_flow4(&key).expect("deleted");
-    w.from_uplink(Frame::udp(r, n, b"")).is(NEXT, &[]);
+    w.uplink_in(Frame::udp(r, n, b"")).is(NEXT, &[]);
 }
 
 #[test]
@@ -176,20 +174,20 @@ fn from_outside() {
     for v6 in [false, true] {
         let (r, ca) = ((remote(v6), 999), (a.ip(v6), 80));
         let delivered = [Traffic(UPLINK, IN), flow(v6), Allowed(0, 0)];
-        let shot = w.from_uplink(Frame::tcp(r, ca, SYN, b"")).delivered(&a, &delivered);
+        let shot = w.uplink_in(Frame::tcp(r, ca, SYN, b"")).delivered(&a, &delivered);
         assert_eq!(shot.l3(), Frame::tcp(r, ca, SYN, b"").with(|f| f.hop_limit = 63).l3());
         // What answers is not masqueraded.
         let shot = w.from(1, Frame::tcp(ca, r, SYN | ACK, b"")).is(REDIRECT, &[Traffic(1, IN)]);
         assert_eq!(shot.l3(), Frame::tcp(ca, r, SYN | ACK, b"").with(|f| f.hop_limit = 63).l3());
         // Ours do not come from there.
         let b = w.container(2);
-        w.from_uplink(Frame::udp((b.ip(v6), 1), (a.ip(v6), 2), b"")).dropped(
+        w.uplink_in(Frame::udp((b.ip(v6), 1), (a.ip(v6), 2), b"")).dropped(
             UPLINK,
             IN,
             "spoofed-address",
         );
         let host = if v6 { ip("fd01::1") } else { ip(NAT) };
-        w.from_uplink(Frame::udp((host, 1), (a.ip(v6), 2), b"")).dropped(
+        w.uplink_in(Frame::udp((host, 1), (a.ip(v6), 2), b"")).dropped(
             UPLINK,
             IN,
             "spoofed-address",
@@ -198,20 +196,20 @@ fn from_outside() {
         let (sa, sb) = ((a.ip(v6), 5), (b.ip(v6), 6));
         w.from(1, Frame::udp(sa, sb, b""))
             .delivered(&b, &[Traffic(1, IN), flow(v6), Allowed(0, 0)]);
-        w.from_uplink(Frame::udp(sa, sb, b"")).dropped(UPLINK, IN, "spoofed-address");
-        w.from_uplink(Frame::udp(sb, sa, b"")).dropped(UPLINK, IN, "spoofed-address");
+        w.uplink_in(Frame::udp(sa, sb, b"")).dropped(UPLINK, IN, "spoofed-address");
+        w.uplink_in(Frame::udp(sb, sa, b"")).dropped(UPLINK, IN, "spoofed-address");
         w.to(1, Frame::udp(sb, sa, b"")).dropped(1, OUT, "spoofed-address");
         // The host's own is the host's.
-        w.from_uplink(Frame::tcp((remote(v6), 1), (host, 22), SYN, b"")).is(NEXT, &[]);
+        w.uplink_in(Frame::tcp((remote(v6), 1), (host, 22), SYN, b"")).is(NEXT, &[]);
         let nobody = if v6 { ip("fd00::77") } else { ip("10.0.0.77") };
-        w.from_uplink(Frame::udp((remote(v6), 1), (nobody, 2), b"")).dropped(
+        w.uplink_in(Frame::udp((remote(v6), 1), (nobody, 2), b"")).dropped(
             UPLINK,
             IN,
             "no-endpoint",
         );
         w.policy(1, &default_entries(true, false));
         let denied = [Drop(UPLINK, IN, "policy-ingress"), Denied(0, 902)];
-        w.from_uplink(Frame::udp((remote(v6), 3), (a.ip(v6), 4), b"")).is(SHOT, &denied);
+        w.uplink_in(Frame::udp((remote(v6), 3), (a.ip(v6), 4), b"")).is(SHOT, &denied);
         w.policy(1, &default_entries(true, true));
     }
 }
@@ -272,7 +270,7 @@ fn too_big_and_hop_limit() {
         assert_eq!(shot.l3(), near.l3());
         // Used up on the way in.
         let last = Frame::udp(r, ca, b"").with(|f| f.hop_limit = 1);
-        w.from_uplink(last).is(REDIRECT, &[Drop(UPLINK, IN, "hop-limit"), Dropped]);
+        w.uplink_in(last).is(REDIRECT, &[Drop(UPLINK, IN, "hop-limit"), Dropped]);
     }
     // Segments count, not the whole.
     let gso = Frame::tcp((a.ip4, 1), (remote(false), 2), ACK, &[0; 3000])

@@ -28,7 +28,6 @@ pub const HOST: u32 = abi::PEER_CLASS + 2;
 /// An endpoint of the test world.
 #[derive(Clone, Copy, Debug)]
 pub struct Container {
-    pub slot: u32,
     pub identity: u32,
     pub mac: [u8; 6],
     pub ip4: Ip,
@@ -89,7 +88,6 @@ pub struct World {
 
 pub fn container(slot: u32) -> Container {
     Container {
-        slot,
         identity: 256 + slot,
         mac: [2, 0, 0, 0, 1, slot as u8],
         ip4: ip(&format!("10.0.0.{slot}")),
@@ -331,6 +329,10 @@ impl World {
         self.tables.push(table);
     }
 
+    pub fn gate(&self, slot: u32) -> &dp::GatePair {
+        &self.gates[&slot]
+    }
+
     fn snapshot(&self) -> Snapshot {
         let drops = self.maps.drops().expect("drops");
         let drops =
@@ -385,7 +387,7 @@ impl World {
     }
 
     /// From outside.
-    pub fn from_uplink(&mut self, frame: Frame) -> Shot {
+    pub fn uplink_in(&mut self, frame: Frame) -> Shot {
         self.send(UPLINK, IN, &frame.with(|f| f.destination_mac = UPLINK_MAC).bytes())
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapHandle, MapType};
@@ -55,7 +55,10 @@ impl Maps {
     /// half made. One that lacks maps all the same is completed, as long as it has
     /// the state; without the state it is of no use and is made anew.
     pub fn open_or_create(dir: &Path, limits: &MapLimits) -> Result<(Self, bool)> {
-        let beside = dir.with_extension("new");
+        // bpffs allows no dots in names.
+        let mut beside = dir.as_os_str().to_owned();
+        beside.push("-new");
+        let beside = PathBuf::from(beside);
         remove_pins(&beside)?;
         let found = pinned(dir)?;
         if !found.contains_key("state") {

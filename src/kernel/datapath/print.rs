@@ -31,11 +31,14 @@ fn print(level: PrintLevel, text: String) {
     }
 }
 
-/// Has libbpf print through here from now on.
+/// Has libbpf print through here from now on. Its debug messages are many, and made
+/// whether or not anyone reads them: half the time that loading a gate took.
 pub fn forward() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        set_print(Some((PrintLevel::Debug, print)));
+        let debug = log::log_enabled!(target: "libbpf", log::Level::Debug);
+        let level = if debug { PrintLevel::Debug } else { PrintLevel::Info };
+        set_print(Some((level, print)));
     });
 }
 
