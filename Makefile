@@ -11,7 +11,7 @@
 # Root is needed by test, bench and demo only: through sudo unless make is root already.
 
 CARGO ?= cargo
-PREFIX ?= /usr
+PREFIX ?= /usr/local
 SBINDIR ?= $(PREFIX)/sbin
 BINDIR ?= $(PREFIX)/bin
 UNITDIR ?= $(PREFIX)/lib/systemd/system
@@ -69,16 +69,18 @@ bench: setup-bench
 demo: setup-demo
 	$(CARGO) test --locked --test demo -- $(if $(KEEP),--keep)
 
+# An existing porin.toml stays: it is the operator's.
 install: build
 	install -D -m 755 target/release/porind $(DESTDIR)$(SBINDIR)/porind
 	install -D -m 755 target/release/porinctl $(DESTDIR)$(BINDIR)/porinctl
 	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/porin/endpoints.d $(DESTDIR)$(SYSCONFDIR)/porin/policies.d
+	[ -e $(DESTDIR)$(SYSCONFDIR)/porin/porin.toml ] || \
+		install -m 644 etc/porin/porin.toml $(DESTDIR)$(SYSCONFDIR)/porin/porin.toml
 	for page in man/*.[0-9]; do \
-		[ ! -e "$$page" ] || install -D -m 644 "$$page" "$(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}"; \
+		install -D -m 644 "$$page" "$(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}"; \
 	done
-	for unit in dist/*.service; do \
-		[ ! -e "$$unit" ] || install -D -m 644 "$$unit" "$(DESTDIR)$(UNITDIR)/$${unit##*/}"; \
-	done
+	install -d -m 755 $(DESTDIR)$(UNITDIR)
+	sed 's|/usr/sbin/|$(SBINDIR)/|' systemd/porind.service >$(DESTDIR)$(UNITDIR)/porind.service
 
 clean:
 	$(CARGO) clean
