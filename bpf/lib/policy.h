@@ -60,6 +60,7 @@ static __noinline int end_resolve(struct __sk_buff *skb, const union address *ad
 	struct porin_prefix_value *prefix;
 	struct porin_address_value *known;
 	struct porin_prefix_key key;
+	__u32 *number;
 	void *table;
 
 	__builtin_memset(end, 0, sizeof(*end));
@@ -72,7 +73,8 @@ static __noinline int end_resolve(struct __sk_buff *skb, const union address *ad
 			return end_of_slot(slot, side, end);
 	}
 
-	table = array_look_up(&prefixes, &side);
+	number = array_look_up(&prefix_tables, &side);
+	table = number ? array_look_up(&prefixes, number) : NULL;
 	if (!table)
 		return PORIN_DROP_NO_POLICY;
 	key.prefixlen = 128;
@@ -103,7 +105,8 @@ static __noinline int policy_ask(struct __sk_buff *skb, const struct question *q
 		.protocol = q->protocol,
 		.port = q->port,
 	};
-	void *table = array_look_up(&policies, &index);
+	__u32 *number = array_look_up(&policy_tables, &index);
+	void *table = number ? array_look_up(&policies, number) : NULL;
 
 	if (!table)
 		return PORIN_DROP_NO_POLICY;

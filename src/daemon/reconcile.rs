@@ -181,6 +181,18 @@ impl Reconciler {
         round
     }
 
+    /// What remains to be done after a round. Nobody waits for it: it is to be called when the round has been
+    /// told of, and before the next one.
+    pub fn settle(&mut self) {
+        let settled = self.kernel.settle();
+        for leftover in &settled.leftovers {
+            log::warn!("left for the next commit: {leftover}");
+        }
+        if settled.ops > 0 {
+            log::debug!("settled by {} changes in {:?}", settled.ops, settled.took);
+        }
+    }
+
     /// What the kernel says of what the configuration names.
     fn observe(&self, config: Arc<Config>, faults: &mut Vec<Fault>) -> Result<Inputs, String> {
         let netlink = self.kernel.netlink();
@@ -243,9 +255,6 @@ impl Reconciler {
         self.names.insert(Arc::new(Names::new(next, &snapshot, &plan)));
         let applied =
             self.kernel.apply(&plan).map_err(|refused| Failure::of(&refused, &snapshot))?;
-        for leftover in &applied.leftovers {
-            log::warn!("left for the next commit: {leftover}");
-        }
         desired.committed();
         memory.committed();
         self.desired = desired;

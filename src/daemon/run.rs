@@ -182,6 +182,7 @@ impl Daemon {
             return Err(Fatal::new(Exit::Config, "put a generation in force", self.headline()));
         }
         health::ready(&self.headline());
+        self.reconciler.settle();
         let alive = health::watchdog_interval().unwrap_or(LOOK_ANYWAY);
         let mut looked = Instant::now();
         loop {
@@ -201,6 +202,7 @@ impl Daemon {
             if self.debounce.settle(now) || again || now.duration_since(looked) >= LOOK_ANYWAY {
                 self.round();
                 health::status(&self.headline());
+                self.reconciler.settle();
                 looked = Instant::now();
             }
         }
@@ -215,6 +217,7 @@ impl Daemon {
                 health::reloading();
                 self.round();
                 health::ready(&self.headline());
+                self.reconciler.settle();
                 return;
             }
             // Something of ours is gone by another's hand: equal files do not mean that all is well.

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use rustix::thread::{MembarrierCommand, membarrier};
@@ -17,7 +17,6 @@ use super::netlink::{self, Netlink};
 use super::ops::{Gate, GateOwner, Op, Variant};
 use super::paths::Layout;
 use super::transaction::{Backend, Reason};
-use crate::compile::plan::Digest;
 use crate::types::{Generation, Slot};
 
 /// Handles of what porin holds in the kernel. All of it but these outlives the daemon.
@@ -36,12 +35,6 @@ pub struct Host {
     /// Interfaces of the plan that is being applied: they never give way to another.
     pub planned: BTreeSet<String>,
     pub variants: BTreeMap<Variant, LoadedProgram>,
-    pub policies: BTreeMap<Digest, OwnedFd>,
-    pub prefixes: BTreeMap<Digest, OwnedFd>,
-    /// What stands in a place that is nobody's: no entry, so all is dropped. Setting it goes into a batch;
-    /// deleting would cost a grace period for each.
-    pub empty_policy: OwnedFd,
-    pub empty_prefixes: OwnedFd,
 }
 
 impl Backend for Host {
@@ -83,25 +76,12 @@ impl Backend for Host {
                 self.variants.remove(variant);
                 Ok(())
             }
-            Op::MakePolicy(table) => {
-                let entries = layout::policy(table);
-                let made = self.maps.new_policy_table(&entries).map_err(reason)?;
-                self.policies.insert(table.digest, made);
-                Ok(())
+            Op::MakeSpares(kind, numbers) => self.maps.make_tables(*kind, numbers).map_err(reason),
+            Op::FillPolicy(number, table) => {
+                self.maps.fill_policy_table(*number, &layout::policy(table)).map_err(reason)
             }
-            Op::DropPolicy(digest) => {
-                self.policies.remove(digest);
-                Ok(())
-            }
-            Op::MakePrefixes(table) => {
-                let entries = layout::prefixes(table);
-                let made = self.maps.new_prefix_table(&entries).map_err(reason)?;
-                self.prefixes.insert(table.digest, made);
-                Ok(())
-            }
-            Op::DropPrefixes(digest) => {
-                self.prefixes.remove(digest);
-                Ok(())
+            Op::FillPrefixes(number, table) => {
+                self.maps.fill_prefix_table(*number, &layout::prefixes(table)).map_err(reason)
             }
             Op::SetEndpoint(slot, row) => self.set_endpoint(*slot, row.as_ref()),
             Op::SetAddress(key, slots) if *slots == [Slot(0); 2] => {
@@ -119,28 +99,9 @@ impl Backend for Host {
                 self.maps.set_program(*index, program.fd.as_fd()).map_err(reason)
             }
             Op::SetProgram(index, None) => self.maps.clear_program(*index).map_err(reason),
-            Op::SetPolicies(batch) => {
-                let tables: Option<Vec<_>> = batch
-                    .iter()
-                    .map(|(index, digest)| {
-                        let table = match digest {
-                            Some(digest) => self.policies.get(digest)?,
-                            None => &self.empty_policy,
-                        };
-                        Some((*index, table.as_fd()))
-                    })
-                    .collect();
-                let tables = tables.ok_or_else(|| lost("policy table"))?;
-                self.maps.set_policies(&tables).map_err(reason)
-            }
-            Op::SetPrefixes(side, digest) => {
-                let table = match digest {
-                    Some(digest) => {
-                        self.prefixes.get(digest).ok_or_else(|| lost("prefix table"))?
-                    }
-                    None => &self.empty_prefixes,
-                };
-                self.maps.set_prefixes(side.index() as u32, table.as_fd()).map_err(reason)
+            Op::SetPolicies(batch) => self.maps.set_policies(batch).map_err(reason),
+            Op::SetPrefixes(side, number) => {
+                self.maps.set_prefixes(side.index() as u32, *number).map_err(reason)
             }
         }
     }

@@ -6,11 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::datapath::Program;
+use super::datapath::{Program, TableKind};
 use super::mirror::{Held, Mirror, Row, UplinkRow};
+use super::numbers::Exhausted;
 use super::ops::{Gate, GateOwner, Op, Sources, Variant};
-use crate::compile::plan::{Digest, Features, Plan, PlannedEndpoint, PlannedUplink};
+use crate::compile::plan::{Digest, Features, Plan, PlannedEndpoint, PlannedUplink, PolicyTable};
 use crate::desired::snapshot::Endpoint;
 use crate::types::{Side, Slot};
 
@@ -23,8 +25,17 @@ const EGRESS: u32 = 1;
 #[error("slot {0} still belongs to another endpoint in the generation in force")]
 pub struct SlotInUse(pub Slot);
 
+/// Why a plan can't be put into the kernel at all.
+#[derive(Debug, thiserror::Error)]
+pub enum Impossible {
+    #[error(transparent)]
+    Slot(#[from] SlotInUse),
+    #[error(transparent)]
+    Tables(#[from] Exhausted),
+}
+
 /// What must be done before `plan` can be committed.
-pub fn prepare(mirror: &Mirror, plan: &Plan) -> Result<Vec<Op>, SlotInUse> {
+pub fn prepare(mirror: &Mirror, plan: &Plan) -> Result<Vec<Op>, Impossible> {
     let mut ops = Vec::new();
     for address in &plan.host_sources {
         if !mirror.host_addresses.contains(address) {
@@ -32,7 +43,9 @@ pub fn prepare(mirror: &Mirror, plan: &Plan) -> Result<Vec<Op>, SlotInUse> {
         }
     }
     interfaces(mirror, plan, &mut ops);
-    objects(mirror, plan, &mut ops);
+    variants(mirror, plan, &mut ops);
+    let policy_tables = policy_tables(mirror, plan, &mut ops)?;
+    let prefix_table = prefix_table(mirror, plan, &mut ops)?;
     if !mirror.settled {
         ops.push(Op::Grace);
     }
@@ -40,10 +53,10 @@ pub fn prepare(mirror: &Mirror, plan: &Plan) -> Result<Vec<Op>, SlotInUse> {
     addresses(mirror, plan, &mut ops);
     uplinks(mirror, plan, &mut ops);
     programs(mirror, plan, &mut ops);
-    policies(mirror, plan, &mut ops);
+    policies(mirror, plan, &policy_tables, &mut ops);
     let side = mirror.inactive();
-    if mirror.prefixes[side.index()] != Some(Held::Known(plan.prefixes.digest)) {
-        ops.push(Op::SetPrefixes(side, Some(plan.prefixes.digest)));
+    if mirror.prefixes[side.index()] != prefix_table {
+        ops.push(Op::SetPrefixes(side, prefix_table));
     }
     // Last: an uplink's gate meets complete tables.
     for uplink in plan.uplinks.values() {
@@ -55,12 +68,32 @@ pub fn prepare(mirror: &Mirror, plan: &Plan) -> Result<Vec<Op>, SlotInUse> {
     Ok(ops)
 }
 
-/// What remains to be done once `plan` is in force.
-pub fn clean(mirror: &Mirror, plan: &Plan) -> Vec<Op> {
+/// What remains to be done once `plan` is in force. Without one, nothing is known to be superfluous but
+/// what no side refers to.
+pub fn clean(mirror: &Mirror, plan: Option<&Plan>) -> Vec<Op> {
     let mut ops = Vec::new();
     if !mirror.settled {
         ops.push(Op::Grace);
     }
+    if let Some(plan) = plan {
+        surplus(mirror, plan, &mut ops);
+    }
+    let used: BTreeSet<_> = mirror.programs.values().filter_map(Held::known).collect();
+    let unused = mirror.variants.iter().filter(|variant| !used.contains(variant));
+    ops.extend(unused.map(|variant| Op::DropVariant(*variant)));
+    for (kind, tables) in
+        [(TableKind::Policy, &mirror.policy_tables), (TableKind::Prefix, &mirror.prefix_tables)]
+    {
+        let places = tables.replenish(kind, &mirror.used(kind));
+        if !places.is_empty() {
+            ops.push(Op::MakeSpares(kind, places));
+        }
+    }
+    ops
+}
+
+/// Interfaces, gates, uplinks and addresses that `plan` has no need of, or wants otherwise.
+fn surplus(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) {
     let wanted: BTreeMap<&str, &PlannedEndpoint> = plan
         .endpoints
         .values()
@@ -92,8 +125,6 @@ pub fn clean(mirror: &Mirror, plan: &Plan) -> Vec<Op> {
     for address in mirror.host_addresses.iter().filter(|address| !sources.contains(address)) {
         ops.push(Op::RemoveHostAddress(*address));
     }
-    ops.extend(unused(mirror));
-    ops
 }
 
 fn endpoint_gate(planned: &PlannedEndpoint) -> Gate {
@@ -108,21 +139,6 @@ fn uplink_gate(planned: &PlannedUplink) -> Gate {
 
 fn event_rate(features: &Features) -> u32 {
     if features.events { features.event_rate } else { 0 }
-}
-
-/// Handles of objects that no side refers to.
-fn unused(mirror: &Mirror) -> Vec<Op> {
-    let variants: BTreeSet<_> = mirror.programs.values().filter_map(Held::known).collect();
-    let policies: BTreeSet<_> = mirror.policies.values().filter_map(Held::known).collect();
-    let prefixes: BTreeSet<_> =
-        mirror.prefixes.iter().flatten().filter_map(|held| held.known()).collect();
-    let variants =
-        mirror.variants.iter().filter(|v| !variants.contains(v)).map(|v| Op::DropVariant(*v));
-    let policies =
-        mirror.policy_tables.iter().filter(|d| !policies.contains(d)).map(|d| Op::DropPolicy(*d));
-    let prefixes =
-        mirror.prefix_tables.iter().filter(|d| !prefixes.contains(d)).map(|d| Op::DropPrefixes(*d));
-    variants.chain(policies).chain(prefixes).collect()
 }
 
 /// Interfaces and gates of endpoints.
@@ -174,22 +190,56 @@ fn place(endpoint: &Endpoint) -> (u64, u64, &str) {
     (endpoint.namespace.device, endpoint.namespace.inode, &endpoint.interface)
 }
 
-/// Variants and tables that there is no handle of yet.
-fn objects(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) {
+/// Variants that there is no handle of yet.
+fn variants(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) {
     let variants: BTreeSet<Variant> =
         wanted_programs(plan, mirror.inactive()).into_values().collect();
     let new = variants.difference(&mirror.variants);
     ops.extend(new.map(|variant| Op::LoadVariant(*variant)));
+}
 
-    let mut seen: BTreeSet<Digest> = BTreeSet::new();
+/// Fills spares with the policy tables that are not there yet. Which number has which table, then.
+fn policy_tables(
+    mirror: &Mirror,
+    plan: &Plan,
+    ops: &mut Vec<Op>,
+) -> Result<BTreeMap<Digest, u32>, Exhausted> {
+    let mut numbers = BTreeMap::new();
+    let mut new: BTreeMap<Digest, &Arc<PolicyTable>> = BTreeMap::new();
     for table in plan.policies.values() {
-        if !mirror.policy_tables.contains(&table.digest) && seen.insert(table.digest) {
-            ops.push(Op::MakePolicy(table.clone()));
+        match mirror.policy_tables.holding(&table.digest) {
+            Some(number) => _ = numbers.insert(table.digest, number),
+            None => _ = new.insert(table.digest, table),
         }
     }
-    if !mirror.prefix_tables.contains(&plan.prefixes.digest) {
-        ops.push(Op::MakePrefixes(plan.prefixes.clone()));
+    if new.is_empty() {
+        return Ok(numbers);
     }
+    let mut used = mirror.used(TableKind::Policy);
+    used.extend(numbers.values());
+    let (taken, anew) = mirror.policy_tables.take(TableKind::Policy, new.len(), &used)?;
+    if !anew.is_empty() {
+        ops.push(Op::MakeSpares(TableKind::Policy, anew));
+    }
+    for ((digest, table), number) in new.into_iter().zip(taken) {
+        ops.push(Op::FillPolicy(number, table.clone()));
+        numbers.insert(digest, number);
+    }
+    Ok(numbers)
+}
+
+/// Likewise the prefix table's number.
+fn prefix_table(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) -> Result<u32, Exhausted> {
+    if let Some(number) = mirror.prefix_tables.holding(&plan.prefixes.digest) {
+        return Ok(number);
+    }
+    let used = mirror.used(TableKind::Prefix);
+    let (taken, anew) = mirror.prefix_tables.take(TableKind::Prefix, 1, &used)?;
+    if !anew.is_empty() {
+        ops.push(Op::MakeSpares(TableKind::Prefix, anew));
+    }
+    ops.extend(taken.iter().map(|number| Op::FillPrefixes(*number, plan.prefixes.clone())));
+    Ok(taken.first().copied().unwrap_or(0)) // one was asked for, and is there
 }
 
 fn endpoints(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) -> Result<(), SlotInUse> {
@@ -274,18 +324,19 @@ fn programs(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) {
     }
 }
 
-fn policies(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) {
+fn policies(mirror: &Mirror, plan: &Plan, numbers: &BTreeMap<Digest, u32>, ops: &mut Vec<Op>) {
     let side = mirror.inactive();
     let index = |slot: u32| slot * 2 + side.index() as u32;
-    let wanted: BTreeMap<u32, Digest> =
-        plan.policies.iter().map(|(slot, table)| (index(slot.0), table.digest)).collect();
-    let mut batch: Vec<(u32, Option<Digest>)> = wanted
+    let number = |table: &PolicyTable| numbers.get(&table.digest).copied().unwrap_or(0);
+    let wanted: BTreeMap<u32, u32> =
+        plan.policies.iter().map(|(slot, table)| (index(slot.0), number(table))).collect();
+    let mut batch: Vec<(u32, u32)> = wanted
         .iter()
-        .filter(|(index, digest)| mirror.policies.get(index) != Some(&Held::Known(**digest)))
-        .map(|(index, digest)| (*index, Some(*digest)))
+        .filter(|(index, number)| mirror.policies.get(index) != Some(number))
+        .map(|(index, number)| (*index, *number))
         .collect();
     let gone = mirror.policies.keys().filter(|i| on_side(**i, side) && !wanted.contains_key(i));
-    batch.extend(gone.map(|index| (*index, None)));
+    batch.extend(gone.map(|index| (*index, 0)));
     if !batch.is_empty() {
         ops.push(Op::SetPolicies(batch));
     }

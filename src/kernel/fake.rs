@@ -1,12 +1,15 @@
 //! A kernel in memory that runs the same ops, and can fail or lose its daemon at any of them.
 //!
-//! Objects are counted as the kernel counts them: one lives while the daemon has a handle of it or a
-//! table refers to it.
+//! Programs are counted as the kernel counts them: one lives while the daemon has a handle of it or a
+//! place refers to it. Tables live under their numbers. It panics when an op does what packets could
+//! notice: packets may be under way on the old side until a grace period has passed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::datapath::TableKind;
 use super::mirror::{GateState, Held, Interface, Mirror, Row, UplinkRow};
+use super::numbers::Content;
 use super::ops::{Op, Variant};
 use super::transaction::{Backend, Reason};
 use crate::compile::plan::Digest;
@@ -28,10 +31,17 @@ pub struct World {
     pub addresses: BTreeMap<AddressKey, [Slot; 2]>,
     pub uplinks: BTreeMap<u32, UplinkRow>,
     pub programs: BTreeMap<u32, Id>,
-    pub policies: BTreeMap<u32, Id>,
-    pub prefixes: [Option<Id>; 2],
+    /// The numbers of tables.
+    pub policies: BTreeMap<u32, u32>,
+    pub prefixes: [u32; 2],
     pub variants: BTreeMap<Id, Variant>,
-    pub tables: BTreeMap<Id, Digest>,
+    /// What is in the tables; of half-filled ones nothing is known.
+    pub tables: BTreeMap<(TableKind, u32), Content>,
+    /// That packets may still be in: what the old side referred to at the last commit, until a grace period
+    /// has passed.
+    under_way: BTreeSet<(TableKind, u32)>,
+    /// Packets may be on the inactive side.
+    crowded: bool,
     made: u32,
 }
 
@@ -40,9 +50,9 @@ pub struct World {
 pub struct Fake {
     pub world: World,
     pub variants: BTreeMap<Variant, Id>,
-    pub policies: BTreeMap<Digest, Id>,
-    pub prefixes: BTreeMap<Digest, Id>,
     pub runs: usize,
+    /// Of them, those that the kernel makes wait for a grace period.
+    pub waits: usize,
     pub trouble: Trouble,
 }
 
@@ -71,7 +81,12 @@ impl World {
         let side = Generation(self.generation).side();
         let on = |index: &&u32| **index & 1 == side.index() as u32;
         let programs = self.programs.keys().filter(on);
-        let policies = self.policies.keys().filter(on);
+        let policies = self.policies.iter().filter(|(index, _)| on(index));
+        let whole = |kind, number: u32| match self.tables[&(kind, number)] {
+            Content::Whole(digest) => digest,
+            other => panic!("the active side refers to table {number}, which is {other:?}"),
+        };
+        let prefixes = self.prefixes[side.index()];
         View {
             endpoints: self
                 .endpoints
@@ -88,8 +103,8 @@ impl World {
                 .filter(|(_, slot)| slot.0 != 0)
                 .collect(),
             programs: programs.map(|i| (i >> 1, self.variants[&self.programs[i]])).collect(),
-            policies: policies.map(|i| (i >> 1, self.tables[&self.policies[i]])).collect(),
-            prefixes: self.prefixes[side.index()].map(|id| self.tables[&id]),
+            policies: policies.map(|(i, n)| (i >> 1, whole(TableKind::Policy, *n))).collect(),
+            prefixes: (prefixes != 0).then(|| whole(TableKind::Prefix, prefixes)),
         }
     }
 
@@ -117,14 +132,28 @@ impl World {
         mirror.addresses = self.addresses.clone();
         mirror.uplinks = self.uplinks.clone();
         mirror.programs = self.programs.keys().map(|i| (*i, Held::Unknown)).collect();
-        mirror.policies = self.policies.keys().map(|i| (*i, Held::Unknown)).collect();
-        mirror.prefixes = self.prefixes.map(|held| held.map(|_| Held::Unknown));
+        mirror.policies = self.policies.clone();
+        mirror.prefixes = self.prefixes;
+        for (kind, number) in self.tables.keys() {
+            match kind {
+                TableKind::Policy => mirror.policy_tables.note(*number, Content::Unknown),
+                TableKind::Prefix => mirror.prefix_tables.note(*number, Content::Unknown),
+            }
+        }
         mirror
     }
 
     fn referenced(&self) -> BTreeSet<Id> {
-        let tables = self.policies.values().chain(self.prefixes.iter().flatten());
-        self.programs.values().chain(tables).copied().collect()
+        self.programs.values().copied().collect()
+    }
+
+    /// What a side refers to, or both.
+    fn tables_of(&self, sides: &[Side]) -> BTreeSet<(TableKind, u32)> {
+        let on = |index: &u32| sides.contains(&Side::BOTH[(*index & 1) as usize]);
+        let policies = self.policies.iter().filter(|(index, _)| on(index));
+        let policies = policies.map(|(_, number)| (TableKind::Policy, *number));
+        let prefixes = sides.iter().map(|side| (TableKind::Prefix, self.prefixes[side.index()]));
+        policies.chain(prefixes.filter(|(_, number)| *number != 0)).collect()
     }
 
     fn id(&mut self) -> Id {
@@ -150,9 +179,15 @@ impl Fake {
         for id in self.handles() {
             assert!(referenced.contains(&id), "a handle of object {id}, which nothing uses");
         }
-        let live: BTreeSet<Id> =
-            self.world.variants.keys().chain(self.world.tables.keys()).copied().collect();
+        let live: BTreeSet<Id> = self.world.variants.keys().copied().collect();
         assert_eq!(live, referenced);
+        let used = self.world.tables_of(&Side::BOTH);
+        for (kind, most) in [(TableKind::Policy, 32), (TableKind::Prefix, 2)] {
+            let stale = self.world.tables.iter().filter(|(table, content)| {
+                table.0 == kind && **content != Content::Empty && !used.contains(table)
+            });
+            assert!(stale.count() <= most, "stale tables pile up: {:?}", self.world.tables);
+        }
     }
 
     /// What the mirror says is so.
@@ -171,14 +206,15 @@ impl Fake {
             rows.map(|(slot, row)| (*slot, row.incarnation, row.sides)).collect::<Vec<_>>()
         };
         assert_eq!(rows(mirror), rows(&read));
-        let agree = |index: &u32, held: Option<&Digest>, ids: &BTreeMap<u32, Id>| {
-            if let Some(digest) = held {
-                assert_eq!(world.tables[&ids[index]], *digest);
-            }
-        };
-        assert!(mirror.policies.keys().eq(world.policies.keys()));
-        for (index, held) in &mirror.policies {
-            agree(index, held.known(), &world.policies);
+        assert_eq!(mirror.policies, world.policies);
+        assert_eq!(mirror.prefixes, world.prefixes);
+        for ((kind, number), content) in &world.tables {
+            let known = match kind {
+                TableKind::Policy => mirror.policy_tables.content(*number),
+                TableKind::Prefix => mirror.prefix_tables.content(*number),
+            };
+            let known = known.expect("a table that the mirror knows nothing of");
+            assert!(known == Content::Unknown || known == *content, "table {number}");
         }
         assert!(mirror.programs.keys().eq(world.programs.keys()));
         for (index, held) in &mirror.programs {
@@ -186,31 +222,26 @@ impl Fake {
                 assert_eq!(world.variants[&world.programs[index]], *variant);
             }
         }
-        for (held, id) in mirror.prefixes.iter().zip(&world.prefixes) {
-            assert_eq!(held.is_some(), id.is_some());
-            if let Some((Held::Known(digest), id)) = held.as_ref().zip(*id) {
-                assert_eq!(world.tables[&id], *digest);
-            }
-        }
     }
 
     fn handles(&self) -> BTreeSet<Id> {
-        let tables = self.policies.values().chain(self.prefixes.values());
-        self.variants.values().chain(tables).copied().collect()
+        self.variants.values().copied().collect()
     }
 
     /// The kernel frees what nobody refers to.
     fn collect(&mut self) {
         let live: BTreeSet<Id> = &self.world.referenced() | &self.handles();
         self.world.variants.retain(|id, _| live.contains(id));
-        self.world.tables.retain(|id, _| live.contains(id));
     }
 
     fn carry_out(&mut self, op: &Op) -> Result<(), Reason> {
         let missing = |what: &str| Reason(format!("no handle of this {what}"));
         let world = &mut self.world;
         match op {
-            Op::Grace => {}
+            Op::Grace => {
+                world.under_way.clear();
+                world.crowded = false;
+            }
             Op::AddHostAddress(address) => {
                 world.host_addresses.insert(*address);
             }
@@ -250,21 +281,16 @@ impl Fake {
             Op::DropVariant(variant) => {
                 self.variants.remove(variant);
             }
-            Op::MakePolicy(table) => {
-                let id = world.id();
-                world.tables.insert(id, table.digest);
-                self.policies.insert(table.digest, id);
+            Op::MakeSpares(kind, numbers) => {
+                for number in numbers {
+                    world.tables.insert((*kind, *number), Content::Empty);
+                }
             }
-            Op::DropPolicy(digest) => {
-                self.policies.remove(digest);
+            Op::FillPolicy(number, table) => {
+                self.fill((TableKind::Policy, *number), table.digest);
             }
-            Op::MakePrefixes(table) => {
-                let id = world.id();
-                world.tables.insert(id, table.digest);
-                self.prefixes.insert(table.digest, id);
-            }
-            Op::DropPrefixes(digest) => {
-                self.prefixes.remove(digest);
+            Op::FillPrefixes(number, table) => {
+                self.fill((TableKind::Prefix, *number), table.digest);
             }
             Op::SetEndpoint(slot, Some(row)) => {
                 let interface = world.interfaces.get(&row.interface);
@@ -295,33 +321,49 @@ impl Fake {
                 world.programs.remove(index);
             }
             Op::SetPolicies(batch) => {
-                for (index, digest) in batch {
-                    match digest {
-                        Some(digest) => {
-                            let id = self.policies.get(digest).ok_or_else(|| missing("policy"))?;
-                            world.policies.insert(*index, *id);
-                        }
-                        None => {
-                            world.policies.remove(index);
-                        }
-                    }
+                for (index, number) in batch {
+                    match number {
+                        0 => world.policies.remove(index),
+                        _ => world.policies.insert(*index, *number),
+                    };
                 }
             }
-            Op::SetPrefixes(side, digest) => {
-                let id = match digest {
-                    Some(digest) => {
-                        Some(*self.prefixes.get(digest).ok_or_else(|| missing("prefix table"))?)
-                    }
-                    None => None,
-                };
-                world.prefixes[side.index()] = id;
-            }
+            Op::SetPrefixes(side, number) => world.prefixes[side.index()] = *number,
         }
         Ok(())
     }
 
+    fn fill(&mut self, table: (TableKind, u32), digest: Digest) {
+        let before = self.world.tables.insert(table, Content::Whole(digest));
+        assert_eq!(before, Some(Content::Empty), "{table:?} is not empty");
+    }
+
+    /// Tables are made in some order: a failure leaves the first half of them.
+    fn fail(&mut self, op: &Op) {
+        let tables = &mut self.world.tables;
+        let mut half = |kind, number: &u32| _ = tables.insert((kind, *number), Content::Unknown);
+        match op {
+            Op::FillPolicy(number, _) => half(TableKind::Policy, number),
+            Op::FillPrefixes(number, _) => half(TableKind::Prefix, number),
+            Op::MakeSpares(kind, numbers) => {
+                for number in &numbers[..numbers.len() / 2] {
+                    tables.insert((*kind, *number), Content::Empty);
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn check_inactive(&self, side: Side) {
         assert_ne!(side, Generation(self.world.generation).side(), "a write to the active side");
+        assert!(!self.world.crowded, "a write to a side that packets may be on");
+    }
+
+    fn check_unused(&self, table: (TableKind, u32)) {
+        let used = self.world.tables_of(&Side::BOTH);
+        assert!(!used.contains(&table), "{table:?} is referred to");
+        assert!(!self.world.under_way.contains(&table), "packets may be in {table:?}");
+        assert!(table.1 != 0 && table.1 < table.0.numbers());
     }
 
     /// No op ever writes to what packets are judged by.
@@ -331,6 +373,11 @@ impl Fake {
             Op::SetProgram(index, _) => self.check_inactive(side(index)),
             Op::SetPolicies(batch) => batch.iter().for_each(|(i, _)| self.check_inactive(side(i))),
             Op::SetPrefixes(side, _) => self.check_inactive(*side),
+            Op::MakeSpares(kind, numbers) => {
+                numbers.iter().for_each(|number| self.check_unused((*kind, *number)));
+            }
+            Op::FillPolicy(number, _) => self.check_unused((TableKind::Policy, *number)),
+            Op::FillPrefixes(number, _) => self.check_unused((TableKind::Prefix, *number)),
             _ => {}
         }
     }
@@ -341,12 +388,19 @@ impl Backend for Fake {
         let number = self.runs;
         self.runs += 1;
         match self.trouble {
-            Trouble::Die(at) if number >= at => return Err(Reason("dead".to_owned())),
+            Trouble::Die(at) if number >= at => {
+                if number == at {
+                    self.fail(op);
+                }
+                return Err(Reason("dead".to_owned()));
+            }
             Trouble::Fail { first, count } if (first..first + count).contains(&number) => {
+                self.fail(op);
                 return Err(Reason("told to fail".to_owned()));
             }
             _ => {}
         }
+        self.waits += usize::from(matches!(op, Op::Grace | Op::MakeSpares(..)));
         self.check_visibility(op);
         let done = self.carry_out(op);
         self.collect();
@@ -360,6 +414,9 @@ impl Backend for Fake {
         let number = self.runs;
         self.runs += 1;
         if !matches!(self.trouble, Trouble::Die(at) if number >= at) {
+            let old = Generation(self.world.generation).side();
+            self.world.under_way.extend(self.world.tables_of(&[old]));
+            self.world.crowded = true;
             self.world.generation = generation.0;
         }
     }

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use super::datapath::TableKind;
+use super::numbers::{Content, Numbers};
 use super::ops::{Gate, Op, Sources, Variant};
-use crate::compile::plan::Digest;
 use crate::desired::snapshot::Endpoint;
 use crate::types::{AddressKey, Generation, Identity, Mac, PolicySlot, Side, Slot};
 
@@ -27,15 +28,17 @@ pub struct Mirror {
 
     /// What the daemon holds a handle of.
     pub variants: BTreeSet<Variant>,
-    pub policy_tables: BTreeSet<Digest>,
-    pub prefix_tables: BTreeSet<Digest>,
 
     pub endpoints: BTreeMap<Slot, Row>,
     pub addresses: BTreeMap<AddressKey, [Slot; 2]>,
     pub uplinks: BTreeMap<u32, UplinkRow>,
     pub programs: BTreeMap<u32, Held<Variant>>,
-    pub policies: BTreeMap<u32, Held<Digest>>,
-    pub prefixes: [Option<Held<Digest>>; 2],
+    /// The numbers of tables, by `PORIN_POLICY_INDEX`.
+    pub policies: BTreeMap<u32, u32>,
+    /// By side; 0: none.
+    pub prefixes: [u32; 2],
+    pub policy_tables: Numbers,
+    pub prefix_tables: Numbers,
 }
 
 /// What a place in a table holds.
@@ -125,17 +128,15 @@ impl Mirror {
             Op::DropVariant(variant) => {
                 self.variants.remove(variant);
             }
-            Op::MakePolicy(table) => {
-                self.policy_tables.insert(table.digest);
+            Op::MakeSpares(kind, numbers) => {
+                let tables = self.tables(*kind);
+                numbers.iter().for_each(|number| tables.note(*number, Content::Empty));
             }
-            Op::DropPolicy(digest) => {
-                self.policy_tables.remove(digest);
+            Op::FillPolicy(number, table) => {
+                self.policy_tables.note(*number, Content::Whole(table.digest));
             }
-            Op::MakePrefixes(table) => {
-                self.prefix_tables.insert(table.digest);
-            }
-            Op::DropPrefixes(digest) => {
-                self.prefix_tables.remove(digest);
+            Op::FillPrefixes(number, table) => {
+                self.prefix_tables.note(*number, Content::Whole(table.digest));
             }
             Op::SetEndpoint(slot, row) => put(&mut self.endpoints, *slot, row.clone()),
             Op::SetAddress(key, slots) => {
@@ -147,13 +148,39 @@ impl Mirror {
                 put(&mut self.programs, *index, variant.map(Held::Known));
             }
             Op::SetPolicies(batch) => {
-                for (index, digest) in batch {
-                    put(&mut self.policies, *index, digest.map(Held::Known));
+                for (index, number) in batch {
+                    put(&mut self.policies, *index, (*number != 0).then_some(*number));
                 }
             }
-            Op::SetPrefixes(side, digest) => {
-                self.prefixes[side.index()] = digest.map(Held::Known);
+            Op::SetPrefixes(side, number) => self.prefixes[side.index()] = *number,
+        }
+    }
+
+    /// What can't be said any more once `op` is tried, whatever becomes of it: tables may be left half done.
+    pub fn note_begun(&mut self, op: &Op) {
+        match op {
+            Op::MakeSpares(kind, numbers) => {
+                let tables = self.tables(*kind);
+                numbers.iter().for_each(|number| tables.note(*number, Content::Unknown));
             }
+            Op::FillPolicy(number, _) => self.policy_tables.note(*number, Content::Unknown),
+            Op::FillPrefixes(number, _) => self.prefix_tables.note(*number, Content::Unknown),
+            _ => {}
+        }
+    }
+
+    fn tables(&mut self, kind: TableKind) -> &mut Numbers {
+        match kind {
+            TableKind::Policy => &mut self.policy_tables,
+            TableKind::Prefix => &mut self.prefix_tables,
+        }
+    }
+
+    /// The numbers of tables that either side refers to.
+    pub fn used(&self, kind: TableKind) -> BTreeSet<u32> {
+        match kind {
+            TableKind::Policy => self.policies.values().copied().collect(),
+            TableKind::Prefix => self.prefixes.into_iter().filter(|number| *number != 0).collect(),
         }
     }
 

@@ -17,6 +17,7 @@ mod layout;
 pub mod links;
 pub mod mirror;
 pub mod netlink;
+pub mod numbers;
 pub mod ops;
 mod paths;
 pub mod probe;
@@ -46,7 +47,7 @@ use crate::compile::plan::Plan;
 use crate::types::{Generation, Slot};
 
 pub use teardown::TeardownReport;
-pub use transaction::{Applied, Fault, Refused};
+pub use transaction::{Applied, Fault, Refused, Settled};
 
 /// Where porin keeps what outlives the daemon.
 #[derive(Debug, Clone)]
@@ -97,6 +98,10 @@ pub struct Kernel {
     host: Host,
     mirror: Mirror,
     support: Support,
+    /// What this daemon committed last.
+    in_force: Option<Plan>,
+    /// Something remains to be done.
+    unsettled: bool,
 }
 
 impl Kernel {
@@ -126,8 +131,6 @@ impl Kernel {
                 .collect(),
         };
         let host = Host {
-            empty_policy: maps.new_policy_table(&[])?,
-            empty_prefixes: maps.new_prefix_table(&[])?,
             netlink,
             maps: Arc::new(maps),
             links,
@@ -138,22 +141,38 @@ impl Kernel {
             interfaces,
             planned: Default::default(),
             variants: Default::default(),
-            policies: Default::default(),
-            prefixes: Default::default(),
         };
-        Ok((Kernel { host, mirror, support }, recovered))
+        Ok((Kernel { host, mirror, support, in_force: None, unsettled: true }, recovered))
     }
 
-    /// Brings the kernel to `plan` as the next generation, or leaves it as it is.
+    /// Brings the kernel to `plan` as the next generation, or leaves it as it is. It is in force when this
+    /// returns; [`Kernel::settle`] is to be called soon after, whatever the result.
     pub fn apply(&mut self, plan: &Plan) -> Result<Applied, Refused> {
+        for leftover in self.settle().leftovers {
+            log::warn!("left for the next commit: {leftover}");
+        }
         self.host.planned =
             plan.endpoints.values().map(|p| p.endpoint.host_interface.clone()).collect();
-        let applied = transaction::apply(&mut self.host, &mut self.mirror, plan);
+        self.unsettled = true;
+        let applied = transaction::apply(&mut self.host, &mut self.mirror, plan)?;
+        self.in_force = Some(plan.clone());
+        Ok(applied)
+    }
+
+    /// Waits until no packet is judged by what was in force before, removes what is not needed any more, and
+    /// makes ready what the next `apply` may need. That takes milliseconds; if nothing is to be done, nothing.
+    pub fn settle(&mut self) -> Settled {
+        if !self.unsettled {
+            return Settled::default();
+        }
+        let in_force = self.in_force.as_ref();
+        let settled = transaction::settle(&mut self.host, &mut self.mirror, in_force);
+        self.unsettled = !settled.leftovers.is_empty();
         // Without the mark the next daemon only has more to do.
         if let Err(error) = self.mark_gates() {
             log::warn!("{error}");
         }
-        applied
+        settled
     }
 
     /// The generation in force.

@@ -7,9 +7,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::datapath::Program;
+use super::datapath::{Program, TableKind};
 use super::mirror::{Mirror, Row, UplinkRow};
-use crate::compile::plan::{Digest, Features, PolicyTable, PrefixTable};
+use crate::compile::plan::{Features, PolicyTable, PrefixTable};
 use crate::desired::snapshot::{Endpoint, Uplink};
 use crate::types::{AddressKey, Side, Slot};
 
@@ -34,10 +34,11 @@ pub enum Op {
 
     LoadVariant(Variant),
     DropVariant(Variant),
-    MakePolicy(Arc<PolicyTable>),
-    DropPolicy(Digest),
-    MakePrefixes(Arc<PrefixTable>),
-    DropPrefixes(Digest),
+    /// Puts new, empty tables under these numbers, that no side refers to. Waits for a grace period.
+    MakeSpares(TableKind, Vec<u32>),
+    /// Fills an empty table, for good.
+    FillPolicy(u32, Arc<PolicyTable>),
+    FillPrefixes(u32, Arc<PrefixTable>),
 
     SetEndpoint(Slot, Option<Row>),
     /// Slots by side; nobody's on both sides: the entry goes.
@@ -45,10 +46,9 @@ pub enum Op {
     SetUplink(u32, Option<UplinkRow>),
     /// Index as in `PORIN_PROGRAM_INDEX`.
     SetProgram(u32, Option<Variant>),
-    /// All at once, since each write to a table of tables waits for a grace period. Indices as in
-    /// `PORIN_POLICY_INDEX`.
-    SetPolicies(Vec<(u32, Option<Digest>)>),
-    SetPrefixes(Side, Option<Digest>),
+    /// Indices as in `PORIN_POLICY_INDEX`, with the numbers of tables; 0: none.
+    SetPolicies(Vec<(u32, u32)>),
+    SetPrefixes(Side, u32),
 }
 
 /// A program specialised for a set of features.
@@ -112,7 +112,7 @@ impl Sources {
 impl Op {
     /// What restores `before` after this op has run on it, in order.
     ///
-    /// What a side held of an earlier daemon's is not known well enough to be put back; its undo
+    /// Which program of an earlier daemon's a side had is not known, so it can't be put back; its undo
     /// empties the place instead. Only the inactive side is ever written, so nobody sees it.
     pub fn undo(&self, before: &Mirror) -> Vec<Op> {
         match self {
@@ -137,20 +137,13 @@ impl Op {
             Op::LoadVariant(variant) => {
                 only((!before.variants.contains(variant)).then_some(Op::DropVariant(*variant)))
             }
-            Op::MakePolicy(table) => {
-                let there = before.policy_tables.contains(&table.digest);
-                only((!there).then_some(Op::DropPolicy(table.digest)))
-            }
-            Op::MakePrefixes(table) => {
-                let there = before.prefix_tables.contains(&table.digest);
-                only((!there).then_some(Op::DropPrefixes(table.digest)))
-            }
             // Nothing to restore, or only ever done to what nobody uses.
             Op::Grace
             | Op::DetachGate(_)
             | Op::DropVariant(_)
-            | Op::DropPolicy(_)
-            | Op::DropPrefixes(_) => Vec::new(),
+            | Op::MakeSpares(..)
+            | Op::FillPolicy(..)
+            | Op::FillPrefixes(..) => Vec::new(),
             Op::SetEndpoint(slot, _) => {
                 vec![Op::SetEndpoint(*slot, before.endpoints.get(slot).cloned())]
             }
@@ -166,13 +159,12 @@ impl Op {
                 vec![Op::SetProgram(*index, held)]
             }
             Op::SetPolicies(batch) => {
-                let old = |index: &u32| before.policies.get(index)?.known().copied();
+                let old = |index: &u32| before.policies.get(index).copied().unwrap_or(0);
                 let batch = batch.iter().map(|(index, _)| (*index, old(index))).collect();
                 vec![Op::SetPolicies(batch)]
             }
             Op::SetPrefixes(side, _) => {
-                let held = before.prefixes[side.index()].as_ref().and_then(|h| h.known().copied());
-                vec![Op::SetPrefixes(*side, held)]
+                vec![Op::SetPrefixes(*side, before.prefixes[side.index()])]
             }
         }
     }
@@ -237,14 +229,15 @@ impl fmt::Display for Op {
             Op::DetachGate(name) => write!(f, "detach the gates of {name}"),
             Op::LoadVariant(variant) => write!(f, "load variant {:?}", variant.program),
             Op::DropVariant(variant) => write!(f, "drop variant {:?}", variant.program),
-            Op::MakePolicy(table) => {
-                write!(f, "make a policy table of {} entries", table.entries.len())
+            Op::MakeSpares(kind, numbers) => {
+                write!(f, "make {} new tables of kind {kind:?}", numbers.len())
             }
-            Op::DropPolicy(_) => f.write_str("drop a policy table"),
-            Op::MakePrefixes(table) => {
-                write!(f, "make a prefix table of {} entries", table.entries.len())
+            Op::FillPolicy(_, table) => {
+                write!(f, "fill a policy table with {} entries", table.entries.len())
             }
-            Op::DropPrefixes(_) => f.write_str("drop a prefix table"),
+            Op::FillPrefixes(_, table) => {
+                write!(f, "fill a prefix table with {} entries", table.entries.len())
+            }
             Op::SetEndpoint(slot, _) => write!(f, "write endpoint slot {slot}"),
             Op::SetAddress(key, _) => write!(f, "write address {key}"),
             Op::SetUplink(ifindex, _) => write!(f, "write uplink with ifindex {ifindex}"),

@@ -1,7 +1,7 @@
 //! What an earlier daemon left in the kernel, read into a `Mirror`.
 //!
-//! Everything that can be read is believed as read; what can't (which table or program stands in a
-//! place) is `Unknown`, and will be written anew, on the inactive side first.
+//! Everything that can be read is believed as read; what can't (which program stands in a place, what is
+//! in a table) is `Unknown`, and will be written anew, on the inactive side first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
@@ -13,6 +13,7 @@ use super::layout;
 use super::links::{Hook, Links};
 use super::mirror::{GateState, Held, Interface, Mirror};
 use super::netlink::{Netlink, endpoint, host};
+use super::numbers::Content;
 use super::paths::Layout;
 use super::{Error, sys};
 use crate::types::{AddressKey, Generation, Slot};
@@ -88,11 +89,14 @@ pub fn read(
     for index in taken("programs", abi::MAX_SLOTS * 4)? {
         mirror.programs.insert(index, Held::Unknown);
     }
-    for index in taken("policies", abi::MAX_POLICY_SLOTS * 2)? {
-        mirror.policies.insert(index, Held::Unknown);
+    mirror.policies = maps.policies()?.into_iter().collect();
+    mirror.prefixes = maps.prefixes()?;
+    // What is in them can't be told. Those that neither side refers to will make room for spares.
+    for number in taken("policies", abi::MAX_POLICY_TABLES)? {
+        mirror.policy_tables.note(number, Content::Unknown);
     }
-    for index in taken("prefixes", 2)? {
-        mirror.prefixes[index as usize] = Some(Held::Unknown);
+    for number in taken("prefixes", abi::MAX_PREFIX_TABLES)? {
+        mirror.prefix_tables.note(number, Content::Unknown);
     }
     Ok((mirror, interfaces))
 }

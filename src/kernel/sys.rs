@@ -195,6 +195,22 @@ pub fn map_update<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V) -> io
     })
 }
 
+/// The value of one key. For the sizes, the map's must match: for a table of tables they are those of
+/// a number, and the value is the kernel's number of the table.
+pub fn map_look_up<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<V> {
+    let mut value = V::default();
+    // SAFETY: the kernel reads key_size and writes value_size bytes; the callers' types are those of
+    // the maps (asserted in abi.rs, checked when maps are opened).
+    check(unsafe {
+        libbpf_sys::bpf_map_lookup_elem(
+            map.as_raw_fd(),
+            ptr::from_ref(key).cast(),
+            ptr::from_mut(&mut value).cast(),
+        )
+    })?;
+    Ok(value)
+}
+
 /// Inserts or overwrites many elements in one call; how many were done is in the error.
 pub fn map_update_batch<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
@@ -218,6 +234,24 @@ pub fn map_update_batch<K: Pod, V: Pod>(
         )
     })
     .map_err(|error| (count, error))
+}
+
+/// Inserts or overwrites many elements, in one call where the kernel can: tries have no batches before
+/// Linux 5.13, tables of tables none before 5.14. On an error some may have been done.
+pub fn map_update_all<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    keys: &[K],
+    values: &[V],
+) -> io::Result<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    match map_update_batch(map, keys, values) {
+        Err((_, error)) if error.raw_os_error() == Some(ENOTSUPP) => {
+            keys.iter().zip(values).try_for_each(|(key, value)| map_update(map, key, value))
+        }
+        result => result.map_err(|(_, error)| error),
+    }
 }
 
 /// Calls `f` with each key and value (of `value_size` bytes) of a map.

@@ -1,8 +1,10 @@
-//! The one interpreter: prepare, commit, clean.
+//! The one interpreter: prepare, commit, settle.
 //!
 //! *Prepare* makes what is new and fills the inactive side; nothing of it is visible to a packet, and
-//! a failure undoes all of it. *Commit* is one store. *Clean* removes what no generation needs any
-//! more; a failure there is reported and tried again by the next transaction.
+//! a failure undoes all of it. *Commit* is one store. *Settle* waits until no packet is on the old side,
+//! removes what no generation needs any more, and makes ready what the next one may need; a failure
+//! there is reported and tried again. It is apart, since it waits and nothing waits for it: whoever
+//! commits can tell of it first.
 //! What an op does is the backend's business; this file knows only their order and their undo.
 
 use std::time::{Duration, Instant};
@@ -15,7 +17,8 @@ use crate::types::{Generation, Slot};
 
 /// What carries ops out: the kernel, or a fake of it in tests.
 pub trait Backend {
-    /// All or nothing: an op that fails has left no trace.
+    /// All or nothing: an op that fails has left no trace, but for tables that nobody refers to (see
+    /// `Mirror::note_begun`).
     fn run(&mut self, op: &Op) -> Result<(), Reason>;
 
     /// Makes `generation` the one in force. Does nothing else, and cannot fail.
@@ -40,18 +43,18 @@ pub struct Fault {
 #[derive(Debug, Clone)]
 pub struct Applied {
     pub generation: Generation,
-    /// Ops run before the commit and after it.
+    /// Ops run.
     pub ops: usize,
-    pub timings: Timings,
-    /// What could not be cleaned. The next transaction tries again.
-    pub leftovers: Vec<Fault>,
+    pub took: Duration,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Timings {
-    pub prepare: Duration,
-    pub commit: Duration,
-    pub clean: Duration,
+#[derive(Debug, Clone, Default)]
+pub struct Settled {
+    /// Ops run.
+    pub ops: usize,
+    pub took: Duration,
+    /// What could not be done. The next time tries again.
+    pub leftovers: Vec<Fault>,
 }
 
 /// Nothing was committed; all that had been made is gone again, and the active side is untouched.
@@ -78,23 +81,30 @@ pub fn apply<B: Backend>(
         })
     })?;
     prepare(backend, mirror, &ops)?;
-    let prepared = Instant::now();
-
     let generation = mirror.generation.next();
     commit(backend, mirror, generation);
-    let committed = Instant::now();
+    Ok(Applied { generation, ops: ops.len(), took: begin.elapsed() })
+}
 
-    let (cleaned, leftovers) = clean(backend, mirror, plan);
-    Ok(Applied {
-        generation,
-        ops: ops.len() + cleaned,
-        timings: Timings {
-            prepare: prepared - begin,
-            commit: committed - prepared,
-            clean: committed.elapsed(),
-        },
-        leftovers,
-    })
+/// What comes after a commit, or after a refusal. `plan`: what is in force, if this daemon put it there.
+pub fn settle<B: Backend>(backend: &mut B, mirror: &mut Mirror, plan: Option<&Plan>) -> Settled {
+    let begin = Instant::now();
+    let ops = diff::clean(mirror, plan);
+    let mut leftovers = Vec::new();
+    for op in &ops {
+        mirror.note_begun(op);
+        match backend.run(op) {
+            Ok(()) => mirror.note(op),
+            Err(Reason(reason)) => {
+                leftovers.push(Fault { operation: op.to_string(), reason, endpoint: None });
+                // All the rest may only be removed once no packet is on the old side.
+                if matches!(op, Op::Grace) {
+                    break;
+                }
+            }
+        }
+    }
+    Settled { ops: ops.len(), took: begin.elapsed(), leftovers }
 }
 
 /// The commit point. Do as little as possible here: one store.
@@ -117,6 +127,7 @@ fn prepare<B: Backend>(backend: &mut B, mirror: &mut Mirror, ops: &[Op]) -> Resu
             }
         }
         let undo = op.undo(mirror);
+        mirror.note_begun(op);
         match backend.run(op) {
             Ok(()) => {
                 mirror.note(op);
@@ -142,6 +153,7 @@ fn prepare<B: Backend>(backend: &mut B, mirror: &mut Mirror, ops: &[Op]) -> Resu
 fn roll_back<B: Backend>(backend: &mut B, mirror: &mut Mirror, undos: Vec<Vec<Op>>) {
     for undo in undos.into_iter().rev() {
         for op in undo {
+            mirror.note_begun(&op);
             if let Err(reason) = backend.run(&op) {
                 log::warn!("cannot {op}, to undo a refused transaction: {reason}");
                 // What follows builds upon it: an interface goes up after its gate.
@@ -150,24 +162,6 @@ fn roll_back<B: Backend>(backend: &mut B, mirror: &mut Mirror, undos: Vec<Vec<Op
             mirror.note(&op);
         }
     }
-}
-
-fn clean<B: Backend>(backend: &mut B, mirror: &mut Mirror, plan: &Plan) -> (usize, Vec<Fault>) {
-    let ops = diff::clean(mirror, plan);
-    let mut leftovers = Vec::new();
-    for op in &ops {
-        match backend.run(op) {
-            Ok(()) => mirror.note(op),
-            Err(Reason(reason)) => {
-                leftovers.push(Fault { operation: op.to_string(), reason, endpoint: None });
-                // All the rest may only be removed once no packet is on the old side.
-                if matches!(op, Op::Grace) {
-                    break;
-                }
-            }
-        }
-    }
-    (ops.len(), leftovers)
 }
 
 impl Refused {

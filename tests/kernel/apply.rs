@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use porin::compile::plan::{Plan, PolicyTable};
 use porin::desired::snapshot::{Endpoint, Uplink};
 use porin::kernel::netlink::facts;
 use porin::kernel::netlink::monitor::KernelEvent;
@@ -13,7 +14,7 @@ use porin::types::{Slot, Verdict};
 
 use crate::lab::{self, Lab};
 use crate::netlink::an_endpoint;
-use crate::plans::{plan, with_uplink};
+use crate::plans::{POLICY, plan, policy, with_uplink};
 
 fn paths(lab: &Lab) -> Paths {
     Paths { bpffs: lab.bpffs() }
@@ -21,6 +22,13 @@ fn paths(lab: &Lab) -> Paths {
 
 fn open(lab: &Lab) -> Kernel {
     Kernel::open(&paths(lab), &Options::default()).unwrap().0
+}
+
+/// Applies and settles, both whole.
+fn commit(kernel: &mut Kernel, plan: &Plan) {
+    kernel.apply(plan).unwrap();
+    let settled = kernel.settle();
+    assert!(settled.leftovers.is_empty(), "{:?}", settled.leftovers);
 }
 
 struct Pair {
@@ -56,8 +64,7 @@ fn endpoints_talk(attach: Attach) {
         let (mut kernel, _) = Kernel::open(&paths(lab), &options).unwrap();
         let pair = pair(lab, &kernel);
         let allow = plan(&pair.endpoints, Verdict::Allow);
-        let applied = kernel.apply(&allow).unwrap();
-        assert!(applied.leftovers.is_empty(), "{:?}", applied.leftovers);
+        commit(&mut kernel, &allow);
         check_all_pass(lab, &pair);
         assert_eq!(kernel.maps().generation(), 1);
 
@@ -109,8 +116,7 @@ fn a_new_daemon_adopts_without_touching_interfaces_or_gates() {
         let monitor = std::process::Command::new("true").status();
         assert!(monitor.is_ok());
         for _ in 0..3 {
-            let applied = kernel.apply(&allow).unwrap();
-            assert!(applied.leftovers.is_empty(), "{:?}", applied.leftovers);
+            commit(&mut kernel, &allow);
         }
         assert_eq!(lab.ip("-o link"), interfaces);
         let done = flood.wait_with_output().unwrap();
@@ -128,8 +134,7 @@ fn what_is_gone_from_the_plan_is_removed_after_the_commit() {
         // Also when a new daemon finds it.
         drop(kernel);
         let mut kernel = open(lab);
-        let applied = kernel.apply(&plan(&pair.endpoints[..1], Verdict::Allow)).unwrap();
-        assert!(applied.leftovers.is_empty(), "{:?}", applied.leftovers);
+        commit(&mut kernel, &plan(&pair.endpoints[..1], Verdict::Allow));
         assert!(!lab.ip("link").contains("pn000000000002"));
         assert!(pings(lab, &pair, "fd00::ff"));
         assert!(!lab.traces().contains("pn000000000002"));
@@ -177,8 +182,7 @@ fn another_incarnation_takes_the_name_over() {
         next.slot = Slot(3);
         next.incarnation = [9; 16];
         let endpoints = [Arc::new(next), pair.endpoints[1].clone()];
-        let applied = kernel.apply(&plan(&endpoints, Verdict::Allow)).unwrap();
-        assert!(applied.leftovers.is_empty(), "{:?}", applied.leftovers);
+        commit(&mut kernel, &plan(&endpoints, Verdict::Allow));
         lab.inside(&namespace, "ping -c1 -W1 fd00::2");
         lab.inside(&pair.namespaces[1], "ping -c1 -W1 fd00::1");
         assert!(!lab.inside(&pair.namespaces[0], "ip link").contains("eth0"));
@@ -221,13 +225,12 @@ fn uplinks_come_and_go() {
             address4: found.address4,
         };
         let allow = with_uplink(plan(&pair.endpoints, Verdict::Allow), uplink);
-        let applied = kernel.apply(&allow).unwrap();
-        assert!(applied.leftovers.is_empty(), "{:?}", applied.leftovers);
+        commit(&mut kernel, &allow);
         assert!(pings(lab, &pair, "192.0.2.2"), "masqueraded");
         drop(kernel);
         let (mut kernel, recovered) = Kernel::open(&paths(lab), &Options::default()).unwrap();
         assert!(matches!(&recovered.uplinks[..], [(name, _, Slot(9))] if name == "wan0.5"));
-        kernel.apply(&plan(&pair.endpoints, Verdict::Allow)).unwrap();
+        commit(&mut kernel, &plan(&pair.endpoints, Verdict::Allow));
         assert!(!lab.traces().contains("wan0%2e5"));
         drop(kernel);
         Kernel::teardown(&paths(lab)).unwrap();
@@ -267,23 +270,31 @@ fn many_endpoints_share_and_are_adopted() {
             .collect();
         let whole = plan(&endpoints, Verdict::Allow);
         let first = kernel.apply(&whole).unwrap();
-        println!("{count} endpoints: {} ops, {:?}", first.ops, first.timings);
+        println!("{count} endpoints: {} ops, {:?}", first.ops, first.took);
         // Per endpoint: interface, gates, up, row, two addresses, two programs. In all: two host addresses,
-        // two variants, one policy table, one prefix table; grace, policies, prefixes; grace.
-        assert_eq!(first.ops, usize::from(count) * 8 + 10);
+        // two variants, one policy table, one prefix table; policies, prefixes.
+        assert_eq!(first.ops, usize::from(count) * 8 + 8);
         let deny = plan(&endpoints, Verdict::Deny);
         kernel.apply(&deny).unwrap();
-        kernel.apply(&whole).unwrap();
-        let change = kernel.apply(&deny).unwrap();
-        // Make the table, set it, drop the old one; grace after the commit.
-        assert!(change.ops <= 4, "{change:?}");
-        println!("one policy changed: {} ops, {:?}", change.ops, change.timings);
+        kernel.settle();
+        for digest in 10..20 {
+            let mut edited = PolicyTable::clone(&policy(Verdict::Allow));
+            edited.digest = [digest; 16];
+            let mut plan = whole.clone();
+            plan.policies.insert(POLICY, Arc::new(edited));
+            let change = kernel.apply(&plan).unwrap();
+            // A table is filled, and referred to.
+            assert_eq!(change.ops, 2);
+            let settled = kernel.settle();
+            assert_eq!(settled.ops, 1, "a grace period");
+            println!("one policy changed in {:?}, then settled in {:?}", change.took, settled.took);
+        }
         drop(kernel);
         let begin = Instant::now();
         let mut kernel = open(lab);
         println!("opened in {:?}", begin.elapsed());
         let warm = kernel.apply(&whole).unwrap();
-        println!("adopted: {} ops, {:?}", warm.ops, warm.timings);
+        println!("adopted: {} ops, {:?}", warm.ops, warm.took);
         drop(kernel);
         let begin = Instant::now();
         Kernel::teardown(&paths(lab)).unwrap();

@@ -57,6 +57,22 @@ fn an_older_packet_leaves_the_entry_alone() {
 }
 
 #[test]
+fn without_a_table_all_is_dropped() {
+    let mut w = World::new();
+    let (a, b) = (w.container(1), w.container(2));
+    let packet = || Frame::udp((a.ip6, 40000), (b.ip6, 53), b"");
+    let nobodys = [abi::policy_index(1, 0), abi::policy_index(2, 0)].map(|index| (index, 0));
+    w.maps.set_policies(&nobodys[..1]).expect("set");
+    w.from(1, packet()).is(SHOT, &[Drop(1, IN, "no-policy"), Dropped]);
+    // A number that has no table is no better.
+    w.maps.set_policies(&[(abi::policy_index(1, 0), 60_000)]).expect("set");
+    w.from(1, packet()).is(SHOT, &[Drop(1, IN, "no-policy"), Dropped]);
+    let world = Frame::udp((a.ip6, 40000), (crate::frame::ip("2001:db8::1"), 53), b"");
+    w.maps.set_prefixes(0, 0).expect("set");
+    w.from(1, world).is(SHOT, &[Drop(1, IN, "no-policy"), Dropped]);
+}
+
+#[test]
 fn expired_entries_count_as_absent() {
     let mut w = World::new();
     let (a, b) = (w.container(1), w.container(2));

@@ -200,6 +200,7 @@ fn not_ready() {
     w.maps.clear_program(porin::kernel::datapath::abi::program_index(1, IN, 0)).expect("cleared");
     w.from(1, udp).dropped(1, IN, "not-ready");
     let udp = Frame::udp((b.ip6, 1), (a.ip6, 2), b"");
-    w.maps.clear_policy(porin::kernel::datapath::abi::policy_index(1, 0)).expect("cleared");
+    let index = porin::kernel::datapath::abi::policy_index(1, 0);
+    w.maps.set_policies(&[(index, 0)]).expect("cleared");
     w.from(2, udp).dropped(2, IN, "no-policy");
 }

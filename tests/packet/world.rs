@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -81,7 +81,8 @@ pub struct World {
     pub uplink_ifindex: u32,
     gates: BTreeMap<u32, dp::GatePair>,
     variants: Vec<dp::LoadedProgram>,
-    tables: Vec<OwnedFd>,
+    /// Of policy tables: how many were made, and the last that was filled.
+    tables: (u32, u32),
     events: Arc<Mutex<Vec<abi::Event>>>,
     ring: libbpf_rs::RingBuffer<'static>,
 }
@@ -219,7 +220,7 @@ impl World {
             uplink_ifindex,
             gates: BTreeMap::new(),
             variants: Vec::new(),
-            tables: Vec::new(),
+            tables: (0, 0),
             events,
             ring,
         };
@@ -280,17 +281,18 @@ impl World {
             let key = abi::PrefixKey { prefixlen: len, address: ip(text).mapped() };
             (key, abi::PrefixValue { peer, flags })
         };
-        let table = self.maps.new_prefix_table(&[
+        self.maps.make_tables(dp::TableKind::Prefix, &[1]).expect("table");
+        let entries = [
             prefix("::", 0, WORLD6, 0),
             prefix("0.0.0.0", 96, WORLD4, 0),
             prefix("10.0.0.0", 96 + 24, WORLD4, abi::PREFIX_POOL),
             prefix("fd00::", 64, WORLD6, abi::PREFIX_POOL),
             prefix(NAT, 128, HOST, abi::PREFIX_HOST),
             prefix("fd01::1", 128, HOST, abi::PREFIX_HOST),
-        ]);
-        let table = table.expect("prefixes");
-        self.maps.set_prefixes(0, table.as_fd()).expect("set");
-        self.maps.set_prefixes(1, table.as_fd()).expect("set");
+        ];
+        self.maps.fill_prefix_table(1, &entries).expect("filled");
+        self.maps.set_prefixes(0, 1).expect("set");
+        self.maps.set_prefixes(1, 1).expect("set");
     }
 
     pub fn load_variants(&mut self) {
@@ -324,9 +326,15 @@ impl World {
         side: u32,
         entries: &[(abi::PolicyKey, abi::PolicyValue)],
     ) {
-        let table = self.maps.new_policy_table(entries).expect("table");
-        self.maps.set_policy(abi::policy_index(slot, side), table.as_fd()).expect("set");
-        self.tables.push(table);
+        let (made, last) = &mut self.tables;
+        if last == made {
+            let numbers: Vec<u32> = (*made + 1..=*made + 16).collect();
+            self.maps.make_tables(dp::TableKind::Policy, &numbers).expect("tables");
+            *made += 16;
+        }
+        *last += 1;
+        self.maps.fill_policy_table(*last, entries).expect("filled");
+        self.maps.set_policies(&[(abi::policy_index(slot, side), *last)]).expect("set");
     }
 
     pub fn gate(&self, slot: u32) -> &dp::GatePair {

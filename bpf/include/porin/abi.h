@@ -24,6 +24,12 @@ enum porin_constant {
 	/* Sizes. Slots number endpoints and uplinks alike; slot 0 is nobody. */
 	PORIN_MAX_SLOTS = 16384,
 	PORIN_MAX_POLICY_SLOTS = 16384, /* policy slot 0 is nobody's */
+	/*
+	 * Table numbers, from 1; 0 is none. Each side may need one policy table
+	 * per policy slot, and a third set is filled while two are referred to.
+	 */
+	PORIN_MAX_POLICY_TABLES = 65536,
+	PORIN_MAX_PREFIX_TABLES = 16,
 	PORIN_MAX_UPLINKS = 64,
 
 	/*
@@ -79,7 +85,11 @@ enum porin_constant {
 
 /* Tail calls: programs[PORIN_PROGRAM_INDEX(slot, direction, side)]. */
 #define PORIN_PROGRAM_INDEX(slot, direction, side) ((slot) * 4 + (direction) * 2 + (side))
-/* Policies: policies[PORIN_POLICY_INDEX(policy_slot, side)]. */
+/*
+ * Policies: policies[policy_tables[PORIN_POLICY_INDEX(policy_slot, side)]]. A write
+ * to a table of tables waits for a grace period, one to a plain array does not: so
+ * tables are put under numbers ahead of time, and a commit only says which number.
+ */
 #define PORIN_POLICY_INDEX(policy, side) ((policy) * 2 + (side))
 
 /* The MAC that every endpoint sees as its gateway: 02:"porin". */
@@ -118,7 +128,7 @@ struct porin_address_value {
 };
 
 /*
- * prefixes[side] -> LPM trie. Every address that is not an endpoint's falls
+ * prefixes[prefix_tables[side]] -> LPM trie. Every address that is not an endpoint's falls
  * into one class: the set of all CIDR sets of all rules that contain it,
  * together with what it is (host, world). One number per distinct set, so a
  * rule's CIDR set is a set of peers, and no rule can disturb another's.
@@ -134,7 +144,7 @@ struct porin_prefix_value {
 };
 
 /*
- * policies[PORIN_POLICY_INDEX] -> LPM trie. prefixlen counts the bits after it:
+ * policies[policy_tables[PORIN_POLICY_INDEX]] -> LPM trie. prefixlen counts the bits after it:
  * 40 any protocol, 48 one protocol and any port, 48..64 a port prefix.
  * For ICMP and ICMPv6 the port is type << 8 | code; for other protocols
  * without ports it is 0.

@@ -43,7 +43,7 @@ struct {
 
 /*
  * Inner maps bear sizes, not types: clang leaves no full BTF for a struct that
- * only an inner map names. The number of entries of each table is its own.
+ * only an inner map names. How many entries a table may have is the daemon's choice.
  */
 struct porin_prefix_table {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
@@ -61,16 +61,32 @@ struct porin_policy_table {
 	__uint(value_size, sizeof(struct porin_policy_value));
 };
 
+/* Which table is whose on which side: numbers. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, __u32);
+} prefix_tables SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PORIN_MAX_POLICY_SLOTS * 2);
+	__type(key, __u32);
+	__type(value, __u32);
+} policy_tables SEC(".maps");
+
+/* The tables by number. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, 2);
+	__uint(max_entries, PORIN_MAX_PREFIX_TABLES);
 	__type(key, __u32);
 	__array(values, struct porin_prefix_table);
 } prefixes SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, PORIN_MAX_POLICY_SLOTS * 2);
+	__uint(max_entries, PORIN_MAX_POLICY_TABLES);
 	__type(key, __u32);
 	__array(values, struct porin_policy_table);
 } policies SEC(".maps");

@@ -46,6 +46,8 @@ constants! {
     ABI = c::PORIN_ABI as u32;
     MAX_SLOTS = c::PORIN_MAX_SLOTS as u32;
     MAX_POLICY_SLOTS = c::PORIN_MAX_POLICY_SLOTS as u32;
+    MAX_POLICY_TABLES = c::PORIN_MAX_POLICY_TABLES as u32;
+    MAX_PREFIX_TABLES = c::PORIN_MAX_PREFIX_TABLES as u32;
     MAX_UPLINKS = c::PORIN_MAX_UPLINKS as u32;
     HOOK_INGRESS = c::PORIN_HOOK_INGRESS as u32;
     HOOK_EGRESS = c::PORIN_HOOK_EGRESS as u32;
@@ -95,7 +97,7 @@ pub const fn program_index(slot: u32, hook: u32, side: u32) -> u32 {
     slot * 4 + hook * 2 + side
 }
 
-/// `policies[policy_index(policy_slot, side)]`
+/// `policies[policy_tables[policy_index(policy_slot, side)]]`
 pub const fn policy_index(policy: u32, side: u32) -> u32 {
     policy * 2 + side
 }

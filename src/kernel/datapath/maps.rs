@@ -130,6 +130,16 @@ impl Maps {
         sys::map_update(self.fd(name)?, key, value).context("write to", format!("map {name}"))
     }
 
+    /// In one call where the kernel can.
+    pub(super) fn update_all<K: sys::Pod, V: sys::Pod>(
+        &self,
+        name: &'static str,
+        keys: &[K],
+        values: &[V],
+    ) -> Result<()> {
+        sys::map_update_all(self.fd(name)?, keys, values).context("write to", format!("map {name}"))
+    }
+
     /// Deletes a key, which need not be there.
     fn delete<K: sys::Pod>(&self, name: &'static str, key: &K) -> Result<()> {
         match self.map(name)?.delete(bytes_of(key)) {
@@ -165,34 +175,16 @@ impl Maps {
         self.delete("programs", &index)
     }
 
-    /// `index`: see [`abi::policy_index`]. Costs an RCU grace period: to set several,
-    /// use [`Maps::set_policies`].
-    pub fn set_policy(&self, index: u32, table: BorrowedFd<'_>) -> Result<()> {
-        self.update("policies", &index, &(table.as_raw_fd() as u32))
+    /// Says which table is whose: pairs of [`abi::policy_index`] and a table's number, 0 for none. Waits for
+    /// nobody. Not atomic: on an error some may have been set.
+    pub fn set_policies(&self, tables: &[(u32, u32)]) -> Result<()> {
+        let (indices, numbers): (Vec<u32>, Vec<u32>) = tables.iter().copied().unzip();
+        self.update_all("policy_tables", &indices, &numbers)
     }
 
-    /// Sets many policy tables, for one RCU grace period in all where the kernel
-    /// can (5.15 and later). Not atomic: on an error some may have been set.
-    pub fn set_policies(&self, tables: &[(u32, BorrowedFd<'_>)]) -> Result<()> {
-        if tables.is_empty() {
-            return Ok(());
-        }
-        let (keys, values): (Vec<u32>, Vec<u32>) =
-            tables.iter().map(|(index, table)| (*index, table.as_raw_fd() as u32)).unzip();
-        match sys::map_update_batch(self.fd("policies")?, &keys, &values) {
-            Err((_, error)) if error.raw_os_error() == Some(sys::ENOTSUPP) => {
-                tables.iter().try_for_each(|(index, table)| self.set_policy(*index, *table))
-            }
-            result => result.map_err(|(_, error)| error).context("write to", "map policies"),
-        }
-    }
-
-    pub fn clear_policy(&self, index: u32) -> Result<()> {
-        self.delete("policies", &index)
-    }
-
-    pub fn set_prefixes(&self, side: u32, table: BorrowedFd<'_>) -> Result<()> {
-        self.update("prefixes", &side, &(table.as_raw_fd() as u32))
+    /// The number of a side's prefix table; 0: none.
+    pub fn set_prefixes(&self, side: u32, number: u32) -> Result<()> {
+        self.update("prefix_tables", &side, &number)
     }
 
     pub fn set_uplink(&self, ifindex: u32, uplink: &abi::Uplink) -> Result<()> {

@@ -20,4 +20,6 @@ pub use programs::{
     load_variant, referenced_maps, test_run,
 };
 
+pub use tables::TableKind;
+
 pub use super::sys::{Pod, bytes_of, from_bytes};

@@ -1,29 +1,115 @@
-//! Inner tables, made whole and then frozen, and the maps that are read in bulk.
+//! Policy and prefix tables, made ahead and filled once, and the maps that are read in bulk.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use libbpf_rs::{MapCore, MapFlags, MapType, libbpf_sys, num_possible_cpus};
 
 use super::abi;
 use super::error::{Context, Result};
 use super::maps::Maps;
+use crate::compile::limits;
 use crate::kernel::sys::{self, Pod};
 
-impl Maps {
-    /// A policy table for [`Maps::set_policy`], just large enough, and frozen.
-    pub fn new_policy_table(
-        &self,
-        entries: &[(abi::PolicyKey, abi::PolicyValue)],
-    ) -> Result<OwnedFd> {
-        new_table("porin_policy", entries)
+/// What is looked up by longest prefix, and kept in numbered tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TableKind {
+    Policy,
+    Prefix,
+}
+
+impl TableKind {
+    /// Numbers are below; 0 is none's.
+    pub const fn numbers(self) -> u32 {
+        match self {
+            Self::Policy => abi::MAX_POLICY_TABLES,
+            Self::Prefix => abi::MAX_PREFIX_TABLES,
+        }
     }
 
-    /// A prefix table for [`Maps::set_prefixes`], just large enough, and frozen.
-    pub fn new_prefix_table(
+    /// The table of tables.
+    const fn outer(self) -> &'static str {
+        match self {
+            Self::Policy => "policies",
+            Self::Prefix => "prefixes",
+        }
+    }
+
+    /// A new table of this kind. It takes memory for what is in it only, whatever may be.
+    fn make(self) -> Result<OwnedFd> {
+        let (name, key, value, entries) = match self {
+            Self::Policy => (
+                "porin_policy",
+                size_of::<abi::PolicyKey>(),
+                size_of::<abi::PolicyValue>(),
+                limits::POLICY_ENTRIES,
+            ),
+            Self::Prefix => (
+                "porin_prefix",
+                size_of::<abi::PrefixKey>(),
+                size_of::<abi::PrefixValue>(),
+                limits::PREFIXES,
+            ),
+        };
+        let entries = u32::try_from(entries).unwrap_or(u32::MAX);
+        let flags = libbpf_sys::BPF_F_NO_PREALLOC;
+        sys::map_create(MapType::LpmTrie, name, key, value, entries, flags)
+            .context("make", format!("table {name}"))
+    }
+}
+
+impl Maps {
+    /// Puts new, empty tables under these numbers, whatever is there now. Costs an RCU grace period, one in
+    /// all where the kernel can (Linux 5.14). Not atomic: on an error some may be there.
+    pub fn make_tables(&self, kind: TableKind, numbers: &[u32]) -> Result<()> {
+        let made = numbers.iter().map(|_| kind.make()).collect::<Result<Vec<_>>>()?;
+        let tables: Vec<u32> = made.iter().map(|table| table.as_raw_fd() as u32).collect();
+        self.update_all(kind.outer(), numbers, &tables)
+    }
+
+    /// Fills an empty policy table, for good. On an error it may be half full.
+    pub fn fill_policy_table(
         &self,
+        number: u32,
+        entries: &[(abi::PolicyKey, abi::PolicyValue)],
+    ) -> Result<()> {
+        self.fill(TableKind::Policy, number, entries)
+    }
+
+    /// Fills an empty prefix table, for good. On an error it may be half full.
+    pub fn fill_prefix_table(
+        &self,
+        number: u32,
         entries: &[(abi::PrefixKey, abi::PrefixValue)],
-    ) -> Result<OwnedFd> {
-        new_table("porin_prefix", entries)
+    ) -> Result<()> {
+        self.fill(TableKind::Prefix, number, entries)
+    }
+
+    fn fill<K: Pod, V: Pod>(&self, kind: TableKind, number: u32, entries: &[(K, V)]) -> Result<()> {
+        let what = || format!("table {number} of {}", kind.outer());
+        let id: u32 = sys::map_look_up(self.fd(kind.outer())?, &number).context("find", what())?;
+        let table = sys::map_by_id(id).map_err(std::io::Error::from).context("open", what())?;
+        let (keys, values): (Vec<K>, Vec<V>) = entries.iter().copied().unzip();
+        sys::map_update_all(table.as_fd(), &keys, &values).context("write to", what())?;
+        // No one writes to a table that may be in force.
+        sys::map_freeze(table.as_fd()).context("freeze", what())
+    }
+
+    /// The tables that are referred to: indices as in [`abi::policy_index`], with numbers.
+    pub fn policies(&self) -> Result<Vec<(u32, u32)>> {
+        let mut found = self.all::<u32, u32>("policy_tables")?;
+        found.retain(|(_, number)| *number != 0);
+        Ok(found)
+    }
+
+    /// The number of either side's prefix table; 0: none.
+    pub fn prefixes(&self) -> Result<[u32; 2]> {
+        let mut numbers = [0; 2];
+        for (side, number) in self.all::<u32, u32>("prefix_tables")? {
+            if let Some(place) = numbers.get_mut(side as usize) {
+                *place = number;
+            }
+        }
+        Ok(numbers)
     }
 
     /// The slots in use.
@@ -154,36 +240,5 @@ impl Maps {
             }
         })
         .context("read", format!("map {name}"))
-    }
-}
-
-fn new_table<K: Pod, V: Pod>(name: &str, entries: &[(K, V)]) -> Result<OwnedFd> {
-    let size = u32::try_from(entries.len()).unwrap_or(u32::MAX).max(1);
-    let table = sys::map_create(
-        MapType::LpmTrie,
-        name,
-        size_of::<K>(),
-        size_of::<V>(),
-        size,
-        libbpf_sys::BPF_F_NO_PREALLOC,
-    )
-    .context("make", format!("table {name}"))?;
-    fill(table.as_fd(), entries).context("write to", format!("table {name}"))?;
-    // No one writes to a table that may be in force.
-    sys::map_freeze(table.as_fd()).context("freeze", format!("table {name}"))?;
-    Ok(table)
-}
-
-fn fill<K: Pod, V: Pod>(table: BorrowedFd<'_>, entries: &[(K, V)]) -> std::io::Result<()> {
-    if entries.is_empty() {
-        return Ok(());
-    }
-    let (keys, values): (Vec<K>, Vec<V>) = entries.iter().copied().unzip();
-    match sys::map_update_batch(table, &keys, &values) {
-        // Tries have no batches before Linux 5.13.
-        Err((_, error)) if error.raw_os_error() == Some(sys::ENOTSUPP) => {
-            entries.iter().try_for_each(|(key, value)| sys::map_update(table, key, value))
-        }
-        result => result.map_err(|(_, error)| error),
     }
 }
