@@ -14,7 +14,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 #[test]
 fn flips_let_no_mixture_through() {
     let count = std::env::var("PORIN_FLIPS").ok().and_then(|n| n.parse().ok());
-    let seen = World::run(|world| flips::run(world, count.unwrap_or(2000)));
+    let seen = World::run(|world| flips::run(world, count.unwrap_or(1000)));
     println!("{seen:?}");
     assert_eq!(seen.mixed, 0, "a packet was judged by two generations: {seen:?}");
     assert_eq!(seen.lost, 0, "an allowed packet was lost: {seen:?}");
