@@ -106,7 +106,7 @@ fn check_kernel(options: &Options) -> Result<Exit, Fatal> {
     let support = Support::probe()
         .map_err(|unusable| Fatal::new(Exit::Unusable, "use this kernel", unusable))?;
     let attach = support
-        .mechanism(options.attach.into())
+        .mechanisms(options.attach.into())
         .map_err(|unusable| Fatal::new(Exit::Unusable, "attach as asked", unusable))?;
     let have = |has: bool| if has { "yes" } else { "no" };
     println!("Linux {}: porin can work here", rustix::system::uname().release().to_string_lossy());

@@ -219,19 +219,31 @@ impl Reconciler {
                 ),
             }
         }
-        let mut namespaces = BTreeMap::new();
-        for endpoint in &config.endpoints {
-            let found = match facts::namespace(netlink, &endpoint.namespace) {
-                Ok(found) => Ok(Namespace {
-                    path: endpoint.namespace.clone(),
-                    device: found.device,
-                    inode: found.inode,
-                }),
-                Err(why) => Err(reason(&why)),
-            };
-            namespaces.insert(endpoint.name.clone(), found);
-        }
+        let namespaces = config.endpoints.iter().map(|endpoint| {
+            (endpoint.name.clone(), self.namespace(&endpoint.name, &endpoint.namespace))
+        });
+        let namespaces = namespaces.collect();
         Ok(Inputs { config, host_addresses, uplinks, namespaces })
+    }
+
+    /// The network namespace of an endpoint: as in the last generation, if it is still there.
+    fn namespace(&self, name: &Name, path: &Path) -> Result<Namespace, String> {
+        let before = self.in_force.as_ref().and_then(|inputs| inputs.namespaces.get(name));
+        if let Some(Ok(before)) = before
+            && before.path == path
+            && facts::namespace_is(
+                path,
+                facts::NamespaceFacts { device: before.device, inode: before.inode },
+            )
+        {
+            return Ok(before.clone());
+        }
+        match facts::namespace(self.kernel.netlink(), path) {
+            Ok(found) => {
+                Ok(Namespace { path: path.to_owned(), device: found.device, inode: found.inode })
+            }
+            Err(why) => Err(reason(&why)),
+        }
     }
 
     /// The endpoints that were closed in the generation in force still are, for the same reasons.

@@ -95,7 +95,7 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
         };
         Fatal::new(exit, "open the datapath", error)
     })?;
-    let attach = kernel.mechanism().to_string();
+    let attach = kernel.mechanisms().to_string();
     log::info!("programs are attached by {attach}");
     if recovered.generation != Generation::NONE {
         log::info!("adopting generation {}", recovered.generation);

@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use rustix::thread::{MembarrierCommand, membarrier};
 
+use super::ahead::Ahead;
 use super::datapath::{self, LoadedProgram, Maps};
 use super::layout;
-use super::links::{Hook, Links};
+use super::links::{Links, Mechanisms, Place};
 use super::mirror::Row;
 use super::netlink::{self, Netlink};
 use super::ops::{Gate, GateOwner, Op, Variant};
@@ -24,6 +25,7 @@ pub struct Host {
     pub netlink: Netlink,
     pub maps: Arc<Maps>,
     pub links: Links,
+    pub mechanisms: Mechanisms,
     pub layout: Layout,
     /// Of this daemon's gate programs.
     pub gate_digest: String,
@@ -32,6 +34,7 @@ pub struct Host {
     pub coarse_clock: bool,
     /// Porin's interfaces, with ifindex and, where known, whose they are.
     pub interfaces: BTreeMap<String, (u32, Option<[u8; 16]>)>,
+    pub ahead: Ahead,
     /// Interfaces of the plan that is being applied: they never give way to another.
     pub planned: BTreeSet<String>,
     pub variants: BTreeMap<Variant, LoadedProgram>,
@@ -119,27 +122,35 @@ impl Host {
         Ok(())
     }
 
+    /// Begins to load endpoints' gates, which will be attached in this order.
+    pub fn load_ahead(&mut self, gates: &[Gate]) {
+        let constants = gates.iter().filter_map(|gate| match &gate.owner {
+            GateOwner::Endpoint(endpoint) => Some(layout::gate(endpoint, gate.event_rate)),
+            GateOwner::Uplink(_) => None,
+        });
+        self.ahead = Ahead::start(&self.maps, constants.collect());
+    }
+
     fn attach(&mut self, gate: &Gate) -> Result<(), Reason> {
         if self.gate_mark.is_some_and(|rate| rate != gate.event_rate) {
             self.mark_gates(None)?;
         }
-        let name = gate.interface();
-        let (ifindex, pair) = match &gate.owner {
+        let interface = gate.interface();
+        let (ifindex, mechanism, pair) = match &gate.owner {
             GateOwner::Endpoint(endpoint) => {
                 let constants = layout::gate(endpoint, gate.event_rate);
-                (self.ifindex(name)?, datapath::load_gate(&self.maps, &constants))
+                let pair = self.ahead.take(&self.maps, &constants);
+                (self.ifindex(interface)?, self.mechanisms.endpoints, pair)
             }
             GateOwner::Uplink(uplink) => {
-                (uplink.ifindex, datapath::load_uplink_gate(&self.maps, uplink.slot.0))
+                let pair = datapath::load_uplink_gate(&self.maps, uplink.slot.0);
+                (uplink.ifindex, self.mechanisms.uplinks, pair)
             }
         };
         let pair = pair.map_err(reason)?;
-        for (hook, program) in [(Hook::Ingress, &pair.ingress), (Hook::Egress, &pair.egress)] {
-            self.links
-                .attach(&self.netlink, name, ifindex, hook, program.as_fd())
-                .map_err(reason)?;
-        }
-        Ok(())
+        let place = Place { interface, ifindex, mechanism };
+        let programs = [pair.ingress.as_fd(), pair.egress.as_fd()];
+        self.links.attach(&self.netlink, place, programs).map_err(reason)
     }
 
     fn set_endpoint(&self, slot: Slot, row: Option<&Row>) -> Result<(), Reason> {

@@ -1,5 +1,7 @@
-//! Gates where tcx is absent: cls_bpf filters in direct-action mode (tc-bpf(8)).
+//! Gates as cls_bpf filters in direct-action mode (tc-bpf(8)), on the clsact qdisc.
 //!
+//! The kernel puts a filter's new program in the place of the old one by one pointer, so no packet is
+//! without; unlike with tcx, nobody waits for a grace period.
 //! Porin's filters have a handle, a priority and a name of their own; all three must match before one is
 //! taken for porin's.
 
@@ -36,31 +38,52 @@ pub fn add_qdisc(netlink: &Netlink, interface: &str, ifindex: u32) -> Result<boo
     }
 }
 
+/// Puts porin's filters in their places, of which those that are taken must be porin's.
+pub fn replace(
+    netlink: &Netlink,
+    interface: &str,
+    ifindex: u32,
+    programs: [BorrowedFd<'_>; 2],
+) -> Result<(), Error> {
+    for hook in Hook::BOTH {
+        let found = filters(netlink, interface, ifindex, hook)?;
+        if found.iter().any(|filter| filter.in_our_place && !filter.ours) {
+            return Err(Error::new(
+                format!("{}: priority {PRIORITY} is another's", attaching(interface, hook)),
+                Errno::BUSY,
+            ));
+        }
+    }
+    attach(netlink, interface, ifindex, programs)
+}
+
+/// As [`replace`], on a qdisc that is new, so that nobody else's can be there.
 pub fn attach(
     netlink: &Netlink,
     interface: &str,
     ifindex: u32,
-    hook: Hook,
-    program: BorrowedFd<'_>,
+    programs: [BorrowedFd<'_>; 2],
 ) -> Result<(), Error> {
-    let what = || format!("attach the {} gate to {interface} by clsact", hook.name());
-    let found = filters(netlink, interface, ifindex, hook)?;
-    if found.iter().any(|filter| filter.in_our_place && !filter.ours) {
-        return Err(Error::new(
-            format!("{}: priority {PRIORITY} is another's", what()),
-            Errno::BUSY,
-        ));
+    let mut requests = Vec::new();
+    for (hook, program) in Hook::BOTH.into_iter().zip(programs) {
+        let what = attaching(interface, hook);
+        let Ok(fd) = u32::try_from(program.as_raw_fd()) else {
+            return Err(Error::new(what, Errno::BADF));
+        };
+        let mut message = filter(ifindex, hook)?;
+        message.attributes.push(TcAttribute::Kind(TcFilterBpf::KIND.to_owned()));
+        message.attributes.push(TcAttribute::Options(vec![
+            TcOption::Bpf(TcFilterBpfOption::ProgFd(fd)),
+            TcOption::Bpf(TcFilterBpfOption::ProgName(NAME.to_owned())),
+            TcOption::Bpf(TcFilterBpfOption::Flags(TcBpfFlags::DirectAction)),
+        ]));
+        requests.push(Request::replace(what, RouteNetlinkMessage::NewTrafficFilter(message)));
     }
-    let fd = u32::try_from(program.as_raw_fd()).map_err(|_| Error::new(what(), Errno::BADF))?;
-    let mut message = filter(ifindex, hook)?;
-    message.attributes.push(TcAttribute::Kind(TcFilterBpf::KIND.to_owned()));
-    message.attributes.push(TcAttribute::Options(vec![
-        TcOption::Bpf(TcFilterBpfOption::ProgFd(fd)),
-        TcOption::Bpf(TcFilterBpfOption::ProgName(NAME.to_owned())),
-        TcOption::Bpf(TcFilterBpfOption::Flags(TcBpfFlags::DirectAction)),
-    ]));
-    let message = RouteNetlinkMessage::NewTrafficFilter(message);
-    netlink.socket().one(Request::replace(what(), message)).map(|_| ())
+    netlink.socket().all(requests).map(|_| ())
+}
+
+fn attaching(interface: &str, hook: Hook) -> String {
+    format!("attach the {} gate to {interface} by clsact", hook.name())
 }
 
 /// Removes porin's filters, and the qdisc if `with_qdisc` and nobody else's filter is on it.
@@ -89,14 +112,33 @@ pub fn detach(
     Ok(())
 }
 
-pub fn tag(
-    netlink: &Netlink,
-    interface: &str,
-    ifindex: u32,
-    hook: Hook,
-) -> Result<Option<Tag>, Error> {
-    let found = filters(netlink, interface, ifindex, hook)?;
-    Ok(found.iter().find(|filter| filter.ours).and_then(|filter| filter.tag))
+/// The code of porin's filters on each interface, by hook.
+pub fn tags(netlink: &Netlink, ifindexes: &[u32]) -> Result<Vec<[Option<Tag>; 2]>, Error> {
+    /// No such qdisc, filter or interface.
+    const ABSENT: &[Errno] = &[Errno::INVAL, Errno::NOENT, Errno::NODEV];
+    /// Answers to so many fit into a socket's buffer.
+    const BATCH: usize = 32;
+    let mut tags = Vec::with_capacity(ifindexes.len());
+    for some in ifindexes.chunks(BATCH) {
+        let mut requests = Vec::with_capacity(some.len() * 2);
+        for ifindex in some {
+            for hook in Hook::BOTH {
+                let message = RouteNetlinkMessage::GetTrafficFilter(filter(*ifindex, hook)?);
+                let what = format!("read the {} gate of interface {ifindex}", hook.name());
+                requests.push(Request::read(what, message).tolerate(ABSENT));
+            }
+        }
+        let mut answers = netlink.socket().each(requests).into_iter();
+        let mut next = || -> Result<Option<Tag>, Error> {
+            let answers = answers.next().transpose()?.unwrap_or_default();
+            let found = answers.iter().filter_map(found).find(|filter| filter.ours);
+            Ok(found.and_then(|filter| filter.tag))
+        };
+        for _ in some {
+            tags.push([next()?, next()?]);
+        }
+    }
+    Ok(tags)
 }
 
 struct Found {
@@ -117,29 +159,28 @@ fn filters(
     let what = format!("list the {} filters of {interface}", hook.name());
     let request = Request::dump(what, RouteNetlinkMessage::GetTrafficFilter(query));
     let answers = netlink.socket().one(request.tolerate(&[Errno::INVAL, Errno::NOENT]))?;
-    let mut found = Vec::new();
-    for answer in &answers {
-        let RouteNetlinkMessage::NewTrafficFilter(message) = answer else { continue };
-        let mut options = message.attributes.iter().filter_map(|attribute| match attribute {
-            TcAttribute::Options(options) => Some(options),
-            _ => None,
-        });
-        // The classifier itself is listed too, without an instance.
-        let Some(options) = options.next() else { continue };
-        let in_our_place = message.header.handle == HANDLE.into()
-            && message.header.info >> 16 == u32::from(PRIORITY);
-        let mut named = false;
-        let mut tag = None;
-        for option in options {
-            match option {
-                TcOption::Bpf(TcFilterBpfOption::ProgName(name)) => named = name == NAME,
-                TcOption::Bpf(TcFilterBpfOption::ProgTag(bytes)) => tag = Some(*bytes),
-                _ => {}
-            }
+    Ok(answers.iter().filter_map(found).collect())
+}
+
+fn found(answer: &RouteNetlinkMessage) -> Option<Found> {
+    let RouteNetlinkMessage::NewTrafficFilter(message) = answer else { return None };
+    // The classifier itself is listed too, without an instance.
+    let options = message.attributes.iter().find_map(|attribute| match attribute {
+        TcAttribute::Options(options) => Some(options),
+        _ => None,
+    })?;
+    let in_our_place =
+        message.header.handle == HANDLE.into() && message.header.info >> 16 == u32::from(PRIORITY);
+    let mut named = false;
+    let mut tag = None;
+    for option in options {
+        match option {
+            TcOption::Bpf(TcFilterBpfOption::ProgName(name)) => named = name == NAME,
+            TcOption::Bpf(TcFilterBpfOption::ProgTag(bytes)) => tag = Some(*bytes),
+            _ => {}
         }
-        found.push(Found { ours: in_our_place && named, in_our_place, tag });
     }
-    Ok(found)
+    Some(Found { ours: in_our_place && named, in_our_place, tag })
 }
 
 fn qdisc(ifindex: u32) -> Result<TcMessage, Error> {

@@ -1,11 +1,8 @@
-//! Mirror and Plan -> Ops: what is to be done before the commit, and what after it. Pure.
+//! Mirror and Plan -> Ops: what is to be done before the commit: everything new, and the inactive side. Pure.
 //!
-//! Before: everything new, and the inactive side. After: what no generation in force needs any
-//! more. The part after is computed anew from the mirror each time, so whatever failed once is
-//! tried again by itself.
+//! What is to be done after it is [`super::clean`]'s.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::datapath::{Program, TableKind};
@@ -68,71 +65,20 @@ pub fn prepare(mirror: &Mirror, plan: &Plan) -> Result<Vec<Op>, Impossible> {
     Ok(ops)
 }
 
-/// What remains to be done once `plan` is in force. Without one, nothing is known to be superfluous but
-/// what no side refers to.
-pub fn clean(mirror: &Mirror, plan: Option<&Plan>) -> Vec<Op> {
-    let mut ops = Vec::new();
-    if !mirror.settled {
-        ops.push(Op::Grace);
-    }
-    if let Some(plan) = plan {
-        surplus(mirror, plan, &mut ops);
-    }
-    let used: BTreeSet<_> = mirror.programs.values().filter_map(Held::known).collect();
-    let unused = mirror.variants.iter().filter(|variant| !used.contains(variant));
-    ops.extend(unused.map(|variant| Op::DropVariant(*variant)));
-    for (kind, tables) in
-        [(TableKind::Policy, &mirror.policy_tables), (TableKind::Prefix, &mirror.prefix_tables)]
-    {
-        let places = tables.replenish(kind, &mirror.used(kind));
-        if !places.is_empty() {
-            ops.push(Op::MakeSpares(kind, places));
-        }
-    }
-    ops
+/// The gates of endpoints that `prepare` is going to attach, in its order.
+pub fn new_endpoint_gates(mirror: &Mirror, plan: &Plan) -> Vec<Gate> {
+    let (old, new): (Vec<_>, Vec<_>) =
+        plan.endpoints.values().partition(|p| mirror.has_interface(&p.endpoint));
+    let old = old.into_iter().map(endpoint_gate).filter(|gate| !mirror.has_gate(gate));
+    new.into_iter().map(endpoint_gate).chain(old).collect()
 }
 
-/// Interfaces, gates, uplinks and addresses that `plan` has no need of, or wants otherwise.
-fn surplus(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) {
-    let wanted: BTreeMap<&str, &PlannedEndpoint> = plan
-        .endpoints
-        .values()
-        .map(|planned| (planned.endpoint.host_interface.as_str(), planned))
-        .collect();
-    let uplinks: BTreeMap<&str, &PlannedUplink> =
-        plan.uplinks.values().map(|u| (u.uplink.interface.as_str(), u)).collect();
-    for (name, state) in &mirror.gates {
-        let endpoint = wanted.get(name.as_str()).map(|planned| endpoint_gate(planned));
-        let gate = endpoint.or_else(|| uplinks.get(name.as_str()).map(|u| uplink_gate(u)));
-        match gate {
-            // It goes with its interface: that must not be up without it.
-            None if mirror.interfaces.contains_key(name) => {}
-            None => ops.push(Op::DetachGate(name.clone())),
-            Some(gate) if state.event_rate != Some(gate.event_rate) => {
-                ops.push(Op::AttachGate(gate));
-            }
-            Some(_) => {}
-        }
-    }
-    for name in mirror.interfaces.keys().filter(|name| !wanted.contains_key(name.as_str())) {
-        ops.push(Op::RemoveInterface(name.clone()));
-    }
-    let ifindexes: BTreeSet<u32> = plan.uplinks.values().map(|u| u.uplink.ifindex).collect();
-    for ifindex in mirror.uplinks.keys().filter(|ifindex| !ifindexes.contains(ifindex)) {
-        ops.push(Op::SetUplink(*ifindex, None));
-    }
-    let sources: BTreeSet<&IpAddr> = plan.host_sources.iter().collect();
-    for address in mirror.host_addresses.iter().filter(|address| !sources.contains(address)) {
-        ops.push(Op::RemoveHostAddress(*address));
-    }
-}
-
-fn endpoint_gate(planned: &PlannedEndpoint) -> Gate {
+pub(super) fn endpoint_gate(planned: &PlannedEndpoint) -> Gate {
     let owner = GateOwner::Endpoint(planned.endpoint.clone());
     Gate { owner, event_rate: event_rate(&planned.features) }
 }
 
-fn uplink_gate(planned: &PlannedUplink) -> Gate {
+pub(super) fn uplink_gate(planned: &PlannedUplink) -> Gate {
     let owner = GateOwner::Uplink(planned.uplink.clone());
     Gate { owner, event_rate: event_rate(&planned.features) }
 }

@@ -1,9 +1,9 @@
 //! Gates on interfaces: how a program comes to see an interface's packets, stays there when the daemon
 //! is gone, and is replaced or removed.
 //!
-//! With tcx (Linux 6.6) a gate is a link, pinned as `links/<interface>_<hook>`. Without it, a cls_bpf
-//! filter on the clsact qdisc ([`super::clsact`]). Other people's programs on the interface
-//! stay as they are: porin's goes behind them, and none is ever replaced or removed.
+//! By tcx (Linux 6.6) a gate is a link, pinned as `links/<interface>_<hook>`; by clsact, a cls_bpf filter
+//! ([`super::clsact`]). Who prefers which is said at [`Mechanisms`]. Other people's programs on the
+//! interface stay as they are: porin's goes behind them, and none is ever replaced or removed.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -55,6 +55,40 @@ impl std::fmt::Display for Mechanism {
     }
 }
 
+/// By which means on which interfaces.
+///
+/// Attaching by tcx waits for an RCU grace period, and holds up all of the host's network configuration
+/// meanwhile; for a thousand endpoints that is half a minute. On an uplink, which others have programs on
+/// too, it is worth it: links have owners, and an order. An endpoint's interface is porin's alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mechanisms {
+    pub endpoints: Mechanism,
+    pub uplinks: Mechanism,
+}
+
+impl Mechanisms {
+    pub fn only(mechanism: Mechanism) -> Self {
+        Mechanisms { endpoints: mechanism, uplinks: mechanism }
+    }
+}
+
+impl std::fmt::Display for Mechanisms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.endpoints == self.uplinks {
+            return self.endpoints.fmt(f);
+        }
+        write!(f, "{} (endpoints), {} (uplinks)", self.endpoints, self.uplinks)
+    }
+}
+
+/// An interface, and how gates are on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    pub interface: &'a str,
+    pub ifindex: u32,
+    pub mechanism: Mechanism,
+}
+
 /// A digest of a program's code, by the kernel.
 pub type Tag = [u8; 8];
 
@@ -74,93 +108,68 @@ fn failed(what: impl Into<String>) -> impl FnOnce(Errno) -> Error {
 #[derive(Debug, Clone)]
 pub struct Links {
     directory: PathBuf,
-    mechanism: Mechanism,
 }
 
 impl Links {
-    pub fn new(directory: PathBuf, mechanism: Mechanism) -> Self {
-        Links { directory, mechanism }
+    pub fn new(directory: PathBuf) -> Self {
+        Links { directory }
     }
 
-    pub fn mechanism(&self) -> Mechanism {
-        self.mechanism
-    }
-
-    /// Puts a program on the interface, or in the place of the one that porin has there.
+    /// Puts a program on each hook (in the order of [`Hook::BOTH`]), or in the place of the one that porin
+    /// has there. Only then it takes away what porin has there by the other means: a packet may meet both,
+    /// but never neither.
     pub fn attach(
         &self,
         netlink: &Netlink,
-        interface: &str,
-        ifindex: u32,
-        hook: Hook,
-        program: BorrowedFd<'_>,
+        place: Place<'_>,
+        programs: [BorrowedFd<'_>; 2],
     ) -> Result<(), Error> {
-        match self.mechanism {
-            Mechanism::Tcx => self.attach_tcx(interface, ifindex, hook, program),
+        match place.mechanism {
+            Mechanism::Tcx => {
+                for (hook, program) in Hook::BOTH.into_iter().zip(programs) {
+                    self.attach_tcx(place, hook, program)?;
+                }
+                self.detach_clsact(netlink, place.interface)
+            }
             Mechanism::Clsact => {
-                self.own_qdisc(netlink, interface, ifindex)?;
-                Ok(clsact::attach(netlink, interface, ifindex, hook, program)?)
+                if clsact::add_qdisc(netlink, place.interface, place.ifindex)? {
+                    self.mark_qdisc(place.interface)?;
+                    clsact::attach(netlink, place.interface, place.ifindex, programs)?;
+                } else {
+                    clsact::replace(netlink, place.interface, place.ifindex, programs)?;
+                }
+                self.detach_tcx(place.interface)
             }
         }
     }
 
     /// Removes both gates, by either means, whether or not the interface still exists.
     pub fn detach(&self, netlink: &Netlink, interface: &str) -> Result<(), Error> {
-        for hook in Hook::BOTH {
-            let path = self.pin(interface, hook);
-            match sys::pinned(&path) {
-                // With its device gone, a link is only a name.
-                Ok(link) => match sys::link_detach(link.as_fd()) {
-                    Ok(()) | Err(Errno::NOLINK) => unpin(&path)?,
-                    Err(errno) => return Err(failed(format!("detach {}", path.display()))(errno)),
-                },
-                Err(Errno::NOENT) => {}
-                Err(errno) => return Err(failed(format!("open {}", path.display()))(errno)),
-            }
-        }
-        let qdisc = self.qdisc_mark(interface);
-        let made_by_us = qdisc.is_dir();
-        if made_by_us || self.mechanism == Mechanism::Clsact {
-            let link = netlink::host::link_by_name(&netlink.socket(), interface)?;
-            if let Some(link) = link {
-                clsact::detach(netlink, interface, link.ifindex, made_by_us)?;
-            }
-        }
-        if made_by_us {
-            let remove = rustix::fs::rmdir(&qdisc);
-            remove.map_err(failed(format!("remove {}", qdisc.display())))?;
-        }
-        Ok(())
+        self.detach_tcx(interface)?;
+        self.detach_clsact(netlink, interface)
     }
 
-    /// The code that is on the interface on each hook. None: porin has nothing there, or not on that
-    /// very interface.
-    pub fn tag(
+    /// The code that is on each interface, by hook. None: porin has nothing there by this means, or not
+    /// on that very interface.
+    pub fn tags(
         &self,
         netlink: &Netlink,
-        interface: &str,
-        ifindex: u32,
-        hook: Hook,
-    ) -> Result<Option<Tag>, Error> {
-        match self.mechanism {
-            Mechanism::Tcx => {
-                let path = self.pin(interface, hook);
-                let link = match sys::pinned(&path) {
-                    Ok(link) => link,
-                    Err(Errno::NOENT) => return Ok(None),
-                    Err(errno) => return Err(failed(format!("open {}", path.display()))(errno)),
-                };
-                let read = || {
-                    let info = sys::link_info(link.as_fd())?;
-                    if info.ifindex != ifindex {
-                        return Ok(None);
-                    }
-                    sys::program_tag(sys::program_by_id(info.program_id)?.as_fd()).map(Some)
-                };
-                read().map_err(failed(format!("read the link {}", path.display())))
-            }
-            Mechanism::Clsact => Ok(clsact::tag(netlink, interface, ifindex, hook)?),
+        places: &[Place<'_>],
+    ) -> Result<Vec<[Option<Tag>; 2]>, Error> {
+        let by_clsact = places.iter().filter(|place| place.mechanism == Mechanism::Clsact);
+        let indices: Vec<u32> = by_clsact.map(|place| place.ifindex).collect();
+        let mut filters = clsact::tags(netlink, &indices)?.into_iter();
+        let mut tags = Vec::with_capacity(places.len());
+        for place in places {
+            tags.push(match place.mechanism {
+                Mechanism::Clsact => filters.next().unwrap_or_default(),
+                Mechanism::Tcx => {
+                    let [ingress, egress] = Hook::BOTH.map(|hook| self.tag_of_link(*place, hook));
+                    [ingress?, egress?]
+                }
+            });
         }
+        Ok(tags)
     }
 
     /// Interfaces that have, or had, gates by this directory.
@@ -185,16 +194,16 @@ impl Links {
 
     fn attach_tcx(
         &self,
-        interface: &str,
-        ifindex: u32,
+        place: Place<'_>,
         hook: Hook,
         program: BorrowedFd<'_>,
     ) -> Result<(), Error> {
-        let path = self.pin(interface, hook);
-        let what = || format!("attach the {} gate to {interface}", hook.name());
+        let path = self.pin(place.interface, hook);
+        let what = || format!("attach the {} gate to {}", hook.name(), place.interface);
         if let Ok(link) = sys::pinned(&path) {
             // The name may be left from an interface that is gone, with a link that is dead.
-            let alive = sys::link_info(link.as_fd()).is_ok_and(|info| info.ifindex == ifindex);
+            let alive =
+                sys::link_info(link.as_fd()).is_ok_and(|info| info.ifindex == place.ifindex);
             if alive {
                 match sys::link_update(link.as_fd(), program) {
                     Ok(()) => return Ok(()),
@@ -204,21 +213,64 @@ impl Links {
             }
             unpin(&path)?;
         }
-        let link =
-            sys::link_create(program, ifindex, hook.attach_type()).map_err(failed(what()))?;
+        let link = sys::link_create(program, place.ifindex, hook.attach_type());
+        let link = link.map_err(failed(what()))?;
         sys::pin(link.as_fd(), &path).map_err(failed(format!("pin {}", path.display())))
     }
 
-    /// A qdisc that porin added is marked, so that it is removed and another's is not.
-    fn own_qdisc(&self, netlink: &Netlink, interface: &str, ifindex: u32) -> Result<(), Error> {
-        if clsact::add_qdisc(netlink, interface, ifindex)? {
-            let mark = self.qdisc_mark(interface);
-            match rustix::fs::mkdir(&mark, rustix::fs::Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(failed(format!("make {}", mark.display()))(errno)),
+    fn detach_tcx(&self, interface: &str) -> Result<(), Error> {
+        for hook in Hook::BOTH {
+            let path = self.pin(interface, hook);
+            match sys::pinned(&path) {
+                // With its device gone, a link is only a name.
+                Ok(link) => match sys::link_detach(link.as_fd()) {
+                    Ok(()) | Err(Errno::NOLINK) => unpin(&path)?,
+                    Err(errno) => return Err(failed(format!("detach {}", path.display()))(errno)),
+                },
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(failed(format!("open {}", path.display()))(errno)),
             }
         }
         Ok(())
+    }
+
+    fn detach_clsact(&self, netlink: &Netlink, interface: &str) -> Result<(), Error> {
+        let qdisc = self.qdisc_mark(interface);
+        let made_by_us = qdisc.is_dir();
+        if let Some(link) = netlink::host::link_by_name(&netlink.socket(), interface)? {
+            clsact::detach(netlink, interface, link.ifindex, made_by_us)?;
+        }
+        if made_by_us {
+            let remove = rustix::fs::rmdir(&qdisc);
+            remove.map_err(failed(format!("remove {}", qdisc.display())))?;
+        }
+        Ok(())
+    }
+
+    fn tag_of_link(&self, place: Place<'_>, hook: Hook) -> Result<Option<Tag>, Error> {
+        let path = self.pin(place.interface, hook);
+        let link = match sys::pinned(&path) {
+            Ok(link) => link,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(failed(format!("open {}", path.display()))(errno)),
+        };
+        let read = || {
+            let info = sys::link_info(link.as_fd())?;
+            if info.ifindex != place.ifindex {
+                return Ok(None);
+            }
+            sys::program_tag(sys::program_by_id(info.program_id)?.as_fd()).map(Some)
+        };
+        read().map_err(failed(format!("read the link {}", path.display())))
+    }
+
+    /// A qdisc that porin added is marked, so that it is removed and another's is not.
+    fn mark_qdisc(&self, interface: &str) -> Result<(), Error> {
+        let mark = self.qdisc_mark(interface);
+        match rustix::fs::mkdir(&mark, rustix::fs::Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(errno) => Err(failed(format!("make {}", mark.display()))(errno)),
+        }
     }
 
     fn pin(&self, interface: &str, hook: Hook) -> PathBuf {

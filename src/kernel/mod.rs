@@ -3,11 +3,13 @@
 //! Nothing else changes the kernel. What is to be so comes in as a `Plan`; this module knows nothing
 //! of files, labels or policies.
 //!
-//! `ops` says what can be done, `mirror` what is so, `diff` what is missing; `transaction` runs it,
-//! `backend` carries it out by `netlink`, `links` and `datapath`. `recover` reads what an earlier daemon
-//! left, `teardown` removes it all.
+//! `ops` says what can be done, `mirror` what is so, `numbers` which tables there are, `diff` what is missing,
+//! `clean` what is superfluous; `transaction` runs it, `backend` carries it out by `netlink`, `links` and
+//! `datapath`. `recover` reads what an earlier daemon left, `teardown` removes it all.
 
+mod ahead;
 mod backend;
+mod clean;
 mod clsact;
 // The generated skeletons are not safe code; no other file in there has any.
 #[allow(unsafe_code)]
@@ -115,12 +117,13 @@ impl Kernel {
         };
         layout.make().map_err(failed)?;
         let netlink = Netlink::open()?;
-        let open = || Maps::open_or_create(&layout.maps(), &options.limits);
-        let (maps, _) = layout.with_dots(open).map_err(failed)??;
-        let links = links::Links::new(layout.links(), support.mechanism(options.attach)?);
+        let (maps, _) = Maps::open_or_create(&layout.maps(), &options.limits)?;
+        let mechanisms = support.mechanisms(options.attach)?;
+        let links = links::Links::new(layout.links());
         let gate_digest = recover::gate_digest(&maps)?;
         let gate_mark = layout.gate_mark(&gate_digest);
-        let (mirror, interfaces) = recover::read(&netlink, &maps, &links, &layout, gate_mark)?;
+        let (mirror, interfaces) =
+            recover::read(&netlink, &maps, &links, mechanisms, &layout, gate_mark)?;
         let recovered = Recovered {
             generation: mirror.generation,
             slots: mirror.endpoints.iter().map(|(slot, row)| (row.incarnation, *slot)).collect(),
@@ -134,11 +137,13 @@ impl Kernel {
             netlink,
             maps: Arc::new(maps),
             links,
+            mechanisms,
             layout,
             gate_digest,
             gate_mark,
             coarse_clock: support.coarse_clock,
             interfaces,
+            ahead: Default::default(),
             planned: Default::default(),
             variants: Default::default(),
         };
@@ -154,7 +159,11 @@ impl Kernel {
         self.host.planned =
             plan.endpoints.values().map(|p| p.endpoint.host_interface.clone()).collect();
         self.unsettled = true;
-        let applied = transaction::apply(&mut self.host, &mut self.mirror, plan)?;
+        let gates = diff::new_endpoint_gates(&self.mirror, plan);
+        self.host.load_ahead(&gates);
+        let applied = transaction::apply(&mut self.host, &mut self.mirror, plan);
+        self.host.ahead = Default::default();
+        let applied = applied?;
         self.in_force = Some(plan.clone());
         Ok(applied)
     }
@@ -186,8 +195,8 @@ impl Kernel {
     }
 
     /// How gates are attached.
-    pub fn mechanism(&self) -> links::Mechanism {
-        self.host.links.mechanism()
+    pub fn mechanisms(&self) -> links::Mechanisms {
+        self.host.mechanisms
     }
 
     /// For facts of namespaces, uplinks and the host.

@@ -64,17 +64,6 @@ impl Layout {
         Ok(())
     }
 
-    /// Runs `body` while names below the root may contain dots.
-    ///
-    /// `Maps::open_or_create` makes its maps in `maps.new`, and bpffs keeps names with dots for itself,
-    /// except in a directory without permission bits. To be deleted once that name has no dot.
-    pub fn with_dots<T>(&self, body: impl FnOnce() -> T) -> Result<T, std::io::Error> {
-        rustix::fs::chmod(&self.root, Mode::empty())?;
-        let done = body();
-        rustix::fs::chmod(&self.root, Mode::RWXU)?;
-        Ok(done)
-    }
-
     /// Puts an address on `lo`, unless it is there already. Then it is someone else's, and stays.
     pub fn add_address(&self, netlink: &Netlink, address: IpAddr) -> Result<(), Reason> {
         let mark = self.address_mark(address);

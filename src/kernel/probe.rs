@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::links::Mechanism;
+use super::links::{Mechanism, Mechanisms};
 use super::sys;
 
 /// What may differ between kernels that porin runs on.
@@ -43,7 +43,7 @@ impl fmt::Display for Unusable {
 /// Which way to attach gates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Attach {
-    /// tcx where it exists.
+    /// On endpoints' interfaces clsact, on uplinks tcx where it exists.
     #[default]
     Auto,
     Tcx,
@@ -82,11 +82,13 @@ impl Support {
         })
     }
 
-    pub fn mechanism(&self, attach: Attach) -> Result<Mechanism, Unusable> {
+    pub fn mechanisms(&self, attach: Attach) -> Result<Mechanisms, Unusable> {
         match attach {
-            Attach::Auto if self.tcx => Ok(Mechanism::Tcx),
-            Attach::Auto | Attach::Clsact => Ok(Mechanism::Clsact),
-            Attach::Tcx if self.tcx => Ok(Mechanism::Tcx),
+            Attach::Auto if self.tcx => {
+                Ok(Mechanisms { endpoints: Mechanism::Clsact, uplinks: Mechanism::Tcx })
+            }
+            Attach::Auto | Attach::Clsact => Ok(Mechanisms::only(Mechanism::Clsact)),
+            Attach::Tcx if self.tcx => Ok(Mechanisms::only(Mechanism::Tcx)),
             Attach::Tcx => Err(Unusable { missing: vec!["tcx, asked for (Linux 6.6)".to_owned()] }),
         }
     }

@@ -8,9 +8,9 @@ use std::os::fd::AsFd;
 
 use sha2::{Digest as _, Sha256};
 
-use super::datapath::{self, Maps, abi};
+use super::datapath::{self, Maps, TableKind, abi};
 use super::layout;
-use super::links::{Hook, Links};
+use super::links::{Links, Mechanisms, Place};
 use super::mirror::{GateState, Held, Interface, Mirror};
 use super::netlink::{Netlink, endpoint, host};
 use super::numbers::Content;
@@ -27,6 +27,7 @@ pub fn read(
     netlink: &Netlink,
     maps: &Maps,
     links: &Links,
+    mechanisms: Mechanisms,
     layout: &Layout,
     event_rate: Option<u32>,
 ) -> Result<Recovery, Error> {
@@ -61,18 +62,23 @@ pub fn read(
         all.values().map(|link| (link.name.as_str(), link.ifindex)).collect();
     let mut candidates: BTreeSet<String> = links.interfaces()?.into_iter().collect();
     candidates.extend(slots_of_gates.keys().cloned());
-    for name in candidates {
+    let mut places = Vec::new();
+    for name in &candidates {
         let Some(ifindex) = by_name.get(name.as_str()) else {
-            links.detach(netlink, &name)?;
+            links.detach(netlink, name)?;
             continue;
         };
-        let mut both = true;
-        for hook in Hook::BOTH {
-            both &= links.tag(netlink, &name, *ifindex, hook)?.is_some();
-        }
-        if both {
-            let slot = slots_of_gates.get(&name).copied().unwrap_or(Slot(0));
-            mirror.gates.insert(name, GateState { slot, event_rate });
+        let mechanism = match mirror.interfaces.contains_key(name) {
+            true => mechanisms.endpoints,
+            false => mechanisms.uplinks,
+        };
+        places.push(Place { interface: name, ifindex: *ifindex, mechanism });
+    }
+    let tags = links.tags(netlink, &places)?;
+    for (place, tags) in places.iter().zip(tags) {
+        if tags.iter().all(Option::is_some) {
+            let slot = slots_of_gates.get(place.interface).copied().unwrap_or(Slot(0));
+            mirror.gates.insert(place.interface.to_owned(), GateState { slot, event_rate });
         }
     }
 
@@ -85,23 +91,22 @@ pub fn read(
         layout.marked_addresses().into_iter().filter(|address| own.contains(address)).collect();
 
     let ids = maps.ids()?;
-    let taken = |name: &str, entries: u32| occupied(&ids, name, entries);
-    for index in taken("programs", abi::MAX_SLOTS * 4)? {
+    for index in occupied(&ids, "programs", abi::MAX_SLOTS * 4)? {
         mirror.programs.insert(index, Held::Unknown);
     }
     mirror.policies = maps.policies()?.into_iter().collect();
     mirror.prefixes = maps.prefixes()?;
     // What is in them can't be told. Those that neither side refers to will make room for spares.
-    for number in taken("policies", abi::MAX_POLICY_TABLES)? {
+    for number in maps.tables(TableKind::Policy)? {
         mirror.policy_tables.note(number, Content::Unknown);
     }
-    for number in taken("prefixes", abi::MAX_PREFIX_TABLES)? {
+    for number in maps.tables(TableKind::Prefix)? {
         mirror.prefix_tables.note(number, Content::Unknown);
     }
     Ok((mirror, interfaces))
 }
 
-/// Indices of an array of programs or maps that hold something.
+/// Indices of an array of programs that hold something.
 fn occupied(ids: &BTreeMap<u32, String>, name: &str, entries: u32) -> Result<Vec<u32>, Error> {
     let failed = |errno| Error::Other(format!("cannot read map {name}: {errno}"));
     let id = ids.iter().find(|(_, map)| *map == name).map(|(id, _)| *id);

@@ -211,6 +211,27 @@ pub fn map_look_up<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<V
     Ok(value)
 }
 
+/// As [`map_update`], for keys and values whose size only the map knows.
+pub fn map_update_bytes(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<()> {
+    let mut info = libbpf_sys::bpf_map_info::default();
+    let mut len = size_of::<libbpf_sys::bpf_map_info>() as u32;
+    // SAFETY: info is ours for the call.
+    check(unsafe { libbpf_sys::bpf_map_get_info_by_fd(map.as_raw_fd(), &mut info, &mut len) })?;
+    if (info.key_size as usize, info.value_size as usize) != (key.len(), value.len()) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the kernel reads key_size and value_size bytes, which are there. (Maps per CPU, of
+    // which it reads more, are none of ours.)
+    check(unsafe {
+        libbpf_sys::bpf_map_update_elem(
+            map.as_raw_fd(),
+            key.as_ptr().cast(),
+            value.as_ptr().cast(),
+            0,
+        )
+    })
+}
+
 /// Inserts or overwrites many elements in one call; how many were done is in the error.
 pub fn map_update_batch<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
@@ -591,6 +612,46 @@ pub fn occupied(map: BorrowedFd<'_>, entries: u32) -> Result<Vec<u32>, Errno> {
         }
     }
     Ok(taken)
+}
+
+/// A program for tc whose code is ready for the kernel. The verifier's log is asked for only after a
+/// failure, and goes to ours.
+pub fn program_load(
+    name: &str,
+    license: &str,
+    code: &[libbpf_sys::bpf_insn],
+) -> io::Result<OwnedFd> {
+    let name = CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let license = CString::new(license).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let load = |log: &mut [u8]| {
+        let mut opts = libbpf_sys::bpf_prog_load_opts {
+            sz: size_of::<libbpf_sys::bpf_prog_load_opts>() as _,
+            log_buf: if log.is_empty() { ptr::null_mut() } else { log.as_mut_ptr().cast() },
+            log_size: log.len() as u32,
+            log_level: u32::from(!log.is_empty()),
+            ..Default::default()
+        };
+        // SAFETY: strings end in NUL, code and log are as long as said, all live through the call.
+        let fd = unsafe {
+            libbpf_sys::bpf_prog_load(
+                libbpf_sys::BPF_PROG_TYPE_SCHED_CLS,
+                name.as_ptr(),
+                license.as_ptr(),
+                code.as_ptr(),
+                code.len() as libbpf_sys::size_t,
+                &mut opts,
+            )
+        };
+        owned(fd)
+    };
+    load(&mut []).or_else(|_| {
+        let mut log = vec![0u8; 1 << 20];
+        load(&mut log).map_err(|errno| {
+            let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
+            log::error!("the verifier: {}", String::from_utf8_lossy(&log[..end]));
+            errno.into()
+        })
+    })
 }
 
 /// A program that does nothing, to probe with.

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::links::{Links, Mechanism};
+use super::links::Links;
 use super::netlink::{Netlink, endpoint, host};
 use super::paths::Layout;
 use super::{Error, Paths};
@@ -38,7 +38,7 @@ pub fn teardown(paths: &Paths) -> Result<TeardownReport, Error> {
     }
     for root in &roots {
         let layout = Layout::at(root.clone());
-        let directory = Links::new(layout.links(), Mechanism::Clsact);
+        let directory = Links::new(layout.links());
         let mut names = directory.interfaces().unwrap_or_default();
         report.gates.extend(
             names.iter().filter(|name| others.iter().any(|link| link.name == **name)).cloned(),

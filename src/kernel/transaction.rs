@@ -9,6 +9,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::clean;
 use super::diff;
 use super::mirror::Mirror;
 use super::ops::Op;
@@ -89,7 +90,7 @@ pub fn apply<B: Backend>(
 /// What comes after a commit, or after a refusal. `plan`: what is in force, if this daemon put it there.
 pub fn settle<B: Backend>(backend: &mut B, mirror: &mut Mirror, plan: Option<&Plan>) -> Settled {
     let begin = Instant::now();
-    let ops = diff::clean(mirror, plan);
+    let ops = clean::clean(mirror, plan);
     let mut leftovers = Vec::new();
     for op in &ops {
         mirror.note_begun(op);

@@ -95,6 +95,30 @@ fn endpoints_talk_by_clsact() {
     endpoints_talk(Attach::Clsact);
 }
 
+/// Whoever starts with another mechanism replaces the gates of before, and no packet notices.
+#[test]
+fn the_mechanism_changes_under_way() {
+    lab::run(|lab| {
+        let start = |attach| {
+            let options = Options { attach, ..Options::default() };
+            Kernel::open(&paths(lab), &options).unwrap().0
+        };
+        let links = || lab.traces().matches("_ingress\n").count();
+        let mut kernel = start(Attach::Tcx);
+        let pair = pair(lab, &kernel);
+        let allow = plan(&pair.endpoints, Verdict::Allow);
+        kernel.apply(&allow).unwrap();
+        for (attach, expected) in [(Attach::Auto, 0), (Attach::Tcx, 2), (Attach::Clsact, 0)] {
+            drop(kernel);
+            kernel = start(attach);
+            kernel.apply(&allow).unwrap();
+            check_all_pass(lab, &pair);
+            assert_eq!(links(), expected, "{attach:?}");
+            assert_eq!(lab.traces().matches("qdisc clsact").count(), 2 - expected, "{attach:?}");
+        }
+    });
+}
+
 #[test]
 fn a_new_daemon_adopts_without_touching_interfaces_or_gates() {
     lab::run(|lab| {

@@ -96,6 +96,8 @@ impl Lab {
         ] {
             text += &format!("# ip {query}\n{}", self.ip(query));
         }
+        let qdiscs = output(Command::new("tc").args(["qdisc", "show"]));
+        text += &format!("# tc qdisc show\n{qdiscs}");
         text + &tree(&self.dir.join("bpf"))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use porin::kernel::links::{Hook, Links, Mechanism};
+use porin::kernel::links::{Links, Mechanism, Mechanisms, Place};
 use porin::kernel::netlink::{Netlink, host};
 use porin::kernel::probe::{Attach, Support, mount_bpffs};
 use porin::kernel::sys;
@@ -15,7 +15,14 @@ const WAN: &str = "wan0.7";
 struct World {
     netlink: Netlink,
     links: Links,
+    mechanism: Mechanism,
     ifindex: u32,
+}
+
+impl World {
+    fn place(&self) -> Place<'_> {
+        Place { interface: WAN, ifindex: self.ifindex, mechanism: self.mechanism }
+    }
 }
 
 fn world(lab: &Lab, mechanism: Mechanism) -> World {
@@ -23,7 +30,7 @@ fn world(lab: &Lab, mechanism: Mechanism) -> World {
     let netlink = Netlink::open().unwrap();
     lab.ip(&format!("link add {WAN} type veth peer name wan1"));
     let ifindex = ifindex(&netlink);
-    World { netlink, links: Links::new(lab.bpffs().join("links"), mechanism), ifindex }
+    World { netlink, links: Links::new(lab.bpffs().join("links")), mechanism, ifindex }
 }
 
 fn ifindex(netlink: &Netlink) -> u32 {
@@ -32,18 +39,13 @@ fn ifindex(netlink: &Netlink) -> u32 {
 
 fn attach(world: &World) {
     let program = sys::load_nothing().unwrap();
-    for hook in Hook::BOTH {
-        world.links.attach(&world.netlink, WAN, world.ifindex, hook, program.as_fd()).unwrap();
-    }
+    world.links.attach(&world.netlink, world.place(), [program.as_fd(); 2]).unwrap();
 }
 
 fn tags(world: &World) -> [bool; 2] {
-    Hook::BOTH.map(|hook| {
-        let tag = world.links.tag(&world.netlink, WAN, world.ifindex, hook).unwrap();
-        tag.is_some_and(|tag| {
-            tag == sys::program_tag(sys::load_nothing().unwrap().as_fd()).unwrap()
-        })
-    })
+    let wanted = sys::program_tag(sys::load_nothing().unwrap().as_fd()).unwrap();
+    let tags = world.links.tags(&world.netlink, &[world.place()]).unwrap();
+    tags[0].map(|tag| tag == Some(wanted))
 }
 
 fn gates_come_stay_and_go(mechanism: Mechanism) {
@@ -58,7 +60,7 @@ fn gates_come_stay_and_go(mechanism: Mechanism) {
         assert_eq!(tags(&world), [true; 2]);
         assert_eq!(world.links.interfaces().unwrap(), [WAN]);
         // Another daemon finds them.
-        let again = Links::new(lab.bpffs().join("links"), mechanism);
+        let again = Links::new(lab.bpffs().join("links"));
         again.detach(&world.netlink, WAN).unwrap();
         again.detach(&world.netlink, WAN).unwrap();
         assert_eq!(tags(&world), [false; 2]);
@@ -102,6 +104,37 @@ fn a_new_interface_of_the_old_name_gets_clsact_gates() {
     a_new_interface_of_the_old_name_gets_gates(Mechanism::Clsact);
 }
 
+/// The other means takes over, and nothing of the first stays.
+fn mechanisms_replace_each_other(from: Mechanism, to: Mechanism) {
+    lab::run(move |lab| {
+        let mut world = world(lab, from);
+        let before = lab.traces();
+        attach(&world);
+        world.mechanism = to;
+        assert_eq!(tags(&world), [false; 2]);
+        attach(&world);
+        assert_eq!(tags(&world), [true; 2]);
+        let switched = lab.traces();
+        world.mechanism = from;
+        assert_eq!(tags(&world), [false; 2]);
+        world.links.detach(&world.netlink, WAN).unwrap();
+        assert_eq!(lab.traces(), before);
+        world.mechanism = to;
+        attach(&world);
+        assert_eq!(lab.traces(), switched, "as if it had never been otherwise");
+    });
+}
+
+#[test]
+fn clsact_takes_over_from_tcx() {
+    mechanisms_replace_each_other(Mechanism::Tcx, Mechanism::Clsact);
+}
+
+#[test]
+fn tcx_takes_over_from_clsact() {
+    mechanisms_replace_each_other(Mechanism::Clsact, Mechanism::Tcx);
+}
+
 #[test]
 fn filters_and_qdiscs_of_others_stay() {
     lab::run(|lab| {
@@ -125,8 +158,12 @@ fn this_kernel_is_probed() {
     lab::run(|_| {
         let support = Support::probe().unwrap();
         // Linux 6.6 and later.
-        assert_eq!(support.mechanism(Attach::Auto).unwrap(), Mechanism::Tcx);
-        assert_eq!(support.mechanism(Attach::Clsact).unwrap(), Mechanism::Clsact);
+        assert_eq!(support.mechanisms(Attach::Auto).unwrap(), {
+            Mechanisms { endpoints: Mechanism::Clsact, uplinks: Mechanism::Tcx }
+        });
+        assert_eq!(support.mechanisms(Attach::Clsact).unwrap(), {
+            Mechanisms::only(Mechanism::Clsact)
+        });
         assert!(support.coarse_clock);
     });
 }

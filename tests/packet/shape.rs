@@ -90,3 +90,23 @@ fn names_come_from_btf() {
     assert_eq!(dp::verdict_names(), ["none", "allow", "deny"]);
     assert_eq!(dp::event_type_names(), ["", "flow", "deny", "drop"]);
 }
+
+/// A thousand gates are loaded when a daemon starts, so the verifier must be done with one soon.
+#[test]
+fn gates_are_quickly_verified() {
+    let w = World::new();
+    for event_rate in [0, 100] {
+        let gate = abi::Gate { slot: 1, has4: 1, has6: 1, event_rate, ..abi::Gate::default() };
+        let gates = dp::load_gate(&w.maps, &gate).expect("loads");
+        for (hook, program) in [("ingress", gates.ingress), ("egress", gates.egress)] {
+            let info = porin::kernel::sys::program_info(program.as_fd()).expect("info");
+            println!("{hook}, {event_rate} events: {info:?}");
+            assert!(info.verified_insns < 4000, "{hook}: {info:?}");
+        }
+    }
+    let begin = std::time::Instant::now();
+    for slot in 1..=200 {
+        dp::load_gate(&w.maps, &abi::Gate { slot, ..abi::Gate::default() }).expect("loads");
+    }
+    println!("both gates: {:?}", begin.elapsed() / 200);
+}

@@ -8,12 +8,14 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapHandle, MapType};
 
 use super::abi;
 use super::error::{Cause, Context, Error, Result};
+use super::gates::Template;
 use super::print;
 use super::skel::maps::MapsSkelBuilder;
 use crate::kernel::sys::{self, StateWord, bytes_of};
@@ -41,6 +43,7 @@ impl Default for MapLimits {
 pub struct Maps {
     handles: BTreeMap<String, MapHandle>,
     state: StateWord,
+    gates: OnceLock<Template>,
 }
 
 impl Maps {
@@ -55,10 +58,7 @@ impl Maps {
     /// half made. One that lacks maps all the same is completed, as long as it has
     /// the state; without the state it is of no use and is made anew.
     pub fn open_or_create(dir: &Path, limits: &MapLimits) -> Result<(Self, bool)> {
-        // bpffs allows no dots in names.
-        let mut beside = dir.as_os_str().to_owned();
-        beside.push("-new");
-        let beside = PathBuf::from(beside);
+        let beside = beside(dir);
         remove_pins(&beside)?;
         let found = pinned(dir)?;
         if !found.contains_key("state") {
@@ -81,11 +81,22 @@ impl Maps {
         let state =
             handles.get("state").map(MapHandle::as_fd).ok_or(io::ErrorKind::NotFound.into());
         let state = state.and_then(StateWord::map).context("map into memory", "map state")?;
-        Ok(Self { handles, state })
+        Ok(Self { handles, state, gates: OnceLock::new() })
     }
 
     pub(super) fn handle(&self, name: &str) -> Option<&MapHandle> {
         self.handles.get(name)
+    }
+
+    /// The code of gates, which refers to these maps.
+    pub(super) fn gates(&self) -> Result<&Template> {
+        match self.gates.get() {
+            Some(template) => Ok(template),
+            None => {
+                let template = Template::open(self)?;
+                Ok(self.gates.get_or_init(|| template))
+            }
+        }
     }
 
     /// A map by name; all names in `maps.h` are there, as every set is made from it.
@@ -226,6 +237,13 @@ impl Maps {
     pub fn events(&self) -> Result<&MapHandle> {
         self.map("events")
     }
+}
+
+/// Where a set is made. No dot: bpffs refuses names with one.
+fn beside(dir: &Path) -> PathBuf {
+    let mut name = dir.as_os_str().to_owned();
+    name.push("_new");
+    name.into()
 }
 
 /// Makes all maps but those in `found`, which are used as they are.

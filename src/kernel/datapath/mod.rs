@@ -5,6 +5,7 @@
 
 pub mod abi;
 mod error;
+mod gates;
 mod maps;
 mod names;
 mod print;
@@ -13,11 +14,11 @@ pub(in crate::kernel) mod skel;
 mod tables;
 
 pub use error::{Cause, Error, Result};
+pub use gates::{GatePair, load_gate, load_uplink_gate};
 pub use maps::{MapLimits, Maps};
 pub use names::{drop_reason_names, event_type_names, verdict_names};
 pub use programs::{
-    GatePair, LoadedProgram, Program, TestContext, TestOutcome, load_gate, load_uplink_gate,
-    load_variant, referenced_maps, test_run,
+    LoadedProgram, Program, TestContext, TestOutcome, load_variant, referenced_maps, test_run,
 };
 
 pub use tables::TableKind;

@@ -1,18 +1,17 @@
-//! Programs: variants by features, gates by endpoint. Each is loaded from its
-//! object with the shared maps put in and its constants set; the object is let go
-//! of at once, and what remains is one descriptor.
+//! Variants: programs by features. Each is loaded from its object with the shared
+//! maps put in and its constants set; the object is let go of at once, and what
+//! remains is one descriptor. Gates are in `gates.rs`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{OpenObject, libbpf_sys};
 
-use super::abi::{Features, Gate};
+use super::abi::Features;
 use super::error::{Cause, Context, Error, Result};
 use super::maps::Maps;
 use super::print;
 use super::skel::endpoint::EndpointSkelBuilder;
-use super::skel::gate::GateSkelBuilder;
 use super::skel::uplink::UplinkSkelBuilder;
 use crate::kernel::sys::{self, bytes_of, from_bytes};
 
@@ -55,13 +54,6 @@ pub struct LoadedProgram {
     pub verified_insns: u32,
 }
 
-/// The two gates of an interface.
-#[derive(Debug)]
-pub struct GatePair {
-    pub ingress: OwnedFd,
-    pub egress: OwnedFd,
-}
-
 /// Loads one program, specialised for `features`.
 pub fn load_variant(maps: &Maps, program: Program, features: &Features) -> Result<LoadedProgram> {
     let fd = load(program.name(), || match program {
@@ -95,30 +87,6 @@ pub fn load_variant(maps: &Maps, program: Program, features: &Features) -> Resul
         jited_len: info.jited_len,
         verified_insns: info.verified_insns,
     })
-}
-
-/// Loads the two gates of an endpoint.
-pub fn load_gate(maps: &Maps, gate: &Gate) -> Result<GatePair> {
-    load_gates(maps, gate, ["gate_ingress", "gate_egress"])
-}
-
-/// Loads the two gates of an uplink, whose slot is all they know.
-pub fn load_uplink_gate(maps: &Maps, slot: u32) -> Result<GatePair> {
-    load_gates(maps, &Gate { slot, ..Gate::default() }, ["uplink_ingress", "uplink_egress"])
-}
-
-fn load_gates(maps: &Maps, gate: &Gate, names: [&'static str; 2]) -> Result<GatePair> {
-    let [ingress, egress] = load(names[0], || {
-        let mut storage = sys::object_storage();
-        let mut open = GateSkelBuilder::default().open(&mut storage)?;
-        if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
-            rodata.gate = from_bytes(bytes_of(gate)).unwrap_or_default();
-        }
-        prepare(open.open_object_mut(), maps, &names)?;
-        let loaded = open.load()?;
-        programs(loaded.object(), names)
-    })?;
-    Ok(GatePair { ingress, egress })
 }
 
 /// Puts the shared maps in, and leaves out all programs but `wanted`.

@@ -94,6 +94,23 @@ impl Maps {
         sys::map_freeze(table.as_fd()).context("freeze", what())
     }
 
+    /// The numbers that have a table.
+    pub fn tables(&self, kind: TableKind) -> Result<Vec<u32>> {
+        let outer = self.fd(kind.outer())?;
+        let mut taken = Vec::new();
+        let each = sys::map_each(outer, size_of::<u32>(), size_of::<u32>(), |number, _| {
+            taken.extend(sys::from_bytes::<u32>(number));
+        });
+        match each {
+            // Tables of tables have no batches before Linux 5.14.
+            Err(error) if error.raw_os_error() == Some(sys::ENOTSUPP) => {
+                sys::occupied(outer, kind.numbers()).map_err(std::io::Error::from)
+            }
+            each => each.map(|()| taken),
+        }
+        .context("read", format!("map {}", kind.outer()))
+    }
+
     /// The tables that are referred to: indices as in [`abi::policy_index`], with numbers.
     pub fn policies(&self) -> Result<Vec<(u32, u32)>> {
         let mut found = self.all::<u32, u32>("policy_tables")?;

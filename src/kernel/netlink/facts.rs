@@ -1,6 +1,7 @@
 //! What the kernel says of what the operator named: uplinks, namespaces, the host's addresses.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::endpoint::is_porins;
@@ -63,6 +64,12 @@ pub fn host_addresses(netlink: &Netlink) -> Result<Vec<IpAddr>, Error> {
     all.sort_unstable();
     all.dedup();
     Ok(all)
+}
+
+/// Whether the namespace that was seen at `path` is still the one there: one system call instead of many.
+pub fn namespace_is(path: &Path, seen: NamespaceFacts) -> bool {
+    let there = std::fs::metadata(path);
+    there.is_ok_and(|there| (there.dev(), there.ino()) == (seen.device, seen.inode))
 }
 
 pub fn namespace(netlink: &Netlink, path: &Path) -> Result<NamespaceFacts, Unusable> {
