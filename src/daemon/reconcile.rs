@@ -31,8 +31,9 @@ pub struct Reconciler {
     memory: Memory,
     names: Arc<NameBook>,
     leases: PathBuf,
-    /// The leases as they are on disk.
+    /// The leases as they are on disk, and as they are read from there.
     stored: String,
+    kept: Leases,
     /// The last configuration without a fault.
     config: Option<Arc<Config>>,
     /// What the generation in force was made from.
@@ -96,7 +97,7 @@ impl Reconciler {
         for fault in faults {
             log::warn!("{}: {fault}", leases.display());
         }
-        desired.apply(Change::Leases(known));
+        desired.apply(Change::Leases(known.clone()));
         Reconciler {
             loader,
             kernel,
@@ -105,6 +106,7 @@ impl Reconciler {
             names,
             leases,
             stored,
+            kept: known,
             config: None,
             in_force: None,
         }
@@ -282,13 +284,16 @@ impl Reconciler {
     }
 
     fn store(&mut self, leases: &Leases) {
+        if *leases == self.kept {
+            return;
+        }
         let text = match leases.write() {
-            Ok(text) if text == self.stored => return,
+            Ok(text) if text == self.stored => return self.kept = leases.clone(),
             Ok(text) => text,
             Err(error) => return log::error!("cannot write leases: {error}"),
         };
         match store::replace(&self.leases, &text) {
-            Ok(()) => self.stored = text,
+            Ok(()) => (self.stored, self.kept) = (text, leases.clone()),
             Err(error) => log::error!(
                 "cannot write {}: {error}; automatic addresses may change at the next start",
                 self.leases.display()

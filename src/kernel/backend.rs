@@ -14,6 +14,7 @@ use super::datapath::{self, LoadedProgram, Maps};
 use super::layout;
 use super::links::{Links, Mechanisms, Place};
 use super::mirror::Row;
+use super::netlink::adopted::Adopted;
 use super::netlink::{self, Netlink};
 use super::ops::{Gate, GateOwner, Op, Variant};
 use super::paths::Layout;
@@ -35,6 +36,8 @@ pub struct Host {
     /// Porin's interfaces, with ifindex and, where known, whose they are.
     pub interfaces: BTreeMap<String, (u32, Option<[u8; 16]>)>,
     pub ahead: Ahead,
+    /// How an earlier daemon's interfaces were found, for the first plan only.
+    pub adopted: Adopted,
     /// Interfaces of the plan that is being applied: they never give way to another.
     pub planned: BTreeSet<String>,
     pub variants: BTreeMap<Variant, LoadedProgram>,
@@ -57,6 +60,9 @@ impl Backend for Host {
             }
             Op::ConfigureInterface { endpoint, sources } => {
                 let ifindex = self.ifindex(&endpoint.host_interface)?;
+                if self.adopted.is_configured(endpoint, *sources, ifindex) {
+                    return Ok(());
+                }
                 netlink::endpoint::configure(&self.netlink, endpoint, *sources, ifindex)
                     .map_err(reason)
             }

@@ -41,6 +41,7 @@ use backend::Host;
 use datapath::{MapLimits, Maps};
 use mirror::Mirror;
 use netlink::Netlink;
+use netlink::adopted::Adopted;
 use netlink::monitor::KernelEvent;
 use paths::Layout;
 use probe::{Attach, Support};
@@ -133,6 +134,10 @@ impl Kernel {
                 .map(|(ifindex, row)| (row.interface.clone(), *ifindex, row.slot))
                 .collect(),
         };
+        let adopted = match interfaces.is_empty() {
+            true => Adopted::default(),
+            false => Adopted::read(&netlink)?,
+        };
         let host = Host {
             netlink,
             maps: Arc::new(maps),
@@ -144,6 +149,7 @@ impl Kernel {
             coarse_clock: support.coarse_clock,
             interfaces,
             ahead: Default::default(),
+            adopted,
             planned: Default::default(),
             variants: Default::default(),
         };
@@ -163,6 +169,7 @@ impl Kernel {
         self.host.load_ahead(&gates);
         let applied = transaction::apply(&mut self.host, &mut self.mirror, plan);
         self.host.ahead = Default::default();
+        self.host.adopted = Default::default();
         let applied = applied?;
         self.in_force = Some(plan.clone());
         Ok(applied)

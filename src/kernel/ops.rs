@@ -107,6 +107,14 @@ impl Sources {
         }
         sources
     }
+
+    /// The one to reach `address` from.
+    pub fn of_family(&self, address: IpAddr) -> Option<IpAddr> {
+        match address {
+            IpAddr::V4(_) => self.ipv4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.ipv6.map(IpAddr::V6),
+        }
+    }
 }
 
 impl Op {

@@ -90,6 +90,11 @@ pub fn read(
     mirror.host_addresses =
         layout.marked_addresses().into_iter().filter(|address| own.contains(address)).collect();
 
+    // Before the first commit, and with no endpoint or uplink written: these come after.
+    let fresh = mirror.generation == Generation(0);
+    if fresh && mirror.endpoints.is_empty() && mirror.uplinks.is_empty() {
+        return Ok((mirror, interfaces));
+    }
     let ids = maps.ids()?;
     for index in occupied(&ids, "programs", abi::MAX_SLOTS * 4)? {
         mirror.programs.insert(index, Held::Unknown);
@@ -106,12 +111,19 @@ pub fn read(
     Ok((mirror, interfaces))
 }
 
-/// Indices of an array of programs that hold something.
+/// Indices of an array of programs that hold something. Asked for one by one only where the kernel
+/// does not tell many at once.
 fn occupied(ids: &BTreeMap<u32, String>, name: &str, entries: u32) -> Result<Vec<u32>, Error> {
     let failed = |errno| Error::Other(format!("cannot read map {name}: {errno}"));
     let id = ids.iter().find(|(_, map)| *map == name).map(|(id, _)| *id);
     let map = sys::map_by_id(id.unwrap_or(0)).map_err(failed)?;
-    sys::occupied(map.as_fd(), entries).map_err(failed)
+    let mut taken = Vec::new();
+    let listed =
+        sys::map_each(map.as_fd(), 4, 4, |index, _| taken.extend(sys::from_bytes::<u32>(index)));
+    match listed {
+        Ok(()) => Ok(taken),
+        Err(_) => sys::occupied(map.as_fd(), entries).map_err(failed),
+    }
 }
 
 /// Whose gate is on an interface: an endpoint's, by its row, or an uplink's.

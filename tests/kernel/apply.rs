@@ -149,6 +149,43 @@ fn a_new_daemon_adopts_without_touching_interfaces_or_gates() {
     });
 }
 
+/// What was taken from an interface while no daemon was there is put back by the next.
+#[test]
+fn adopted_interfaces_are_mended() {
+    lab::run(|lab| {
+        let mut kernel = open(lab);
+        let pair = pair(lab, &kernel);
+        let allow = plan(&pair.endpoints, Verdict::Allow);
+        kernel.apply(&allow).unwrap();
+        kernel.apply(&allow).unwrap();
+        let network = |lab: &Lab| {
+            let queries = ["-o link", "-4 route", "-6 route", "-4 neigh", "-6 neigh"];
+            queries.map(|query| lab.ip(query)).join("")
+        };
+        let right = network(lab);
+        let harm = [
+            "link set pn000000000001 down",
+            "route del 10.0.0.1",
+            "-6 route del fd00::1",
+            "route add 10.0.0.1 dev pn000000000001 src 127.0.0.1",
+            "neigh del 10.0.0.1 dev pn000000000001",
+            "-6 neigh change fd00::1 dev pn000000000001 lladdr 02:00:00:00:00:99",
+            "link set pn000000000001 mtu 1280",
+        ];
+        for command in harm {
+            drop(kernel);
+            // A step may already have been taken by the kernel itself.
+            let _ = lab::output(
+                std::process::Command::new("sh")
+                    .args(["-c", &format!("ip {command} 2>&1 || true")]),
+            );
+            kernel = open(lab);
+            kernel.apply(&allow).unwrap();
+            assert_eq!(network(lab), right, "after ip {command}");
+        }
+    });
+}
+
 #[test]
 fn what_is_gone_from_the_plan_is_removed_after_the_commit() {
     lab::run(|lab| {

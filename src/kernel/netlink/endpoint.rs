@@ -71,10 +71,7 @@ pub fn configure(
         Request::read(format!("read {name}"), query),
     ];
     for address in addresses(endpoint) {
-        let source = match address {
-            IpAddr::V4(_) => sources.ipv4.map(IpAddr::V4),
-            IpAddr::V6(_) => sources.ipv6.map(IpAddr::V6),
-        };
+        let source = sources.of_family(address);
         requests.push(Request::replace(format!("add neighbour {address} to {name}"), {
             RouteNetlinkMessage::NewNeighbour(message::neighbour(ifindex, address, endpoint.mac))
         }));
@@ -262,7 +259,7 @@ fn furnish_inside(
     netlink.socket_in(namespace)?.all(requests).map(|_| ())
 }
 
-fn addresses(endpoint: &Endpoint) -> impl Iterator<Item = IpAddr> {
+pub(super) fn addresses(endpoint: &Endpoint) -> impl Iterator<Item = IpAddr> {
     let ipv6 = endpoint.ipv6.map(IpAddr::V6);
     ipv6.into_iter().chain(endpoint.ipv4.map(IpAddr::V4))
 }

@@ -3,6 +3,7 @@
 //! Requests are data. A batch is sent at once and the kernel answers in order, so a whole endpoint
 //! takes a handful of round trips. This module knows endpoints' interfaces but no BPF and no plan.
 
+pub mod adopted;
 pub mod endpoint;
 pub mod facts;
 pub mod host;
@@ -121,6 +122,14 @@ impl Netlink {
         Socket { runtime: &self.runtime, handle: self.handle.clone() }
     }
 
+    /// A socket on which the kernel heeds what a list is to be narrowed to. Without that a host with all
+    /// routes of the internet would list them all.
+    pub fn filtering_socket(&self) -> Result<Socket<'_>, Error> {
+        let handle = connect_with(&self.runtime, |socket| socket.set_netlink_get_strict_chk(true));
+        let handle = handle.map_err(|error| Error::new("open a netlink socket", error))?;
+        Ok(Socket { runtime: &self.runtime, handle })
+    }
+
     /// A socket in another namespace. The thread itself is back home when this returns.
     pub fn socket_in(&self, namespace: &Namespace) -> Result<Socket<'_>, Error> {
         let handle =
@@ -133,8 +142,17 @@ impl Netlink {
 
 /// The connection runs on the runtime, whenever that is driven, until the last handle is gone.
 fn connect(runtime: &Runtime) -> io::Result<Handle> {
+    connect_with(runtime, |_| Ok(()))
+}
+
+fn connect_with(
+    runtime: &Runtime,
+    prepare: impl FnOnce(&mut rtnetlink::sys::Socket) -> io::Result<()>,
+) -> io::Result<Handle> {
+    use rtnetlink::sys::AsyncSocket;
     let _guard = runtime.enter();
-    let (connection, handle, messages) = rtnetlink::new_connection()?;
+    let (mut connection, handle, messages) = rtnetlink::new_connection()?;
+    prepare(connection.socket_mut().socket_mut())?;
     drop(messages);
     runtime.spawn(connection);
     Ok(handle)
