@@ -359,3 +359,61 @@ fn what_may_not_be_read_is_told() {
         assert!(report.lines().any(|told| told.starts_with(&line)), "{report}");
     }
 }
+
+fn quoted(items: impl Iterator<Item = String>) -> String {
+    items.map(|item| format!("{item:?}, ")).collect()
+}
+
+fn spared(peers: &str, except: &str) -> String {
+    format!(
+        "[[policy]]\nname = \"p\"\nsubject = \"\"\n[[policy.egress]]\nto = [{peers}]\nexcept = [{except}]\n"
+    )
+}
+
+#[test]
+fn what_a_rule_says_twice_is_said_once() {
+    let peers = quoted((0..4000).map(|_| "cidr:10.0.0.0/8".to_owned()));
+    let except = quoted((0..8000).map(|i| format!("cidr:10.0.{}.0/24", i % 2)));
+    let tree = Tree::new(&[("policies.d/p.toml", &spared(&peers, &except))]);
+    let config = config(&tree.loader().load());
+    let rule = &config.policies[0].egress.as_ref().unwrap()[0];
+    assert_eq!(rule.peers.len(), 1);
+    let porin::config::model::Peer::Cidr(set) = &rule.peers[0] else { panic!("{rule:?}") };
+    assert_eq!(set.except.len(), 2);
+}
+
+#[test]
+fn rules_of_too_many_networks_and_exceptions_are_refused() {
+    // Each inside of the next: every network has every exception.
+    let peers = quoted((8..=16).map(|length| format!("cidr:10.0.0.0/{length}")));
+    let except =
+        |many: u32| quoted((0..many).map(|i| format!("cidr:10.0.{}.{}/32", i / 256, i % 256)));
+    let fits = Tree::new(&[("policies.d/p.toml", &spared(&peers, &except(11_000)))]);
+    assert_eq!(config(&fits.loader().load()).policies.len(), 1);
+    let tree = Tree::new(&[("policies.d/p.toml", &spared(&peers, &except(12_000)))]);
+    assert_eq!(
+        tree.report(),
+        "policies.d/p.toml:4:1: error: this rule takes 12000 exceptions out of 9 networks: more than \
+         100000 pairs; split the rule, or name wider networks\n"
+    );
+}
+
+#[test]
+fn too_many_uplinks_and_pools_are_refused_before_they_are_compared() {
+    let uplinks = quoted((0..20_000).map(|i| format!("up{i}")));
+    let tree = Tree::new(&[("porin.toml", &format!("uplinks = [{uplinks}]\n"))]);
+    assert_eq!(
+        tree.report(),
+        "porin.toml:1:11: error: 20000 uplinks are more than the 64 that fit\n"
+    );
+    let pool =
+        |i| format!("[[pool]]\nname = \"p{i}\"\nnetwork = \"10.{}.{}.0/24\"\n", i / 256, i % 256);
+    let pools = |many: u32| (0..many).map(pool).collect::<String>();
+    let tree = Tree::new(&[("porin.toml", &pools(1024))]);
+    assert_eq!(config(&tree.loader().load()).host.pools.len(), 1024);
+    tree.write("porin.toml", pools(20_000));
+    assert_eq!(
+        tree.report(),
+        "porin.toml:3074:8: error: 20000 pools are more than the 1024 that fit; have fewer and larger ones\n"
+    );
+}

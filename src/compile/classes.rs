@@ -19,6 +19,9 @@ use super::plan::{Class, PrefixTable, PrefixValue};
 
 /// Prefixes per side at most.
 pub const PREFIXES: usize = 1_000_000;
+/// All prefixes' CIDR sets together at most: rules that each leave another part out of the same network make as many
+/// classes as rules, each in nearly all of their sets.
+pub const MEMBERSHIPS: usize = 4_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Kind {
@@ -107,7 +110,7 @@ impl Classes {
         if self.made && *self.ground == ground {
             return Ok(false);
         }
-        let regions = regions(&ground);
+        let regions = regions(&ground).map_err(|fault| vec![*fault])?;
         if regions.len() > PREFIXES {
             let over = regions.len() - PREFIXES;
             let what = format!(
@@ -134,6 +137,7 @@ impl Classes {
         let mut names = BTreeMap::new();
         let mut members: BTreeMap<CidrSet, Vec<Peer>> = BTreeMap::new();
         let (mut world, mut host) = (Vec::new(), Vec::new());
+        let mut texts: HashMap<*const CidrSet, Arc<str>> = HashMap::new();
         for class in wanted {
             let Some(peer) = self.numbers.number(class).map(Peer) else { continue };
             let kind = match class.kind {
@@ -148,9 +152,16 @@ impl Classes {
                 Kind::Pool => "pool",
             };
             for cidr in &*class.cidrs {
-                members.entry((**cidr).clone()).or_default().push(peer);
+                match members.get_mut(&**cidr) {
+                    Some(peers) => peers.push(peer),
+                    None => drop(members.insert((**cidr).clone(), vec![peer])),
+                }
             }
-            let cidrs = class.cidrs.iter().map(|cidr| written(cidr)).collect();
+            // The sets are shared by all classes, so the pointers tell them apart.
+            let text = |cidr: &Arc<CidrSet>| {
+                Arc::clone(texts.entry(Arc::as_ptr(cidr)).or_insert_with(|| written(cidr).into()))
+            };
+            let cidrs = class.cidrs.iter().map(text).collect();
             names.insert(peer, Class { kind, cidrs });
         }
         world.sort_unstable();
@@ -197,7 +208,7 @@ struct Node {
 }
 
 /// The prefixes such that an address is of the class of the longest that contains it; none that says what the next wider one says.
-fn regions(ground: &Ground) -> Vec<(IpNet, ClassKey)> {
+fn regions(ground: &Ground) -> Result<Vec<(IpNet, ClassKey)>, Box<Fault>> {
     let cidrs: Vec<Arc<CidrSet>> = ground.cidrs.iter().cloned().map(Arc::new).collect();
     let everything = [IpNet::V6(Ipv6Net::default()), IpNet::V4(Ipv4Net::default())];
     let mut nodes: BTreeMap<IpNet, Node> = BTreeMap::new();
@@ -229,8 +240,12 @@ struct Around {
 }
 
 /// `nodes` are in an order in which each prefix comes right after those that contain it.
-fn walk(nodes: &BTreeMap<IpNet, Node>, cidrs: &[Arc<CidrSet>]) -> Vec<(IpNet, ClassKey)> {
+fn walk(
+    nodes: &BTreeMap<IpNet, Node>,
+    cidrs: &[Arc<CidrSet>],
+) -> Result<Vec<(IpNet, ClassKey)>, Box<Fault>> {
     let mut regions = Vec::new();
+    let mut memberships = 0;
     let mut around: Vec<Around> = Vec::new();
     let mut lists: HashMap<Arc<Vec<usize>>, Arc<Vec<Arc<CidrSet>>>> = HashMap::new();
     let nothing: Arc<Vec<Arc<CidrSet>>> = Arc::default();
@@ -240,7 +255,19 @@ fn walk(nodes: &BTreeMap<IpNet, Node>, cidrs: &[Arc<CidrSet>]) -> Vec<(IpNet, Cl
         }
         let outer = around.last();
         let pool = node.pool || outer.is_some_and(|outer| outer.pool);
-        let active = active(outer.map(|outer| &outer.active), node);
+        let active = match outer {
+            Some(outer) if node.networks.is_empty() && node.excepts.is_empty() => {
+                Arc::clone(&outer.active)
+            }
+            outer => {
+                let outer = outer.map_or(&[][..], |outer| &outer.active);
+                memberships += outer.len() + node.networks.len();
+                if memberships > MEMBERSHIPS {
+                    return Err(Box::new(too_mixed(cidrs.len())));
+                }
+                active(outer, node)
+            }
+        };
         let kind = match prefix {
             _ if node.host => Kind::Host,
             _ if pool => Kind::Pool,
@@ -261,20 +288,26 @@ fn walk(nodes: &BTreeMap<IpNet, Node>, cidrs: &[Arc<CidrSet>]) -> Vec<(IpNet, Cl
         }
         around.push(Around { prefix: *prefix, pool, active, class });
     }
-    regions
+    Ok(regions)
 }
 
-fn active(outer: Option<&Arc<Vec<usize>>>, node: &Node) -> Arc<Vec<usize>> {
-    if let (Some(outer), [], []) = (outer, &node.networks[..], &node.excepts[..]) {
-        return Arc::clone(outer);
-    }
-    let outer = outer.map(|outer| outer.iter().copied());
-    let mut active: BTreeSet<usize> = outer.into_iter().flatten().collect();
-    active.extend(&node.networks);
-    for index in &node.excepts {
-        active.remove(index);
-    }
-    Arc::new(active.into_iter().collect())
+/// Of those that hold around it: which hold at a prefix.
+fn active(outer: &[usize], node: &Node) -> Arc<Vec<usize>> {
+    // Nodes have their indices in order.
+    let ends = |index: &usize| node.excepts.binary_search(index).is_ok();
+    let all = outer.iter().chain(&node.networks);
+    let mut active: Vec<usize> = all.filter(|index| !ends(index)).copied().collect();
+    // Two sorted runs.
+    active.sort();
+    Arc::new(active)
+}
+
+fn too_mixed(cidrs: usize) -> Fault {
+    let what = format!(
+        "the {cidrs} different CIDR peers of all rules split each other into too many parts: an address is in \
+         too many of them at once, more than {MEMBERSHIPS} times over all parts"
+    );
+    Fault::whole(what).hint("give rules the same `except`, or let them name only what they mean")
 }
 
 fn contains(outer: &IpNet, inner: &IpNet) -> bool {

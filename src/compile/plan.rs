@@ -109,7 +109,7 @@ pub struct Class {
     /// `host`, `world`, `pool`.
     pub kind: &'static str,
     /// The CIDR sets that it is in, as written.
-    pub cidrs: Vec<String>,
+    pub cidrs: Arc<[Arc<str>]>,
 }
 
 /// Cookie -> rule.

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use super::endpoint::WrittenEndpoint;
 use super::fault::{Fault, Faults};
-use super::host::Merged;
+use super::host::{Merged, POOLS};
 use super::model::{AddressWish, Pool};
 use super::policy::WrittenPolicy;
 use super::source::Source;
@@ -21,6 +21,12 @@ use super::value::overlap;
 pub type In<'a, T> = (&'a Arc<Source>, &'a T);
 
 pub fn host(merged: &Merged, faults: &mut Faults) {
+    if let Some((source, first)) = merged.pools.get(POOLS) {
+        let what = format!("{} pools are more than the {POOLS} that fit", merged.pools.len());
+        let fault = Fault::error(source.place(&first.name), what);
+        faults.push(fault.hint("have fewer and larger ones"));
+        return;
+    }
     for (i, (source, later)) in merged.pools.iter().enumerate() {
         for (other, earlier) in &merged.pools[..i] {
             let name = &later.pool.name;

@@ -1,16 +1,21 @@
 //! `porin.toml` and its drop-ins: each to a part, all parts to one [`Host`].
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fault::Fault;
 use super::keys;
 use super::model::{Host, Pool, Uplink};
 use super::source::Source;
 use super::table::Table;
 use super::value;
 use crate::types::PortRange;
+
+/// Uplinks at most.
+const UPLINKS: usize = 64;
+/// Pools at most, of all files. Each is compared with each.
+pub const POOLS: usize = 1024;
 
 /// What one file says. None: it does not speak of it.
 #[derive(Debug, Clone, Default)]
@@ -70,7 +75,14 @@ pub fn read(root: &Table) -> HostPart {
 
 fn uplinks(root: &Table) -> Option<Vec<Uplink>> {
     let mut uplinks: Vec<Uplink> = Vec::new();
-    for item in root.optional("uplinks")?.list()? {
+    let written = root.optional("uplinks")?;
+    let items = written.list()?;
+    if items.len() > UPLINKS {
+        let what = format!("{} uplinks are more than the {UPLINKS} that fit", items.len());
+        written.error(what);
+        return None;
+    }
+    for item in items {
         let Some(interface) = item.parse_by(value::uplink) else {
             continue;
         };
@@ -119,17 +131,10 @@ fn patterns(labels: &Table, key: &'static str) -> Option<Vec<String>> {
     Some(items.iter().filter_map(|item| item.parse_by(value::label_pattern)).collect())
 }
 
+/// Whether the host's own sockets have them, only the host can tell.
 fn masquerade_ports(masquerade: &Table) -> Option<PortRange> {
     let item = masquerade.optional("ports")?;
-    let ports = item.parse_by(value::port_range)?;
-    // net.ipv4.ip_local_port_range, unless someone changed it.
-    if ports.first() <= 60999 && ports.last() >= 32768 {
-        let what =
-            "these ports overlap 32768-60999, the kernel's usual range for the host's own sockets";
-        let fault = Fault::warning(item.sink.place(&item.span), what);
-        item.sink.push(fault.hint("keep to 61000-65535, or change net.ipv4.ip_local_port_range"));
-    }
-    Some(ports)
+    item.parse_by(value::port_range)
 }
 
 fn duration(table: &Table, key: &'static str) -> Option<(Duration, Range<usize>)> {
@@ -169,9 +174,8 @@ pub fn merge<'a>(parts: impl Iterator<Item = (&'a Arc<Source>, &'a HostPart)>) -
             merged.reload = Some((source, span));
         }
         // Two of one name in the same file are not an override but a mistake: `check` tells.
-        merged.pools.retain(|(_, earlier)| {
-            part.pools.iter().all(|pool| pool.pool.name != earlier.pool.name)
-        });
+        let named: HashSet<_> = part.pools.iter().map(|pool| &pool.pool.name).collect();
+        merged.pools.retain(|(_, earlier)| !named.contains(&earlier.pool.name));
         merged.pools.extend(part.pools.iter().map(|pool| (source, pool)));
     }
     host.pools = merged.pools.iter().map(|(_, pool)| pool.pool.clone()).collect();

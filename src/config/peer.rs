@@ -1,5 +1,6 @@
 //! Peers of rules, as written: selectors, `cidr:NETWORK`, `entity:NAME`; and what `except` takes out.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::ops::Range;
 
@@ -7,7 +8,7 @@ use ipnet::IpNet;
 
 use super::fault::Fault;
 use super::model::{CidrSet, Peer};
-use super::table::{Item, nearest};
+use super::table::{Item, Table, nearest};
 use super::value;
 use crate::types::{Entity, Invalid, Selector};
 
@@ -106,10 +107,12 @@ fn later_entity(name: &str) -> Option<Result<Entity, Invalid>> {
     })
 }
 
-/// The networks of `except` that are sound, each with its place.
+/// The networks of `except` that are sound, each once, with its first place.
 pub fn exceptions<'a>(item: &Item<'a>) -> Vec<(IpNet, Item<'a>)> {
     let items = item.list().unwrap_or_default();
-    items.into_iter().filter_map(|item| Some((exception(&item)?, item))).collect()
+    let mut seen = HashSet::new();
+    let sound = items.into_iter().filter_map(|item| Some((exception(&item)?, item)));
+    sound.filter(|(network, _)| seen.insert(*network)).collect()
 }
 
 fn exception(item: &Item) -> Option<IpNet> {
@@ -125,8 +128,21 @@ fn exception(item: &Item) -> Option<IpNet> {
     None
 }
 
+/// Pairs of a network and an exception that one rule may name: each network keeps its exceptions.
+const PAIRS: usize = 100_000;
+
 /// Takes each exception out of every network that it is inside of.
-pub fn except(peers: &mut [(Peer, Range<usize>)], exceptions: &[(IpNet, Item)]) {
+pub fn except(table: &Table, peers: &mut [(Peer, Range<usize>)], exceptions: &[(IpNet, Item)]) {
+    let networks = peers.iter().filter(|(peer, _)| matches!(peer, Peer::Cidr(_))).count();
+    if networks.saturating_mul(exceptions.len()) > PAIRS {
+        let what = format!(
+            "this rule takes {} exceptions out of {networks} networks: more than {PAIRS} pairs",
+            exceptions.len()
+        );
+        let fault = Fault::error(table.sink.place(&table.span), what);
+        table.sink.push(fault.hint("split the rule, or name wider networks"));
+        return;
+    }
     for (exception, item) in exceptions {
         let mut found = false;
         for (peer, _) in peers.iter_mut() {
@@ -150,7 +166,6 @@ pub fn except(peers: &mut [(Peer, Range<usize>)], exceptions: &[(IpNet, Item)]) 
     for (peer, _) in peers {
         if let Peer::Cidr(set) = peer {
             set.except.sort();
-            set.except.dedup();
         }
     }
 }

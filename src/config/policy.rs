@@ -1,5 +1,6 @@
 //! `policies.d/*.toml`: one file's policies, each valid by itself.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -149,7 +150,10 @@ fn peers(table: &Table, items: &[Item]) -> Option<Vec<(Peer, Range<usize>)>> {
         None => Vec::new(),
     };
     let mut peers = parsed.into_iter().collect::<Option<Vec<_>>>()?;
-    peer::except(&mut peers, &except);
+    // Said twice is said once.
+    let mut seen = HashSet::with_capacity(peers.len());
+    peers.retain(|(peer, _)| seen.insert(peer.clone()));
+    peer::except(table, &mut peers, &except);
     Some(peers)
 }
 

@@ -65,6 +65,8 @@ impl Server {
 
     /// Serves `<run>/porin.sock`.
     pub fn start(run: &Path, handler: Arc<dyn Handler>) -> Result<Self, SocketError> {
+        let io = |error| SocketError::Io { operation: "make", path: run.to_owned(), error };
+        std::fs::create_dir_all(run).map_err(io)?;
         let path = run.join(socket::NAME);
         Self::with_patience(&path, socket::group(socket::GROUP), handler, Patience::default())
     }

@@ -39,7 +39,7 @@ impl Meters for KernelMeters {
             packets: passed.packets,
             bytes: passed.bytes,
         });
-        Ok(Counters::new(&names.newest(), drops, traffic))
+        Ok(Counters::new(&names.in_force(), drops, traffic))
     }
 
     fn flows(&self) -> Result<(u64, u64), String> {

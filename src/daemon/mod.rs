@@ -1,5 +1,6 @@
 //! The daemon: it starts, watches, reconciles, and stops without touching enforcement.
 
+mod backoff;
 mod board;
 mod debounce;
 mod faults;
@@ -7,6 +8,7 @@ mod lock;
 pub mod logging;
 mod meters;
 pub mod options;
+mod ports;
 mod reconcile;
 mod run;
 mod signals;
@@ -83,7 +85,7 @@ pub fn main(options: &Options) -> ExitCode {
 }
 
 fn teardown(options: &Options) -> Result<Exit, Fatal> {
-    let _alone = lock::take(&options.run)?;
+    let _alone = lock::take(&run::paths(options).bpffs)?;
     let report = Kernel::teardown(&run::paths(options))
         .map_err(|error| Fatal::new(Exit::Failed, "tear down", error))?;
     for interface in &report.interfaces {

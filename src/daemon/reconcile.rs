@@ -3,25 +3,28 @@
 //! Everything is tried on copies. Only when the kernel has committed do the copies become the daemon's
 //! state; until then, and if anything is wrong, what was in force stays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
+
 use crate::compile::{self, Memory};
 use crate::config::model::Config;
 use crate::config::{Loaded, Loader, Report};
 use crate::desired::ipam::{self, Leases};
-use crate::desired::snapshot::{Namespace, Snapshot};
-use crate::desired::{Change, Desired, Fault, UplinkFact, digest};
+use crate::desired::snapshot::{Endpoint, Namespace, Snapshot};
+use crate::desired::{Change, Desired, Fault, HostNetwork, UplinkFact, digest};
 use crate::kernel::netlink::facts::{self, Unusable};
 use crate::kernel::netlink::monitor::KernelEvent;
 use crate::kernel::{Kernel, Recovered, Refused};
 use crate::observe::names::{NameBook, Names};
-use crate::types::{Generation, Name};
+use crate::types::{Generation, Name, PortRange, Slot};
 
-use super::store;
+use super::backoff::Vanished;
+use super::{ports, store};
 
 /// What the daemon believes, and the means to make it so.
 pub struct Reconciler {
@@ -38,6 +41,11 @@ pub struct Reconciler {
     config: Option<Arc<Config>>,
     /// What the generation in force was made from.
     in_force: Option<Inputs>,
+    /// Those in force.
+    endpoints: Arc<BTreeMap<Slot, Arc<Endpoint>>>,
+    /// Theirs by host interface, once somebody wanted to know.
+    owners: HashMap<String, Name>,
+    vanished: Vanished,
 }
 
 /// All that a generation depends on. Equal inputs need no new one.
@@ -45,6 +53,8 @@ pub struct Reconciler {
 struct Inputs {
     config: Arc<Config>,
     host_addresses: Vec<IpAddr>,
+    host_networks: Vec<HostNetwork>,
+    local_ports: Vec<PortRange>,
     uplinks: Vec<UplinkFact>,
     namespaces: BTreeMap<Name, Result<Namespace, String>>,
 }
@@ -57,6 +67,8 @@ pub struct Round {
     pub faults: Vec<Fault>,
     /// Set if this round should have committed and could not.
     pub refused: bool,
+    /// Set if it was the kernel that could not: later it may, though nothing else changes.
+    pub kernel_refused: bool,
     pub committed: Option<Done>,
     /// Something that no event will tell of: look again soon.
     pub look_again: bool,
@@ -109,6 +121,9 @@ impl Reconciler {
             kept: known,
             config: None,
             in_force: None,
+            endpoints: Arc::default(),
+            owners: HashMap::new(),
+            vanished: Vanished::default(),
         }
     }
 
@@ -131,7 +146,19 @@ impl Reconciler {
 
     /// Whether the event means that the next round has something to mend though nothing was edited.
     pub fn note(&mut self, event: &KernelEvent) -> bool {
-        self.kernel.observe(event)
+        let mend = self.kernel.observe(event);
+        if let KernelEvent::InterfaceVanished(interface) = event
+            && mend
+        {
+            if self.owners.is_empty() {
+                let owner = |e: &Arc<Endpoint>| (e.host_interface.clone(), e.name.clone());
+                self.owners = self.endpoints.values().map(owner).collect();
+            }
+            if let Some(endpoint) = self.owners.get(interface) {
+                self.vanished.note(endpoint, Instant::now());
+            }
+        }
+        mend
     }
 
     /// `kernel_changed`: something of ours was changed by others, so that equal inputs do not mean equal results.
@@ -142,17 +169,25 @@ impl Reconciler {
         if config.is_some() {
             self.config = config;
         }
-        let mut round =
-            Round { report, faults: Vec::new(), refused, committed: None, look_again: false };
+        let mut round = Round {
+            report,
+            faults: Vec::new(),
+            refused,
+            kernel_refused: false,
+            committed: None,
+            look_again: false,
+        };
         let Some(config) = self.config.clone() else { return round };
         let mut inputs = match self.observe(config, &mut round.faults) {
             Ok(inputs) => inputs,
             Err(what) => {
                 round.faults.push(Fault::whole(what));
                 round.refused = true;
+                round.kernel_refused = true;
                 return round;
             }
         };
+        self.hold(&mut inputs, begun);
         round.look_again = inputs.namespaces.values().any(Result::is_err);
         // Each try learns of at least one endpoint that cannot be attached after all.
         for _ in 0..=inputs.namespaces.len() {
@@ -171,6 +206,12 @@ impl Reconciler {
                     round.refused = true;
                     return round;
                 }
+                Err(Failure::Kernel(fault)) => {
+                    round.faults.push(*fault);
+                    round.refused = true;
+                    round.kernel_refused = true;
+                    return round;
+                }
                 Err(Failure::Endpoints(failed)) => {
                     round.look_again = true;
                     for (name, why) in failed {
@@ -180,7 +221,17 @@ impl Reconciler {
             }
         }
         round.refused = true;
+        round.kernel_refused = true;
         round
+    }
+
+    /// Leaves out the endpoints that are not to be mended yet.
+    fn hold(&mut self, inputs: &mut Inputs, now: Instant) {
+        let there = |name: &Name| matches!(inputs.namespaces.get(name), Some(Ok(_)));
+        self.vanished.forget_unless(there);
+        for (name, why) in self.vanished.held(now) {
+            inputs.namespaces.insert(name.clone(), Err(why));
+        }
     }
 
     /// What remains to be done after a round. Nobody waits for it: it is to be called when the round has been
@@ -203,6 +254,15 @@ impl Reconciler {
         // Our own doing: they come and go with the pools, and are the host's anyhow.
         let own: Vec<IpAddr> = config.host.pools.iter().filter_map(ipam::host_address).collect();
         host_addresses.retain(|address| !own.contains(address));
+        let pools: Vec<IpNet> = config.host.pools.iter().map(|pool| pool.network).collect();
+        let meets = |n: &IpNet| pools.iter().any(|pool| pool.contains(n) || n.contains(pool));
+        let host_networks = facts::host_networks(netlink, meets).map_err(unreadable)?;
+        let host_networks = host_networks
+            .into_iter()
+            .map(|(interface, network)| HostNetwork { interface, network })
+            .collect();
+        let local_ports = ports::local()
+            .map_err(|error| format!("the host's range of ports cannot be read: {error}"))?;
         let mut uplinks = Vec::new();
         for uplink in &config.host.uplinks {
             match facts::uplink(netlink, &uplink.interface) {
@@ -225,7 +285,7 @@ impl Reconciler {
             (endpoint.name.clone(), self.namespace(&endpoint.name, &endpoint.namespace))
         });
         let namespaces = namespaces.collect();
-        Ok(Inputs { config, host_addresses, uplinks, namespaces })
+        Ok(Inputs { config, host_addresses, host_networks, local_ports, uplinks, namespaces })
     }
 
     /// The network namespace of an endpoint: as in the last generation, if it is still there.
@@ -258,6 +318,8 @@ impl Reconciler {
         let mut memory = self.memory.clone();
         desired.apply(Change::Config(inputs.config.clone()));
         desired.apply(Change::HostAddresses(inputs.host_addresses.clone()));
+        desired.apply(Change::HostNetworks(inputs.host_networks.clone()));
+        desired.apply(Change::LocalPorts(inputs.local_ports.clone()));
         desired.apply(Change::Uplinks(inputs.uplinks.clone()));
         desired.apply(Change::Namespaces(inputs.namespaces.clone()));
         let (snapshot, closed) = desired.snapshot().map_err(Failure::Whole)?;
@@ -269,10 +331,15 @@ impl Reconciler {
         self.names.insert(Arc::new(Names::new(next, &snapshot, &plan)));
         let applied =
             self.kernel.apply(&plan).map_err(|refused| Failure::of(&refused, &snapshot))?;
+        self.names.committed(applied.generation);
         desired.committed();
         memory.committed();
         self.desired = desired;
         self.memory = memory;
+        if !Arc::ptr_eq(&self.endpoints, &snapshot.endpoints) {
+            self.endpoints = Arc::clone(&snapshot.endpoints);
+            self.owners.clear();
+        }
         faults.extend(closed);
         Ok(Done {
             generation: applied.generation,
@@ -312,8 +379,10 @@ fn reason(why: &Unusable) -> String {
 }
 
 enum Failure {
-    /// Nothing changed, and nothing can.
+    /// Nothing changed, and nothing can before the inputs change.
     Whole(Vec<Fault>),
+    /// Nothing changed; the same may work later (ENOMEM).
+    Kernel(Box<Fault>),
     /// Nothing changed, for these endpoints' sake: without them it may work.
     Endpoints(Vec<(Name, String)>),
 }
@@ -326,7 +395,7 @@ impl Failure {
             faults.filter_map(|(slot, fault)| Some((name(slot)?, fault.to_string()))).collect();
         if endpoints.is_empty() {
             let what = format!("the kernel refused the change: {}", refused.error);
-            return Failure::Whole(vec![Fault::whole(what)]);
+            return Failure::Kernel(Box::new(Fault::whole(what)));
         }
         Failure::Endpoints(endpoints)
     }

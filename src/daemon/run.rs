@@ -22,6 +22,7 @@ use crate::observe::health;
 use crate::observe::reader::Reader;
 use crate::types::Generation;
 
+use super::backoff::Backoff;
 use super::board::{Answers, Board, Committed};
 use super::debounce::Debounce;
 use super::faults;
@@ -61,6 +62,8 @@ struct Daemon {
     /// What is put up changes by rounds; this is the last one.
     board: Board,
     look_again: Option<Instant>,
+    /// After refusals of the kernel's.
+    retry: Backoff,
     kernel_changed: bool,
     reported: String,
     _alone: Lock,
@@ -72,7 +75,7 @@ struct Daemon {
 }
 
 fn start(options: &Options) -> Result<Daemon, Fatal> {
-    let alone = lock::take(&options.run)?;
+    let alone = lock::take(&paths(options).bpffs)?;
     let (tell, wakes) = channel();
     let monitor = watch_kernel(tell.clone())?;
     let signal = tell.clone();
@@ -140,6 +143,7 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
         answers,
         board,
         look_again: None,
+        retry: Backoff::default(),
         kernel_changed: false,
         reported: String::new(),
         _alone: alone,
@@ -184,11 +188,13 @@ impl Daemon {
         health::ready(&self.headline());
         self.reconciler.settle();
         let alive = health::watchdog_interval().unwrap_or(LOOK_ANYWAY);
-        let mut looked = Instant::now();
+        let mut listed = Instant::now();
         loop {
             health::alive();
             let now = Instant::now();
-            let deadlines = [Some(now + alive), self.debounce.deadline(), self.look_again];
+            let look = listed + LOOK_ANYWAY;
+            let deadlines =
+                [Some(now + alive), Some(look), self.debounce.deadline(), self.look_again];
             let wait = deadlines.into_iter().flatten().min().unwrap_or(now);
             match self.wakes.recv_timeout(wait.saturating_duration_since(now)) {
                 Ok(Wake::Signal(Signal::Stop)) => break,
@@ -199,11 +205,16 @@ impl Daemon {
             }
             let now = Instant::now();
             let again = self.look_again.is_some_and(|at| at <= now);
-            if self.debounce.settle(now) || again || now.duration_since(looked) >= LOOK_ANYWAY {
+            // However often there are rounds: what they do not look at is looked at, too.
+            let relist = now.duration_since(listed) >= LOOK_ANYWAY;
+            if relist {
+                self.kernel_changed |= self.reconciler.note(&KernelEvent::Relist);
+                listed = now;
+            }
+            if self.debounce.settle(now) || again || relist {
                 self.round();
                 health::status(&self.headline());
                 self.reconciler.settle();
-                looked = Instant::now();
             }
         }
         health::stopping("stopped; enforcement goes on");
@@ -238,10 +249,8 @@ impl Daemon {
         }
         let changed = std::mem::take(&mut self.kernel_changed);
         let round = self.reconciler.round(changed);
-        if round.refused {
-            // It was not put right: the next round must try again.
-            self.kernel_changed = changed;
-        }
+        // It was not put right: the next round must try again. A round may commit though the files have faults.
+        self.kernel_changed = changed && round.refused && round.committed.is_none();
         // Commits are what a passing fault waits for.
         if round.faults.iter().any(|fault| fault.passing) {
             self.kernel_changed = true;
@@ -249,6 +258,11 @@ impl Daemon {
         }
         if round.look_again {
             self.look_again = Some(Instant::now() + LOOK_AGAIN);
+        }
+        if round.kernel_refused {
+            self.look_again = Some(Instant::now() + self.retry.failed());
+        } else if round.committed.is_some() {
+            self.retry.succeeded();
         }
         if let Some(config) = self.reconciler.config() {
             self.debounce.set(config.host.reload.quiet, config.host.reload.at_most);

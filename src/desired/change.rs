@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use crate::config::model::Config;
-use crate::types::{Identity, Labels, Mac, Name, Slot};
+use crate::types::{Identity, Labels, Mac, Name, PortRange, Slot};
 
 use super::ipam::Leases;
 use super::snapshot::Namespace;
@@ -18,6 +20,10 @@ pub enum Change {
     Config(Arc<Config>),
     /// Addresses of this host, in any order.
     HostAddresses(Vec<IpAddr>),
+    /// Networks that the host reaches over interfaces that are not porin's. Those that meet no pool may be left out.
+    HostNetworks(Vec<HostNetwork>),
+    /// What the kernel takes ports from for the host's own sockets.
+    LocalPorts(Vec<PortRange>),
     /// The configured uplinks that exist.
     Uplinks(Vec<UplinkFact>),
     /// Which namespace each endpoint's path is now, or why there is none that can be used.
@@ -28,6 +34,13 @@ pub enum Change {
     Slots(Vec<([u8; 16], Slot)>),
     /// Recovered from the kernel: identities that packets may still bear, with their labels where known.
     Identities(Vec<(Identity, Option<Labels>)>),
+}
+
+/// A prefix of the host's, and the interface that it is reached over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostNetwork {
+    pub interface: String,
+    pub network: IpNet,
 }
 
 /// What netlink says of an uplink.

@@ -3,6 +3,7 @@
 //! Everything enters as a [`Change`]; what comes out is a [`snapshot::Snapshot`] for `compile`.
 
 mod change;
+mod conflicts;
 mod describe;
 pub mod digest;
 mod fault;
@@ -14,7 +15,7 @@ pub mod selectors;
 pub mod snapshot;
 mod state;
 
-pub use change::{Change, UplinkFact};
+pub use change::{Change, HostNetwork, UplinkFact};
 pub use fault::Fault;
 pub use ipam::Leases;
 pub use state::Desired;

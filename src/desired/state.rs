@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::config::model::{self, Config};
-use crate::types::{Family, Identity, Labels, Name, Slot};
+use crate::types::{Family, Identity, Labels, Name, PortRange, Slot};
 
 use super::describe::{self, Openable};
 use super::identities::Identities;
@@ -16,7 +16,7 @@ use super::ipam::{self, Answers, Leases, Request, Space};
 use super::limits::{self, SLOTS};
 use super::numbering::Numbering;
 use super::snapshot::{Endpoint, Namespace, Snapshot, Uplink};
-use super::{Change, Fault, UplinkFact, digest};
+use super::{Change, Fault, HostNetwork, UplinkFact, conflicts, digest};
 
 /// Without uplinks and without `mtu`.
 const MTU: u32 = 1500;
@@ -27,6 +27,8 @@ pub struct Desired {
     host: Arc<model::Host>,
     policies: Arc<Vec<Arc<model::Policy>>>,
     host_addresses: Arc<Vec<IpAddr>>,
+    host_networks: Arc<Vec<HostNetwork>>,
+    local_ports: Arc<Vec<PortRange>>,
     uplinks: Arc<Vec<UplinkFact>>,
     namespaces: Arc<BTreeMap<Name, Result<Namespace, String>>>,
     leases: Arc<Leases>,
@@ -54,6 +56,8 @@ impl Default for Desired {
             host: Arc::default(),
             policies: Arc::default(),
             host_addresses: Arc::default(),
+            host_networks: Arc::default(),
+            local_ports: Arc::default(),
             uplinks: Arc::default(),
             namespaces: Arc::default(),
             leases: Arc::default(),
@@ -76,6 +80,18 @@ impl Desired {
                     return;
                 }
                 self.host_addresses = Arc::new(addresses);
+            }
+            Change::HostNetworks(networks) => {
+                if *self.host_networks == networks {
+                    return;
+                }
+                self.host_networks = Arc::new(networks);
+            }
+            Change::LocalPorts(ports) => {
+                if *self.local_ports == ports {
+                    return;
+                }
+                self.local_ports = Arc::new(ports);
             }
             Change::Uplinks(mut uplinks) => {
                 uplinks.sort_unstable_by(|a, b| a.interface.cmp(&b.interface));
@@ -170,6 +186,7 @@ impl Desired {
 
     fn make(&mut self) -> Result<Made, Vec<Fault>> {
         let config = Arc::clone(&self.config);
+        conflicts::check(&config.host, &self.host_networks, &self.local_ports)?;
         let mut endpoints: Vec<Arc<model::Endpoint>> = config.endpoints.clone();
         endpoints.sort_by(|a, b| a.name.cmp(&b.name));
         let answers = self.addresses(&endpoints);

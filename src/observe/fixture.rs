@@ -51,7 +51,7 @@ pub fn names(generation: u32) -> Names {
         rules: Arc::new(rules()),
         classes: Arc::new(BTreeMap::from([(
             WORLD,
-            Class { kind: "world", cidrs: vec!["2001:db8::/32".into()] },
+            Class { kind: "world", cidrs: ["2001:db8::/32".into()].into() },
         )])),
         host_sources: Vec::new(),
     };

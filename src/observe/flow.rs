@@ -51,7 +51,7 @@ pub struct End {
     /// `host`, `world` or `pool` for an address that is no endpoint's.
     pub class: Option<String>,
     /// The CIDR sets of policies that the address is in.
-    pub cidrs: Vec<String>,
+    pub cidrs: Arc<[Arc<str>]>,
 }
 
 /// What decided one direction.
@@ -142,7 +142,7 @@ impl End {
             self.endpoint = Some(endpoint.name.to_string());
             self.labels = Some(endpoint.labels.clone());
             self.class = None;
-            self.cidrs.clear();
+            self.cidrs = Arc::default();
         }
     }
 }
@@ -223,7 +223,12 @@ mod tests {
         assert_eq!((flow.reason.as_deref(), &flow.ingress), (None, &None));
         assert_eq!(flow.destination.endpoint, None);
         assert_eq!(flow.destination.class.as_deref(), Some("world"));
-        assert_eq!(flow.destination.cidrs, ["2001:db8::/32"]);
+        assert_eq!(*flow.destination.cidrs, ["2001:db8::/32".into()]);
+        // A class may be in thousands: no event copies them.
+        let names = fixture::names(41);
+        let flow = Flow::new(&event, flow.time, &names);
+        let class = names.class(fixture::WORLD).unwrap();
+        assert!(Arc::ptr_eq(&flow.destination.cidrs, &class.cidrs));
     }
 
     /// A spoofed packet is its sender's, not its victim's.

@@ -3,33 +3,43 @@
 //! Without `NOTIFY_SOCKET` everything here does nothing. A service manager that cannot be told is
 //! logged, never a reason to stop enforcing.
 
+use std::ffi::OsStr;
+use std::fmt::Write;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
 use super::text::plain;
 
+/// For what is told once, so that it should arrive.
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(1));
+
 /// Ready: the first generation is in force.
 pub fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
+    tell(&[NotifyState::Ready, NotifyState::Status(&one_line(status))], PATIENCE);
 }
 
 /// The line that `systemctl status` shows.
 pub fn status(status: &str) {
-    tell(&[NotifyState::Status(&one_line(status))]);
+    tell(&[NotifyState::Status(&one_line(status))], None);
 }
 
 /// Files are being read again. `ready` ends it.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Ok(now) => tell(&[NotifyState::Reloading, now], PATIENCE),
         Err(error) => log::warn!("cannot read the monotonic clock: {error}"),
     }
 }
 
 /// The daemon goes; enforcement stays.
 pub fn stopping(status: &str) {
-    tell(&[NotifyState::Stopping, NotifyState::Status(&one_line(status))]);
+    tell(&[NotifyState::Stopping, NotifyState::Status(&one_line(status))], PATIENCE);
 }
 
 /// How often [`alive`] must be called: half of what the service manager waits. None: it does not.
@@ -39,13 +49,40 @@ pub fn watchdog_interval() -> Option<Duration> {
 
 /// The main loop turns.
 pub fn alive() {
-    tell(&[NotifyState::Watchdog]);
+    tell(&[NotifyState::Watchdog], None);
 }
 
-fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        log::warn!("cannot notify the service manager: {error}");
+/// `patience`: how long a service manager that does not read may keep the caller. None: not at all.
+fn tell(states: &[NotifyState<'_>], patience: Option<Duration>) {
+    static FAILED: AtomicBool = AtomicBool::new(false);
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    match send(socket.as_bytes(), states, patience) {
+        Ok(()) => FAILED.store(false, Ordering::Relaxed),
+        // Once is enough: it may be the same for ever.
+        Err(error) if !FAILED.swap(true, Ordering::Relaxed) => {
+            log::warn!("cannot notify the service manager: {error}");
+        }
+        Err(_) => {}
     }
+}
+
+/// `sd_notify::notify` waits for ever while nobody reads.
+fn send(path: &[u8], states: &[NotifyState<'_>], patience: Option<Duration>) -> io::Result<()> {
+    let address = match path {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        path => SocketAddr::from_pathname(OsStr::from_bytes(path))?,
+    };
+    let mut message = String::new();
+    for state in states {
+        // Writing to a String cannot fail.
+        let _ = writeln!(message, "{state}");
+    }
+    let socket = UnixDatagram::unbound()?;
+    match patience {
+        Some(patience) => socket.set_write_timeout(Some(patience))?,
+        None => socket.set_nonblocking(true)?,
+    }
+    socket.send_to_addr(message.as_bytes(), &address).map(|_| ())
 }
 
 /// A line feed would begin another assignment of the protocol.
@@ -55,7 +92,6 @@ fn one_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixDatagram;
     use std::process::Command;
 
     use super::*;
@@ -99,6 +135,20 @@ mod tests {
         assert_eq!(receive(), "STATUS=closed\n");
         assert_eq!(receive(), "WATCHDOG=1\n");
         assert_eq!(receive(), "STOPPING=1\nSTATUS=bye\n");
+    }
+
+    #[test]
+    fn a_service_manager_that_never_reads_keeps_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let _never_read = UnixDatagram::bind(&path).unwrap();
+        let path = path.as_os_str().as_bytes();
+        let begun = std::time::Instant::now();
+        let full = (0..1_000_000).find_map(|_| send(path, &[NotifyState::Watchdog], None).err());
+        assert_eq!(full.unwrap().kind(), io::ErrorKind::WouldBlock);
+        let late = send(path, &[NotifyState::Ready], Some(Duration::from_millis(10)));
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(begun.elapsed() < Duration::from_secs(30));
     }
 
     #[test]

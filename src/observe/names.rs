@@ -89,8 +89,14 @@ impl Names {
 /// commit fails, the next attempt's table of the same number takes its place.
 #[derive(Debug)]
 pub struct NameBook {
+    tables: Mutex<Tables>,
+}
+
+#[derive(Debug)]
+struct Tables {
     /// Newest last, never empty.
-    tables: Mutex<VecDeque<Arc<Names>>>,
+    all: VecDeque<Arc<Names>>,
+    in_force: Arc<Names>,
 }
 
 impl NameBook {
@@ -98,34 +104,49 @@ impl NameBook {
     /// time: events older than this are no longer to be expected.
     const KEPT: usize = 4;
 
+    /// The table of an attempt.
     pub fn insert(&self, names: Arc<Names>) {
-        let mut tables = self.lock();
-        tables.retain(|table| table.generation != names.generation);
-        tables.push_back(names);
-        while tables.len() > Self::KEPT {
-            tables.pop_front();
+        let all = &mut self.lock().all;
+        all.retain(|table| table.generation != names.generation);
+        all.push_back(names);
+        while all.len() > Self::KEPT {
+            all.pop_front();
         }
     }
 
-    pub fn newest(&self) -> Arc<Names> {
-        self.lock().back().cloned().unwrap_or_else(|| Arc::new(Names::none()))
+    /// The attempt has become what is in force.
+    pub fn committed(&self, generation: Generation) {
+        let mut tables = self.lock();
+        let found = tables.all.iter().find(|table| table.generation == generation).cloned();
+        if let Some(names) = found {
+            tables.in_force = names;
+        }
     }
 
-    /// The table of `generation`, or the newest if it is not known (or the packet had none).
+    /// The table of the generation in force; none's before this daemon's first.
+    pub fn in_force(&self) -> Arc<Names> {
+        self.lock().in_force.clone()
+    }
+
+    /// The table of `generation`, or that in force if it is not known (or the packet had none).
     pub fn of(&self, generation: Generation) -> Arc<Names> {
-        let found = self.lock().iter().find(|table| table.generation == generation).cloned();
-        found.unwrap_or_else(|| self.newest())
+        let tables = self.lock();
+        let known = tables.all.iter().find(|table| table.generation == generation);
+        known.filter(|_| generation != Generation::NONE).unwrap_or(&tables.in_force).clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Names>>> {
-        // Every change above leaves the queue whole, so a panic elsewhere under the lock is harmless.
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        // Every change above leaves the tables whole, so a panic elsewhere under the lock is harmless.
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Default for NameBook {
     fn default() -> Self {
-        NameBook { tables: Mutex::new(VecDeque::from([Arc::new(Names::none())])) }
+        let none = Arc::new(Names::none());
+        NameBook {
+            tables: Mutex::new(Tables { all: VecDeque::from([none.clone()]), in_force: none }),
+        }
     }
 }
 
@@ -155,6 +176,7 @@ mod tests {
         assert_eq!(book.of(Generation(3)).generation(), Generation::NONE);
         for generation in 1..=9 {
             book.insert(Arc::new(fixture::names(generation)));
+            book.committed(Generation(generation));
         }
         for generation in 6..=9 {
             assert_eq!(book.of(Generation(generation)).generation(), Generation(generation));
@@ -173,6 +195,14 @@ mod tests {
         let again = Arc::new(fixture::names(2));
         book.insert(again.clone());
         assert!(Arc::ptr_eq(&book.of(Generation(2)), &again));
-        assert_eq!(book.lock().len(), 3);
+        assert_eq!(book.lock().all.len(), 3);
+        // What was only tried names nothing but its own.
+        assert_eq!(book.in_force().generation(), Generation::NONE);
+        book.committed(Generation(1));
+        book.insert(Arc::new(fixture::names(2)));
+        assert_eq!(book.in_force().generation(), Generation(1));
+        assert_eq!(book.of(Generation(7)).generation(), Generation(1));
+        book.committed(Generation(2));
+        assert_eq!(book.in_force().generation(), Generation(2));
     }
 }

@@ -22,8 +22,8 @@ use super::names::NameBook;
 
 /// Where records come from.
 pub trait Source {
-    /// Hands over every record that is there, without waiting.
-    fn drain(&mut self, sink: &mut dyn FnMut(&[u8])) -> io::Result<()>;
+    /// Hands over records that are there, without waiting, and not endlessly many. True: there may be more.
+    fn drain(&mut self, sink: &mut dyn FnMut(&[u8])) -> io::Result<bool>;
 }
 
 /// The running thread. Dropping it stops it, after what is in the buffer has been read.
@@ -36,6 +36,8 @@ pub struct Reader {
 
 impl Reader {
     const INTERVAL: Duration = Duration::from_millis(50);
+    /// Batches that are still read when it is to stop: more than the buffer holds.
+    const LAST: u32 = 64;
 
     /// Reads the datapath's `events` map.
     pub fn ring_buffer(events: MapHandle, names: Arc<NameBook>, hub: Arc<Hub>) -> io::Result<Self> {
@@ -58,20 +60,27 @@ impl Reader {
                 Ok(source) => source,
                 Err(error) => return log::error!("cannot read the event buffer: {error}"),
             };
+            // Whoever makes events as fast as they are read must not keep it from stopping.
+            let mut last = Self::LAST;
+            let mut more = false;
             loop {
-                let stopping = match stopped.recv_timeout(Self::INTERVAL) {
-                    Err(RecvTimeoutError::Timeout) => false,
-                    Ok(()) | Err(RecvTimeoutError::Disconnected) => true,
-                };
+                let wait = if more { Duration::ZERO } else { Self::INTERVAL };
+                let stopping = stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout);
                 let clock = Clock::now();
                 let mut sink = |record: &[u8]| publish(record, clock, &names, &hub, &counter);
-                if let Err(error) = source.drain(&mut sink) {
-                    return log::error!(
-                        "reading the event buffer failed, flows are no longer shown: {error}"
-                    );
-                }
+                more = match source.drain(&mut sink) {
+                    Ok(more) => more,
+                    Err(error) => {
+                        return log::error!(
+                            "reading the event buffer failed, flows are no longer shown: {error}"
+                        );
+                    }
+                };
                 if stopping {
-                    return;
+                    last -= 1;
+                    if !more || last == 0 {
+                        return;
+                    }
                 }
             }
         })?;
@@ -132,18 +141,14 @@ impl RingBuffer {
 }
 
 impl Source for RingBuffer {
-    fn drain(&mut self, sink: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-        loop {
-            let result = self.ring.consume_raw_n(Self::BATCH);
-            if result < 0 {
-                return Err(io::Error::from_raw_os_error(-result));
-            }
-            let taken = self.taken.take();
-            taken.iter().for_each(|record| sink(record));
-            if taken.len() < Self::BATCH {
-                return Ok(());
-            }
+    fn drain(&mut self, sink: &mut dyn FnMut(&[u8])) -> io::Result<bool> {
+        let result = self.ring.consume_raw_n(Self::BATCH);
+        if result < 0 {
+            return Err(io::Error::from_raw_os_error(-result));
         }
+        let taken = self.taken.take();
+        taken.iter().for_each(|record| sink(record));
+        Ok(taken.len() >= Self::BATCH)
     }
 }
 
@@ -159,10 +164,29 @@ mod tests {
     struct Fake(Receiver<Vec<u8>>);
 
     impl Source for Fake {
-        fn drain(&mut self, sink: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        fn drain(&mut self, sink: &mut dyn FnMut(&[u8])) -> io::Result<bool> {
             self.0.try_iter().for_each(|record| sink(&record));
-            Ok(())
+            Ok(false)
         }
+    }
+
+    /// Never empty.
+    struct Flood;
+
+    impl Source for Flood {
+        fn drain(&mut self, sink: &mut dyn FnMut(&[u8])) -> io::Result<bool> {
+            sink(&record(41));
+            Ok(true)
+        }
+    }
+
+    #[test]
+    fn a_flood_does_not_keep_it_from_stopping() {
+        let hub = Arc::new(Hub::default());
+        let flows = hub.subscribe(Filter::default());
+        let reader = Reader::start(|| Ok(Flood), Arc::default(), hub).unwrap();
+        assert!(flows.next(Duration::from_secs(30)).is_some());
+        drop(reader);
     }
 
     /// The denial of the fixture as the datapath writes it.

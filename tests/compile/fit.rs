@@ -26,3 +26,30 @@ fn a_table_that_is_too_large_is_refused_and_memory_stays() {
     let after = world.commit();
     assert_eq!(format!("{before:?}"), format!("{after:?}"));
 }
+
+#[test]
+fn cidrs_that_split_each_other_too_often_are_refused_before_they_are_listed() {
+    // Each address is in all sets but one: as many classes as rules, each in as many sets.
+    let rules = |many: u32| {
+        let peer = |i| format!("cidr:0.0.0.0/0!192.0.{}.{}/32", i / 256, i % 256);
+        let peers: Vec<String> = (0..many).map(peer).collect();
+        let rules = peers.iter().map(|peer| allow(&[peer], &[])).collect();
+        policy("mixed", "n=0", None, Some(rules))
+    };
+    let endpoints = || vec![endpoint("e", "n=0")];
+    let mut world = World::new(config(host(), endpoints(), vec![rules(100)]), &[]);
+    let before = world.commit();
+    world.configure(config(host(), endpoints(), vec![rules(50_000)]));
+    let snapshot = world.snapshot();
+    let faults = compile(&snapshot, &mut world.memory).unwrap_err();
+    assert_eq!(faults.len(), 1);
+    assert_eq!(
+        faults[0].to_string(),
+        "the 50000 different CIDR peers of all rules split each other into too many parts: an address is in \
+         too many of them at once, more than 4000000 times over all parts \
+         (give rules the same `except`, or let them name only what they mean)"
+    );
+    world.configure(config(host(), endpoints(), vec![rules(100)]));
+    let after = world.commit();
+    assert_eq!(format!("{before:?}"), format!("{after:?}"));
+}

@@ -145,7 +145,7 @@ fn the_host_the_pools_and_the_world_are_told_apart() {
     }
     let described = plan.classes.values().find(|class| class.cidrs.len() == 1).unwrap();
     assert!(
-        described.cidrs[0].starts_with("192.0.2.0/24 except") || described.cidrs[0] == "fd00::/8"
+        described.cidrs[0].starts_with("192.0.2.0/24 except") || &*described.cidrs[0] == "fd00::/8"
     );
 }
 

@@ -176,7 +176,7 @@ pub fn flows() -> Vec<Flow> {
     world.source = end(Some(("frontend", "app=frontend,env=prod")), "10.0.0.2", Some(50002));
     world.destination = end(None, "192.0.2.80", Some(443));
     world.destination.class = Some("world".into());
-    world.destination.cidrs = vec!["192.0.2.0/24".into()];
+    world.destination.cidrs = ["192.0.2.0/24".into()].into();
     world.ingress = None;
     let mut drop = deny.clone();
     drop.kind = FlowType::Drop;
@@ -218,7 +218,7 @@ fn end(endpoint: Option<(&str, &str)>, address: &str, port: Option<u16>) -> End 
         address: address.parse().unwrap(),
         port,
         class: None,
-        cidrs: Vec::new(),
+        cidrs: Default::default(),
     }
 }
 

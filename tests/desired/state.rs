@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use porin::config::model::{AddressWish, Config, Endpoint, Host, LabelFilter, Pool, Uplink};
 use porin::desired::snapshot::{self, Namespace, Snapshot};
-use porin::desired::{Change, Desired, Fault, Leases, UplinkFact, digest};
-use porin::types::{Label, Mac, Name, Origin, Slot};
+use porin::desired::{Change, Desired, Fault, HostNetwork, Leases, UplinkFact, digest};
+use porin::types::{Label, Mac, Name, Origin, PortRange, Slot};
 
 fn origin() -> Origin {
     Origin { file: Arc::from(Path::new("endpoints.d/e.toml")), line: 3, column: 1 }
@@ -286,5 +286,63 @@ fn derived_names_fit_and_differ() {
         let mac = digest::mac(name, &[0; 16]);
         assert_eq!(mac.0[0] & 3, 2, "locally administered, unicast");
         assert_ne!(mac, Mac::GATEWAY);
+    }
+}
+
+#[test]
+fn a_pool_that_overlaps_a_network_of_the_host_refuses_the_whole_and_names_both() {
+    let network = |interface: &str, network: &str| HostNetwork {
+        interface: interface.to_owned(),
+        network: network.parse().unwrap(),
+    };
+    let mut desired = Desired::default();
+    desired.apply(Change::Config(Arc::new(config(&POOLS, vec![endpoint("a", &[])]))));
+    desired.apply(namespaces(&[("a", 1)]));
+    let others = vec![network("lan0", "10.2.0.0/16"), network("lan0", "fd00:2::/64")];
+    desired.apply(Change::HostNetworks(others));
+    take(&mut desired);
+    // Wider, inside, and the same.
+    for (interface, prefix, pool) in [
+        ("lan0", "10.0.0.0/8", "10.1.0.0/16"),
+        ("docker0", "10.1.7.0/24", "10.1.0.0/16"),
+        ("lan6", "fd00:1::/64", "fd00:1::/64"),
+    ] {
+        desired.apply(Change::HostNetworks(vec![network(interface, prefix)]));
+        let faults = desired.snapshot().unwrap_err();
+        assert_eq!(faults.len(), 1);
+        assert_eq!(
+            faults[0].to_string(),
+            format!(
+                "endpoints.d/e.toml:3:1: the pool {pool} overlaps {prefix}, which this host reaches \
+                 over `{interface}` (take a network that nobody else has, or the host is cut off from its own)"
+            )
+        );
+    }
+    desired.apply(Change::HostNetworks(vec![]));
+    assert!(desired.snapshot().is_ok());
+}
+
+#[test]
+fn masqueraded_ports_that_the_host_s_own_sockets_may_have_refuse_the_whole() {
+    let range = |first, last| PortRange::new(first, last).unwrap();
+    let mut masquerading = config(&POOLS, vec![]);
+    masquerading.host.uplinks.push(Uplink { interface: "up0".to_owned(), origin: origin() });
+    let mut desired = Desired::default();
+    desired.apply(Change::Config(Arc::new(masquerading.clone())));
+    desired.apply(Change::LocalPorts(vec![range(32_768, 60_999)]));
+    take(&mut desired);
+    desired.apply(Change::LocalPorts(vec![range(1024, 7999), range(8001, 61_000)]));
+    let faults = desired.snapshot().unwrap_err();
+    assert_eq!(
+        faults[0].to_string(),
+        "the ports 61000-65535 of [masquerade] overlap 8001-61000, which the kernel gives to the host's own \
+         sockets (set `ports` to others, or sysctl net.ipv4.ip_local_reserved_ports=61000-65535)"
+    );
+    // Where nothing is masqueraded, they do not matter.
+    let mut without = masquerading.clone();
+    without.host.masquerade.enabled = false;
+    for config in [without, config(&POOLS, vec![]), config(&POOLS[..1], vec![])] {
+        desired.apply(Change::Config(Arc::new(config)));
+        assert!(desired.snapshot().is_ok());
     }
 }

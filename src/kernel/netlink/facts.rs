@@ -4,7 +4,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use ipnet::IpNet;
+
 use super::endpoint::is_porins;
+use super::host::HostAddress;
 use super::{Error, Namespace, Netlink, host};
 use crate::types::Mac;
 
@@ -64,6 +67,26 @@ pub fn host_addresses(netlink: &Netlink) -> Result<Vec<IpAddr>, Error> {
     all.sort_unstable();
     all.dedup();
     Ok(all)
+}
+
+/// The networks that are reached over interfaces that are not porin's, those that are `wanted`: the interface's
+/// name and the prefix. Sorted. Single addresses on `lo` are no network: nobody else is reached there.
+pub fn host_networks(
+    netlink: &Netlink,
+    wanted: impl Fn(&IpNet) -> bool,
+) -> Result<Vec<(String, IpNet)>, Error> {
+    let mut found = Vec::new();
+    for HostAddress { network, ifindex, .. } in host::addresses(netlink)? {
+        let single = network.prefix_len() == network.max_prefix_len();
+        if !wanted(&network) || ifindex == host::LOOPBACK && single {
+            continue;
+        }
+        let link = host::link_by_index(&netlink.socket(), ifindex)?;
+        found.extend(link.filter(|link| !is_porins(link)).map(|link| (link.name, network)));
+    }
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
 }
 
 /// Whether the namespace that was seen at `path` is still the one there: one system call instead of many.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use rtnetlink::LinkUnspec;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
@@ -11,12 +12,14 @@ use rustix::io::Errno;
 use super::message::{self, Link};
 use super::{Error, Netlink, Request, Socket};
 
-const LOOPBACK: u32 = 1;
+pub const LOOPBACK: u32 = 1;
 
 /// An address of the namespace, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostAddress {
     pub address: IpAddr,
+    /// What is reached over that link without a router. Of one address on point-to-point links: the peer's.
+    pub network: IpNet,
     pub ifindex: u32,
     /// Reaches beyond the link and this host.
     pub global: bool,
@@ -32,6 +35,13 @@ pub fn links(netlink: &Netlink) -> Result<Vec<Link>, Error> {
 pub fn link_by_name(socket: &Socket<'_>, name: &str) -> Result<Option<Link>, Error> {
     let query = message::link_query(LinkUnspec::new_with_name(name).build());
     let request = Request::read(format!("read interface {name}"), query);
+    let answers = socket.one(request.tolerate(&[Errno::NODEV]))?;
+    Ok(answers.iter().find_map(message::link_of))
+}
+
+pub fn link_by_index(socket: &Socket<'_>, ifindex: u32) -> Result<Option<Link>, Error> {
+    let query = message::link_query(LinkUnspec::new_with_index(ifindex).build());
+    let request = Request::read(format!("read interface {ifindex}"), query);
     let answers = socket.one(request.tolerate(&[Errno::NODEV]))?;
     Ok(answers.iter().find_map(message::link_of))
 }
@@ -91,15 +101,16 @@ fn parse(message: &AddressMessage) -> Option<HostAddress> {
         AddressAttribute::Local(address) => Some(*address),
         _ => None,
     });
+    let peer = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(address) => Some(*address),
+        _ => None,
+    });
     // IPv6 says Local only on point-to-point links.
-    let address = local.or_else(|| {
-        message.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Address(address) => Some(*address),
-            _ => None,
-        })
-    })?;
+    let address = local.or(peer)?;
+    let network = IpNet::new(peer.unwrap_or(address), message.header.prefix_len).ok()?.trunc();
     Some(HostAddress {
         address,
+        network,
         ifindex: message.header.index,
         global: message.header.scope == AddressScope::Universe,
     })
