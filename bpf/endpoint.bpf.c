@@ -29,15 +29,17 @@ static __always_inline int enter(struct __sk_buff *skb, struct packet *p, enum p
 		reason = fragment_ports(skb, p);
 		if (reason)
 			return reason;
-	} else if (p->kind & PACKET_FIRST_FRAGMENT) {
-		fragment_note(p);
 	}
 	if (p->kind & PACKET_ICMP_ERROR) {
 		if (packet_special(p, &p->source) || packet_special(p, &p->destination))
 			return PORIN_DROP_LINK_LOCAL;
 		return admit_error(skb, p, place, way);
 	}
-	return admit(skb, p, place, way);
+	reason = admit(skb, p, place, way);
+	/* What is denied must not put others' fragments out of the table. */
+	if (!reason && (p->kind & PACKET_FIRST_FRAGMENT))
+		fragment_note(p);
+	return reason;
 }
 
 SEC("tc")

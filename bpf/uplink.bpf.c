@@ -3,6 +3,8 @@
  * The variants behind an uplink's gates. Most of what passes an uplink is the
  * host's own and goes on to whatever program is next, untouched and uncounted.
  */
+#include <linux/if_packet.h>
+
 #include "lib/datapath.h"
 
 static __always_inline __u32 event_rate(void)
@@ -100,7 +102,7 @@ static __always_inline int enter(struct __sk_buff *skb, struct scratch *s, struc
 	way->translated = unmasquerade(skb, p, r);
 	reason = admit(skb, p, FROM_UPLINK, way);
 	/* Later fragments look for what was on the wire. */
-	if (reason != NOT_OURS && (p->kind & PACKET_FIRST_FRAGMENT))
+	if (!reason && (p->kind & PACKET_FIRST_FRAGMENT))
 		fragment_note(&s->wire);
 	if (reason)
 		return reason;
@@ -122,6 +124,8 @@ int from_uplink(struct __sk_buff *skb)
 	struct packet *p;
 	int reason;
 
+	if (skb->pkt_type != PACKET_HOST) /* overheard, or for all: not to be forwarded */
+		return TC_ACT_UNSPEC;
 	s = packet_begin(skb, PORIN_HOOK_INGRESS);
 	if (!s)
 		return TC_ACT_SHOT;

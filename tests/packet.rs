@@ -4,6 +4,8 @@
 
 #[path = "packet/errors.rs"]
 mod errors;
+#[path = "packet/events.rs"]
+mod events;
 #[path = "packet/fragments.rs"]
 mod fragments;
 #[path = "packet/frame.rs"]

@@ -3,14 +3,16 @@
  * Flows: keys, states, time-outs. One entry serves both directions. Nothing here
  * decides what is allowed.
  *
- * Fields other than `judged` are written without locks. Two CPUs may lose each
- * other's flag or time: a later packet writes it again, and no verdict depends
- * on it.
+ * Who writes what belongs to a verdict (deliveries, cookies, identities) has the entry
+ * to itself, by FLOW_BUSY in `judged` (track.h). All else is written without locks:
+ * two CPUs may lose each other's flag or time, a later packet writes it again, and no
+ * verdict depends on it.
  */
 #ifndef PORIN_CONNTRACK_H
 #define PORIN_CONNTRACK_H
 
 #define FLOW_TOUCH (SECOND / 4) /* how stale last_seen may get: spares the cache line */
+#define FLOW_BUSY 0ULL /* of no generation, and no verdict: being written to */
 #define FLOW_REASON(judged) ((__u32)(judged) >> 8 & 0xff)
 #define FLOW_VERDICT(judged) ((__u32)(judged) & 0xff)
 #define FLOW_GENERATION(judged) ((__u32)((judged) >> 32))
@@ -26,19 +28,25 @@ static __always_inline void flow_order(const struct packet *p, bool low, __be16 
 	port[1] = low ? p->destination_port : p->source_port;
 }
 
-/* Fills the key; true if the packet's source is its lower end. */
-static __always_inline bool flow4_key(const struct packet *p, struct porin_flow4_key *key)
+/* Fills the key of a flow between (s, sp) and (d, dp); true if the former is its lower end. */
+static __always_inline bool flow4_key_of(struct porin_flow4_key *key, __u8 protocol, __be32 s,
+					 __be16 sp, __be32 d, __be16 dp)
 {
-	__be32 s = p->source.word[3], d = p->destination.word[3];
-	bool low = s == d ? bpf_ntohs(p->source_port) <= bpf_ntohs(p->destination_port)
-			  : bpf_ntohl(s) < bpf_ntohl(d);
+	bool low = s == d ? bpf_ntohs(sp) <= bpf_ntohs(dp) : bpf_ntohl(s) < bpf_ntohl(d);
 
 	*(__be32 *)key->address[0] = low ? s : d;
 	*(__be32 *)key->address[1] = low ? d : s;
-	flow_order(p, low, key->port);
+	key->port[0] = low ? sp : dp;
+	key->port[1] = low ? dp : sp;
 	*(__u32 *)&key->protocol = 0;
-	key->protocol = p->protocol;
+	key->protocol = protocol;
 	return low;
+}
+
+static __always_inline bool flow4_key(const struct packet *p, struct porin_flow4_key *key)
+{
+	return flow4_key_of(key, p->protocol, p->source.word[3], p->source_port,
+			    p->destination.word[3], p->destination_port);
 }
 
 static __always_inline bool flow6_key(const struct packet *p, struct porin_flow6_key *key)
@@ -175,8 +183,10 @@ static __always_inline __u32 flow_state(__u32 flags, const struct packet *p, __u
 			return flags | PORIN_FLOW_SYNACK;
 		return flags | PORIN_FLOW_SYN;
 	}
+	/* What was picked up in mid-stream needs an answer: a stray ACK makes no connection. */
 	if (direction == PORIN_FLOW_ORIGINAL &&
-	    ((flags & PORIN_FLOW_SYNACK) || !(flags & PORIN_FLOW_SYN)))
+	    ((flags & PORIN_FLOW_SYNACK) ||
+	     (flags & (PORIN_FLOW_SYN | PORIN_FLOW_SEEN_REPLY)) == PORIN_FLOW_SEEN_REPLY))
 		flags |= PORIN_FLOW_ESTABLISHED;
 	if (p->tcp_flags & TCP_FIN)
 		flags |= direction == PORIN_FLOW_REPLY ? PORIN_FLOW_FIN_REPLY

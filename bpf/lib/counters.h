@@ -33,17 +33,19 @@ static __always_inline struct porin_budget *budget_take(__u32 kind, __u64 now, _
 							bool *taken)
 {
 	struct porin_budget *b = array_look_up(&budgets, &kind);
-	__u64 since;
+	__s64 age;
 
 	*taken = false;
 	if (!b || !rate)
 		return b;
-	since = now - b->refilled;
-	if (since >= SECOND) {
+	age = now - b->refilled;
+	if (age < 0) /* gates have the fine clock, which is ahead of the coarse one */
+		age = 0;
+	if (age >= (__s64)SECOND) {
 		b->tokens = rate;
 		b->refilled = now;
-	} else if (since * rate >= SECOND) {
-		b->tokens += since * rate / SECOND;
+	} else if ((__u64)age * rate >= SECOND) {
+		b->tokens += (__u64)age * rate / SECOND;
 		if (b->tokens > rate)
 			b->tokens = rate;
 		b->refilled = now;

@@ -8,6 +8,9 @@
 
 #define EVENTS_WAKE (1 << 18) /* wake the daemon whenever so much more is waiting */
 
+#define EVENTS_FLOWS_ROOM (3 << 18) /* of the ring; the rest is for drops and denials */
+#define EVENTS_FLOWS 10 /* events of flows for each that a drop or denial may have */
+
 /* Each object says how many drop and deny events per second and CPU it may tell. */
 static __always_inline __u32 event_rate(void);
 
@@ -18,11 +21,17 @@ static __noinline int event_tell(const struct packet *p, __u32 type, __u32 reaso
 	struct porin_event *e;
 	__u64 waiting;
 
-	budget = budget_take(PORIN_BUDGET_EVENTS, p->now,
-			     type == PORIN_EVENT_FLOW ? 0 : event_rate(), &taken);
+	if (type == PORIN_EVENT_FLOW) {
+		budget = budget_take(PORIN_BUDGET_FLOWS, p->now, event_rate() * EVENTS_FLOWS,
+				     &taken);
+		if (taken)
+			taken = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < EVENTS_FLOWS_ROOM;
+	} else {
+		budget = budget_take(PORIN_BUDGET_EVENTS, p->now, event_rate(), &taken);
+	}
 	if (!budget)
 		return 0;
-	e = type == PORIN_EVENT_FLOW || taken ? bpf_ringbuf_reserve(&events, sizeof(*e), 0) : NULL;
+	e = taken ? bpf_ringbuf_reserve(&events, sizeof(*e), 0) : NULL;
 	if (!e) {
 		budget->suppressed++;
 		return 0;

@@ -66,21 +66,31 @@ static __always_inline int error_sender(struct __sk_buff *skb, const struct pack
 	return 0;
 }
 
-/* The quoted packet's flow, judged for this packet's generation. */
+/*
+ * Is the quoted packet's flow allowed, judged for this packet's generation? Its ways, as
+ * the quoted packet went, either way.
+ */
 static __always_inline bool error_flow_allowed(struct __sk_buff *skb, struct packet *q,
 					       struct porin_flow *flow, __u32 direction,
-					       struct scratch *s)
+					       struct scratch *s, struct ways *ways)
 {
 	__u64 judged = *(volatile __u64 *)&flow->judged;
+	const bool reply = direction == PORIN_FLOW_REPLY;
 	int reason;
 
-	if (FLOW_GENERATION(judged) == q->generation)
-		return FLOW_VERDICT(judged) == PORIN_VERDICT_ALLOW;
+	barrier();
+	if (FLOW_GENERATION(judged) == q->generation) {
+		flow_ways(flow, direction, ways);
+		if (flow_still(flow, judged))
+			return FLOW_VERDICT(judged) == PORIN_VERDICT_ALLOW;
+	}
 	reason = ends_resolve(skb, q, direction, s, 0);
 	if (!reason)
 		reason = policy_judge(skb, &s->question, &s->judgement, q->slot);
 	if (flow_outdated(q, judged))
-		flow_restamp(flow, q, &s->judgement, reason);
+		flow_restamp(flow, q, judged, &s->judgement, reason);
+	ways->ahead = reply ? s->judgement.end[0].deliver : s->judgement.end[1].deliver;
+	ways->back = reply ? s->judgement.end[1].deliver : s->judgement.end[0].deliver;
 	return reason == 0;
 }
 
@@ -94,7 +104,7 @@ static __noinline int admit_error(struct __sk_buff *skb, struct packet *p, enum 
 	/* Of errors about no flow of ours, an uplink's may be about the host's own. */
 	const int unknown = place == FROM_UPLINK ? NOT_OURS : PORIN_DROP_UNTRACKED_ERROR;
 	struct scratch *s = scratch_get();
-	const struct porin_delivery *ahead, *back;
+	struct ways quoted_ways;
 	struct porin_flow *flow;
 	__u32 quoted_direction;
 	struct packet *q;
@@ -110,7 +120,7 @@ static __noinline int admit_error(struct __sk_buff *skb, struct packet *p, enum 
 		return unknown;
 	if (place == FROM_ENDPOINT && !address_equal(&p->source, &q->destination))
 		return PORIN_DROP_UNTRACKED_ERROR;
-	if (place == FROM_UPLINK && nat_concerns(p)) {
+	if (place == FROM_UPLINK && nat_concerns(p) && nat_chooses(q)) {
 		struct porin_nat_value *nat;
 		struct porin_nat_key key;
 
@@ -130,15 +140,15 @@ static __noinline int admit_error(struct __sk_buff *skb, struct packet *p, enum 
 	reason = error_sender(skb, p, place, s);
 	if (reason)
 		return reason;
-	if (!error_flow_allowed(skb, q, flow, quoted_direction, s) && !error_is_too_big(p))
+	if (!error_flow_allowed(skb, q, flow, quoted_direction, s, &quoted_ways) &&
+	    !error_is_too_big(p))
 		return PORIN_DROP_UNTRACKED_ERROR;
-	back = flow_delivery(flow, quoted_direction); /* where the quoted packet went */
-	ahead = flow_delivery(flow, !quoted_direction);
-	if (!place_fits(skb, place, ahead, back))
+	/* The error goes back to where the quoted packet came from. */
+	if (!place_fits(skb, place, &quoted_ways.back, &quoted_ways.ahead))
 		return PORIN_DROP_UNTRACKED_ERROR;
 	way->flow = flow;
 	way->direction = !quoted_direction;
-	way->deliver = *ahead;
+	way->deliver = quoted_ways.back;
 	return 0;
 }
 

@@ -3,31 +3,45 @@
 #ifndef PORIN_MASQUERADE_H
 #define PORIN_MASQUERADE_H
 
+/* A flow's mapping will not do: another if the flow can go on with one. */
+static __always_inline int masquerade_anew(struct __sk_buff *skb, const struct packet *p,
+					   struct porin_flow *flow, __be32 address)
+{
+	if (p->kind & PACKET_ICMP_ERROR)
+		return PORIN_DROP_UNTRACKED_ERROR;
+	/* A connection is known by its address and port at the other end. */
+	if (p->protocol == IPPROTO_TCP && flow_masqueraded(flow) && !packet_is_syn(p))
+		return PORIN_DROP_NOT_MASQUERADABLE;
+	if (!address)
+		return PORIN_DROP_NOT_MASQUERADABLE;
+	*(volatile __be32 *)flow->nat_address = 0;
+	return nat_claim(skb, p, flow, address);
+}
+
 /*
- * Gives a packet that leaves by an uplink the uplink's address, if that is asked
- * for. Only what the endpoint began is masqueraded; for errors about such a flow
- * (p is the error) the translation exists or they are dropped.
+ * Gives a packet that leaves by an uplink the uplink's address. Only what the endpoint
+ * began is masqueraded; for errors about such a flow (p is the error) the translation
+ * exists or they are dropped. Without `uplink` the flow's mapping is this uplink's.
  */
 static __noinline int masquerade(struct __sk_buff *skb, const struct packet *p, struct passage *way,
 				 const struct porin_uplink *uplink)
 {
 	struct porin_flow *flow = way->flow;
-	__be32 address = uplink ? *(__be32 *)uplink->masquerade4 : 0;
+	__be32 address, mapped;
 	struct rewrite r = {};
 	int reason;
 
 	if (!flow)
 		return PORIN_DROP_FAULT;
-	if (!flow_masqueraded(flow)) {
-		if (!address || way->direction != PORIN_FLOW_ORIGINAL)
-			return 0;
-		if (p->kind & PACKET_ICMP_ERROR)
-			return PORIN_DROP_UNTRACKED_ERROR;
-		reason = nat_claim(skb, p, flow, address);
+	if (way->direction != PORIN_FLOW_ORIGINAL)
+		return 0;
+	mapped = *(volatile __be32 *)flow->nat_address;
+	address = uplink ? *(__be32 *)uplink->masquerade4 : mapped;
+	if (!mapped || mapped != address ||
+	    (way->touched && !(p->kind & PACKET_ICMP_ERROR) && !nat_refresh(skb, p, flow))) {
+		reason = masquerade_anew(skb, p, flow, address);
 		if (reason)
 			return reason;
-	} else if (way->touched && !(p->kind & PACKET_ICMP_ERROR)) {
-		nat_refresh(skb, p, flow);
 	}
 	r.new_address = *(__be32 *)flow->nat_address;
 	r.new_port = flow->nat_port;

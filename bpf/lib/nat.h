@@ -30,12 +30,68 @@ static __always_inline void nat_key(struct porin_nat_key *key, __u8 protocol, __
 	key->protocol = protocol;
 }
 
-/* Can the port be changed? SCTP's checksum (CRC32c) cannot be mended in place, and
- * what has no ports has none to choose. */
-static __always_inline bool nat_chooses(__u8 protocol)
+/*
+ * Can its port, or echo's identifier, be chosen? What has none (ESP, GRE, other ICMP) or
+ * none that can be changed (SCTP's CRC32c cannot be mended in place) would share a remote
+ * end with the host's own traffic, and take it over.
+ */
+static __always_inline bool nat_chooses(const struct packet *p)
 {
-	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE ||
-	       protocol == IPPROTO_ICMP;
+	return p->protocol == IPPROTO_TCP || p->protocol == IPPROTO_UDP ||
+	       p->protocol == IPPROTO_UDPLITE ||
+	       (p->protocol == IPPROTO_ICMP && p->source_port == p->destination_port);
+}
+
+/* A mapping's inner end, as one word. */
+static __always_inline __u64 *nat_end(struct porin_nat_value *value)
+{
+	return (__u64 *)value;
+}
+
+/*
+ * Where the search for a port begins: always at the same place for a flow, so that one
+ * whose entry was lost finds its old port again; and nobody outside can tell where.
+ */
+static __always_inline __u32 nat_begin(const struct porin_nat_key *key, __u64 end)
+{
+	__u32 zero = 0, hash = 0;
+	struct porin_state *s = array_look_up(&state, &zero);
+
+	if (s && !s->secret)
+		__sync_val_compare_and_swap(&s->secret, 0, bpf_get_prandom_u32() | 1);
+	if (s)
+		hash = s->secret;
+#define NAT_MIX(word)                               \
+	hash = (hash ^ (__u32)(word)) * 0x9e3779b1; \
+	hash ^= hash >> 15
+	NAT_MIX(end);
+	NAT_MIX(end >> 32);
+	NAT_MIX(*(__be32 *)key->remote_address);
+	NAT_MIX(*(__be32 *)key->nat_address);
+	NAT_MIX((__u32)key->remote_port << 16 | key->protocol);
+	if (s)
+		NAT_MIX(s->secret);
+#undef NAT_MIX
+	return hash;
+}
+
+/* Is the mapping's flow over, or using another by now? */
+static __always_inline bool nat_stale(struct __sk_buff *skb, const struct packet *p,
+				      const struct porin_nat_key *key,
+				      const struct porin_nat_value *holder)
+{
+	struct porin_flow4_key flow_key;
+	struct porin_flow *flow;
+
+	/* One that was just made is not in its flow yet. */
+	if ((__s64)(p->now - holder->last_seen) < (__s64)SECOND)
+		return false;
+	flow4_key_of(&flow_key, key->protocol, *(__be32 *)holder->address, holder->port,
+		     *(__be32 *)key->remote_address,
+		     key->protocol == IPPROTO_ICMP ? holder->port : key->remote_port);
+	flow = hash_look_up(skb, &flows4, &flow_key);
+	return !flow || flow_expired(flow, p) || flow->nat_port != key->nat_port ||
+	       *(__be32 *)flow->nat_address != *(__be32 *)key->nat_address;
 }
 
 /* Claims a port of `address` for a flow on its way out. Returns 0 or a drop reason. */
@@ -44,43 +100,46 @@ static __noinline int nat_claim(struct __sk_buff *skb, const struct packet *p,
 {
 	const __u32 first = features.nat_port_first;
 	const __u32 count = features.nat_port_last - first + 1;
-	const bool chooses = nat_chooses(p->protocol);
-	__u32 at = bpf_get_prandom_u32();
 	struct porin_nat_value value = {
 		.port = p->source_port,
 		.last_seen = p->now,
 	};
 	struct porin_nat_key key;
+	__u32 at;
 	int i;
 
+	if (!nat_chooses(p))
+		return PORIN_DROP_NOT_MASQUERADABLE;
 	*(__be32 *)value.address = p->source.word[3];
-	nat_key(&key, p->protocol, p->destination.word[3], p->destination_port, address,
-		p->source_port);
+	nat_key(&key, p->protocol, p->destination.word[3], p->destination_port, address, 0);
+	at = nat_begin(&key, *nat_end(&value));
 	for (i = 0; i < NAT_TRIES; i++) {
 		struct porin_nat_value *holder;
+		__u64 end;
 
-		if (chooses && count)
-			key.nat_port = bpf_htons(first + (at + i) % count);
+		if ((__u32)i >= count)
+			return PORIN_DROP_NAT_EXHAUSTED;
+		key.nat_port = bpf_htons(first + (at % count + i) % count);
 		if (!bpf_map_update_elem(&nat4, &key, &value, BPF_NOEXIST))
 			break;
-		/* Taken; by a flow that is long over? */
+		/* Taken: by this very flow, or by one that is over? */
 		holder = hash_look_up(skb, &nat4, &key);
-		if (holder &&
-		    (__s64)(p->now - holder->last_seen) >
-			    (__s64)flow_timeout(p->protocol,
-						PORIN_FLOW_ESTABLISHED | PORIN_FLOW_SEEN_REPLY)) {
-			bpf_map_delete_elem(&nat4, &key);
-			if (!bpf_map_update_elem(&nat4, &key, &value, BPF_NOEXIST))
-				break;
-		}
-		if (!chooses || (__u32)i + 1 >= count)
-			return PORIN_DROP_NAT_EXHAUSTED;
+		if (!holder)
+			continue;
+		end = *(volatile __u64 *)nat_end(holder);
+		if (end != *nat_end(&value) &&
+		    (!nat_stale(skb, p, &key, holder) ||
+		     __sync_val_compare_and_swap(nat_end(holder), end, *nat_end(&value)) != end))
+			continue;
+		holder->last_seen = p->now;
+		break;
 	}
 	if (i == NAT_TRIES)
 		return PORIN_DROP_NAT_EXHAUSTED;
 
 	if (flow_masqueraded(flow)) { /* another CPU was faster: its claim counts */
-		bpf_map_delete_elem(&nat4, &key);
+		if (flow->nat_port != key.nat_port)
+			bpf_map_delete_elem(&nat4, &key);
 		return 0;
 	}
 	flow->nat_port = key.nat_port;
@@ -90,9 +149,12 @@ static __noinline int nat_claim(struct __sk_buff *skb, const struct packet *p,
 	return 0;
 }
 
-/* Keeps the way back alive as long as the way out is used; nat4 forgets on its own. */
-static __noinline int nat_refresh(struct __sk_buff *skb, const struct packet *p,
-				  const struct porin_flow *flow)
+/*
+ * Keeps the way back alive as long as the way out is used; nat4 forgets on its own.
+ * False: another flow has the port by now.
+ */
+static __noinline bool nat_refresh(struct __sk_buff *skb, const struct packet *p,
+				   const struct porin_flow *flow)
 {
 	struct porin_nat_value value = {
 		.port = p->source_port,
@@ -105,11 +167,12 @@ static __noinline int nat_refresh(struct __sk_buff *skb, const struct packet *p,
 	nat_key(&key, p->protocol, p->destination.word[3], p->destination_port,
 		*(__be32 *)flow->nat_address, flow->nat_port);
 	known = hash_look_up(skb, &nat4, &key);
-	if (known)
-		known->last_seen = p->now;
-	else
-		bpf_map_update_elem(&nat4, &key, &value, BPF_NOEXIST);
-	return 0;
+	if (!known)
+		return !bpf_map_update_elem(&nat4, &key, &value, BPF_NOEXIST);
+	if (*nat_end(known) != *nat_end(&value))
+		return false;
+	known->last_seen = p->now;
+	return true;
 }
 
 /* Whom an answer from outside is for. A SYN is no answer, nor is an echo request. */
@@ -118,7 +181,7 @@ static __always_inline struct porin_nat_value *nat_find(struct __sk_buff *skb,
 {
 	struct porin_nat_key key;
 
-	if (packet_is_syn(p) || (p->kind & PACKET_ECHO_REQUEST))
+	if (packet_is_syn(p) || (p->kind & PACKET_ECHO_REQUEST) || !nat_chooses(p))
 		return NULL;
 	nat_key(&key, p->protocol, p->source.word[3], p->source_port, p->destination.word[3],
 		p->destination_port);

@@ -100,8 +100,11 @@ struct packet {
 	struct reasons why;
 };
 
+#define PACKET_ICMP_OTHER 0xff /* type and code of the other family's ICMP, to policy */
+
 /* Ports of ICMP that has no identifier: type and code, in such a way that it is
- * never taken for an echo's identifier (both ports alike) or for a reply. */
+ * never taken for an echo's identifier (both ports alike) or for a reply. Errors
+ * are judged by what they quote; their later fragments have but these. */
 static __always_inline void packet_icmp_ports(struct packet *p, __u8 type, __u8 code)
 {
 	__u16 port = (__u16)type << 8 | code;
@@ -126,7 +129,7 @@ static __always_inline int packet_icmp4(struct packet *p, const __u8 *h)
 	case ICMP4_TIME_EXCEEDED:
 	case ICMP4_PARAMETER:
 		p->kind |= PACKET_ICMP_ERROR;
-		return 0;
+		break;
 	case ICMP4_REDIRECT:
 	case ICMP4_ROUTER_ADVERTISEMENT:
 	case ICMP4_ROUTER_SOLICITATION:
@@ -142,6 +145,7 @@ static __always_inline int packet_icmp6(struct packet *p, const __u8 *h)
 	p->icmp_code = h[1];
 	if (h[0] < 128) {
 		p->kind |= PACKET_ICMP_ERROR;
+		packet_icmp_ports(p, h[0], h[1]);
 		return 0;
 	}
 	if (h[0] == ICMP6_ECHO || h[0] == ICMP6_ECHO_REPLY) {
@@ -193,8 +197,11 @@ static __always_inline int packet_l4(struct packet *p, const __u8 *h, const void
 		break;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
-		if ((p->protocol == IPPROTO_ICMP) != (p->version == 4))
-			return 0; /* the other family's: a protocol without ports */
+		if ((p->protocol == IPPROTO_ICMP) != (p->version == 4)) {
+			/* The other family's: a protocol without ports, and no echo. */
+			packet_icmp_ports(p, PACKET_ICMP_OTHER, PACKET_ICMP_OTHER);
+			return 0;
+		}
 		if (left < 8)
 			return PORIN_DROP_MALFORMED;
 		if ((void *)(h + 8) > end)

@@ -53,6 +53,20 @@ static __always_inline int end_of_slot(__u32 slot, __u32 side, struct end *end)
 	return 0;
 }
 
+/* An element of `addresses` may be given to another address while it is being read. */
+static __always_inline bool endpoint_has(__u32 slot, const union address *address)
+{
+	struct porin_endpoint *e = array_look_up(&endpoints, &slot);
+	const __u64 *own;
+
+	if (!e)
+		return false;
+	if (address->half[0] == 0 && address->word[2] == bpf_htonl(0xffff))
+		return *(__be32 *)e->address4 == address->word[3];
+	own = (const __u64 *)e->address6;
+	return own[0] == address->half[0] && own[1] == address->half[1];
+}
+
 /* Whoever has an address. */
 static __noinline int end_resolve(struct __sk_buff *skb, const union address *address, __u32 side,
 				  struct end *end)
@@ -70,7 +84,8 @@ static __noinline int end_resolve(struct __sk_buff *skb, const union address *ad
 		__u32 slot = side ? known->slot[1] : known->slot[0];
 
 		if (slot)
-			return end_of_slot(slot, side, end);
+			return endpoint_has(slot, address) ? end_of_slot(slot, side, end)
+							   : PORIN_DROP_NO_ENDPOINT;
 	}
 
 	number = array_look_up(&prefix_tables, &side);

@@ -28,10 +28,19 @@ struct passage {
 	struct porin_delivery deliver;
 };
 
-static __always_inline const struct porin_delivery *flow_delivery(const struct porin_flow *flow,
-								  __u32 direction)
+/* Both ways of a flow, from where the packet goes; copied out of its entry. */
+struct ways {
+	struct porin_delivery ahead;
+	struct porin_delivery back;
+};
+
+static __always_inline void flow_ways(const struct porin_flow *flow, __u32 direction,
+				      struct ways *ways)
 {
-	return direction == PORIN_FLOW_REPLY ? &flow->deliver[1] : &flow->deliver[0];
+	const bool reply = direction == PORIN_FLOW_REPLY;
+
+	ways->ahead = reply ? flow->deliver[1] : flow->deliver[0];
+	ways->back = reply ? flow->deliver[0] : flow->deliver[1];
 }
 
 /* Does an entry's idea of its two ends agree with where its packet was met? */
@@ -73,12 +82,13 @@ static __always_inline int place_check(const struct packet *p, enum place place,
 			return PORIN_DROP_NO_ENDPOINT;
 		break;
 	case FROM_UPLINK:
-		if (!foreign)
+		if (source->slot)
 			return PORIN_DROP_SPOOFED_ADDRESS;
-		if (destination->slot && (source->flags & PORIN_PREFIX_HOST))
-			return PORIN_DROP_SPOOFED_ADDRESS;
+		/* A pool may overlap a network that the host is in: that is not cut off. */
 		if (!destination->slot && !(destination->flags & PORIN_PREFIX_POOL))
 			return NOT_OURS;
+		if (destination->slot && (!foreign || (source->flags & PORIN_PREFIX_HOST)))
+			return PORIN_DROP_SPOOFED_ADDRESS;
 		break;
 	case TO_UPLINK:
 		if (!source->slot)
@@ -161,15 +171,41 @@ static __always_inline bool flow_outdated(const struct packet *p, __u64 judged)
 	return (__s32)(p->generation - FLOW_GENERATION(judged)) > 0;
 }
 
-/* Whoever reads the word finds the fields that belong to it: it is stored last. */
+/*
+ * Makes the entry this CPU's to write to. False: it is another's, or was written to
+ * since its word was `seen`. Meanwhile others judge for themselves.
+ */
+static __always_inline bool flow_claim(struct porin_flow *flow, __u64 seen)
+{
+	return seen != FLOW_BUSY &&
+	       __sync_val_compare_and_swap(&flow->judged, seen, FLOW_BUSY) == seen;
+}
+
+/* Not a plain store: what was written is there before the word. */
+static __always_inline void flow_release(struct porin_flow *flow, __u64 word)
+{
+	__sync_lock_test_and_set(&flow->judged, word);
+}
+
+/*
+ * Who reads the word, then the fields, then the same word again, has fields that belong
+ * to it. (That loads keep their order is x86's promise; elsewhere it is all but certain.)
+ */
+static __always_inline bool flow_still(const struct porin_flow *flow, __u64 word)
+{
+	barrier();
+	return *(volatile __u64 *)&flow->judged == word;
+}
+
 static __always_inline void flow_restamp(struct porin_flow *flow, const struct packet *p,
-					 const struct judgement *j, __u32 reason)
+					 __u64 seen, const struct judgement *j, __u32 reason)
 {
 	if (reason && !reason_is_policy(reason))
 		return; /* a fault is not a verdict */
+	if (!flow_claim(flow, seen))
+		return;
 	flow_fill(flow, j);
-	barrier();
-	*(volatile __u64 *)&flow->judged = flow_word(p->generation, reason);
+	flow_release(flow, flow_word(p->generation, reason));
 }
 
 /* A new entry. Of two CPUs with a first packet each, one makes it. */
@@ -194,6 +230,21 @@ static __always_inline int flow_create(const struct packet *p, struct scratch *s
 	return 0;
 }
 
+/*
+ * UDP has no beginnings: what comes back on a flow that may not be may be one of its own.
+ * Not through a mapping, which leads to that flow alone.
+ */
+static __always_inline bool flow_apart(const struct porin_flow *flow, const struct packet *p,
+				       __u32 direction)
+{
+	const __u64 judged = *(volatile __u64 *)&flow->judged;
+
+	return (p->protocol == IPPROTO_UDP || p->protocol == IPPROTO_UDPLITE) &&
+	       direction == PORIN_FLOW_REPLY && !flow_masqueraded(flow) &&
+	       FLOW_GENERATION(judged) == p->generation &&
+	       FLOW_VERDICT(judged) == PORIN_VERDICT_DENY;
+}
+
 /* The long way: no entry, an entry of another generation, or one that denies. */
 static __noinline int admit_judged(struct __sk_buff *skb, struct packet *p, enum place place,
 				   struct passage *way)
@@ -201,7 +252,8 @@ static __noinline int admit_judged(struct __sk_buff *skb, struct packet *p, enum
 	struct porin_flow *flow = way->flow;
 	struct reasons *why = &p->why;
 	const bool special = packet_special(p, &p->source) || packet_special(p, &p->destination);
-	const bool fresh = !flow || flow_expired(flow, p) || flow_anew(flow, p, way->direction);
+	const bool fresh = !flow || flow_expired(flow, p) || flow_anew(flow, p, way->direction) ||
+			   flow_apart(flow, p, way->direction);
 	struct scratch *s = scratch_get();
 	__u32 direction = fresh ? PORIN_FLOW_ORIGINAL : way->direction;
 	const bool reply = direction == PORIN_FLOW_REPLY;
@@ -234,19 +286,21 @@ static __noinline int admit_judged(struct __sk_buff *skb, struct packet *p, enum
 
 	if (!fresh) {
 		judged = *(volatile __u64 *)&flow->judged;
+		barrier();
 		if (FLOW_GENERATION(judged) == p->generation &&
 		    FLOW_VERDICT(judged) != PORIN_VERDICT_ALLOW) {
 			why->egress_cookie = flow->egress_cookie;
 			why->ingress_cookie = flow->ingress_cookie;
 			reason = FLOW_REASON(judged);
-			return reason ? reason : PORIN_DROP_FAULT;
+			if (flow_still(flow, judged))
+				return reason ? reason : PORIN_DROP_FAULT;
 		}
 	}
 	reason = policy_judge(skb, &s->question, &s->judgement, p->slot);
 	why->egress_cookie = s->judgement.egress_cookie;
 	why->ingress_cookie = s->judgement.ingress_cookie;
 	if (!fresh && flow_outdated(p, judged))
-		flow_restamp(flow, p, &s->judgement, reason);
+		flow_restamp(flow, p, judged, &s->judgement, reason);
 	if (reason)
 		return reason;
 	if (!fresh) {
@@ -291,14 +345,17 @@ static __always_inline int admit(struct __sk_buff *skb, struct packet *p, enum p
 	}
 	if (flow && !flow_expired(flow, p) && !flow_anew(flow, p, way->direction) &&
 	    !flow_absurd(p) && *(volatile __u64 *)&flow->judged == flow_word(p->generation, 0)) {
-		const struct porin_delivery *ahead = flow_delivery(flow, way->direction);
+		struct ways ways;
 
 		barrier();
-		if (!place_fits(skb, place, ahead, flow_delivery(flow, !way->direction)))
-			return PORIN_DROP_SPOOFED_ADDRESS;
-		way->touched = flow_touch(flow, p, way->direction, place != TO_UPLINK);
-		way->deliver = *ahead;
-		return 0;
+		flow_ways(flow, way->direction, &ways);
+		if (flow_still(flow, flow_word(p->generation, 0))) {
+			if (!place_fits(skb, place, &ways.ahead, &ways.back))
+				return PORIN_DROP_SPOOFED_ADDRESS;
+			way->touched = flow_touch(flow, p, way->direction, place != TO_UPLINK);
+			way->deliver = ways.ahead;
+			return 0;
+		}
 	}
 	reason = admit_judged(skb, p, place, way);
 	if (reason)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The way of an admitted packet to the world. It may still be dropped here (no
- * route, too big, hop limit, no port to masquerade with), never let through anew.
+ * route, no uplink, too big, hop limit, masquerading), never let through anew.
  */
 #ifndef PORIN_WORLD_H
 #define PORIN_WORLD_H
@@ -59,7 +59,7 @@ static __always_inline __u32 route_mtu(struct __sk_buff *skb, const struct packe
 	return p->version == 4 ? MTU_LEAST4 : MTU_LEAST6;
 }
 
-/* Through the host's routing table, and out by an uplink or up the host's stack. */
+/* Through the host's routing table, and out by an uplink: nothing else leads outside. */
 static __noinline int deliver_world(struct __sk_buff *skb, const struct packet *p,
 				    struct passage *way)
 {
@@ -85,14 +85,8 @@ static __noinline int deliver_world(struct __sk_buff *skb, const struct packet *
 	    (nat_concerns(p) && way->direction == PORIN_FLOW_ORIGINAL &&
 	     !flow_masqueraded(way->flow))) {
 		uplink = hash_look_up(skb, &uplinks, &fib.ifindex);
-		if (!uplink) {
-			count_traffic(p);
-			return TC_ACT_OK; /* the host's own affair */
-		}
-		if (way->direction == PORIN_FLOW_ORIGINAL)
-			way->flow->deliver[0].ifindex = fib.ifindex;
-		else
-			way->flow->deliver[1].ifindex = fib.ifindex;
+		if (!uplink) /* the host's stack would forward it, whatever is there */
+			return drop(p, PORIN_DROP_NOT_UPLINK);
 	}
 	if (p->hop_limit <= 1)
 		return icmp_answer(skb, PORIN_DROP_HOP_LIMIT, 0);
@@ -100,6 +94,14 @@ static __noinline int deliver_world(struct __sk_buff *skb, const struct packet *
 		reason = masquerade(skb, p, way, uplink);
 		if (reason)
 			return drop(p, reason);
+	}
+	/* Not before: who finds it there takes the flow's mapping for the uplink's. */
+	if (uplink && flow_claim(way->flow, flow_word(p->generation, 0))) {
+		if (way->direction == PORIN_FLOW_ORIGINAL)
+			way->flow->deliver[0].ifindex = fib.ifindex;
+		else
+			way->flow->deliver[1].ifindex = fib.ifindex;
+		flow_release(way->flow, flow_word(p->generation, 0));
 	}
 	if (hop_limit_decrement(skb, p))
 		return drop(p, PORIN_DROP_FAULT);

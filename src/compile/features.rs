@@ -1,7 +1,7 @@
 //! What the programs of an endpoint or uplink must be able to do; what they need not, the verifier takes out.
 
 use crate::config::model::Host;
-use crate::desired::snapshot::{Endpoint, Snapshot, Uplink};
+use crate::desired::snapshot::{Endpoint, Snapshot};
 use crate::types::Family;
 
 use super::plan::Features;
@@ -17,14 +17,13 @@ impl Common {
     /// `ingress`, `egress`: whether any endpoint's policy says more than "all may pass".
     pub fn new(snapshot: &Snapshot, ingress: bool, egress: bool) -> Self {
         let host: &Host = &snapshot.host;
-        let outside = snapshot.uplinks.iter().any(|uplink| uplink.address4.is_some());
         let has = |family| snapshot.pools().any(|pool| Family::of(pool.addr()) == family);
         let base = Features {
             ipv4: has(Family::Ipv4),
             ipv6: has(Family::Ipv6),
             egress_policy: egress,
             ingress_policy: ingress,
-            masquerade: host.masquerade.enabled && outside && has(Family::Ipv4),
+            masquerade: host.masquerade.enabled && has(Family::Ipv4),
             accounting: host.conntrack.accounting,
             events: host.flows.enabled,
             nat_ports: (host.masquerade.ports.first(), host.masquerade.ports.last()),
@@ -40,9 +39,9 @@ impl Common {
         settle(Features { ipv4, ipv6, egress_policy: egress, masquerade, ..self.base })
     }
 
-    pub fn uplink(&self, uplink: &Uplink) -> Features {
-        let masquerade = self.base.masquerade && uplink.address4.is_some();
-        settle(Features { egress_policy: self.egress, masquerade, ..self.base })
+    /// Without an IPv4 address too: what cannot be masqueraded there must not leave as it is.
+    pub fn uplink(&self) -> Features {
+        settle(Features { egress_policy: self.egress, ..self.base })
     }
 }
 

@@ -186,7 +186,7 @@ impl Subjects {
     pub fn uplinks(&self, snapshot: &Snapshot) -> BTreeMap<Slot, PlannedUplink> {
         let common = self.common(snapshot);
         let planned = |uplink: &Uplink| {
-            let features = common.uplink(uplink);
+            let features = common.uplink();
             (uplink.slot, PlannedUplink { uplink: uplink.clone(), features })
         };
         snapshot.uplinks.iter().map(planned).collect()

@@ -1,7 +1,7 @@
 //! Fragments, in order and out of it, near and far.
 
 use crate::frame::{Frame, ip};
-use crate::world::{Container, IN, Move::*, NAT, REDIRECT, UPLINK, World};
+use crate::world::{Container, IN, Move::*, NAT, REDIRECT, SHOT, UPLINK, World, default_entries};
 
 /// A datagram of 24 bytes of payload in two fragments, the second at 16.
 fn halves(whole: &Frame) -> (Frame, Frame) {
@@ -63,4 +63,22 @@ fn masqueraded() {
     assert_eq!(shot.l3(), inside.0.l3());
     let shot = w.uplink_in(back.1).delivered(&a, &[Traffic(UPLINK, IN)]);
     assert_eq!(shot.l3(), inside.1.l3());
+}
+
+#[test]
+fn denied_fragments_are_not_noted() {
+    let mut w = World::new();
+    let (a, b) = (w.container(1), w.container(2));
+    let (first, later) = halves(&near(&a, &b, true));
+    w.policy(1, &default_entries(false, true));
+    w.from(1, first).is(SHOT, &[Drop(1, IN, "policy-egress"), Denied(901, 0)]);
+    w.from(1, later).dropped(1, IN, "fragment-unknown");
+    w.policy(2, &default_entries(true, false));
+    let outside = Frame::udp((ip("2001:db8::7"), 1), (b.ip6, 53), &[7; 24]);
+    let denied = [Drop(UPLINK, IN, "policy-ingress"), Denied(0, 902)];
+    w.uplink_in(halves(&outside).0).is(SHOT, &denied);
+    // A later fragment of an ICMP error is no echo, nor anything else.
+    let error = Frame::icmp(a.ip6, b.ip6, 1, 4, [0; 4], &[0; 24]);
+    w.from(1, halves(&error).0).dropped(1, IN, "untracked-error");
+    w.from(1, halves(&error).1).dropped(1, IN, "fragment-unknown");
 }

@@ -87,3 +87,53 @@ fn expired_entries_count_as_absent() {
     w.from(2, Frame::udp(cb, ca, b"")).is(SHOT, &[Drop(2, IN, "policy-egress"), Denied(901, 0)]);
     w.from(1, Frame::udp(ca, cb, b"")).delivered(&b, &[Traffic(1, IN), Allowed(0, 0)]);
 }
+
+/// UDP on a denied flow, the other way: that may be a flow of its own.
+#[test]
+fn datagrams_back_on_a_denied_flow() {
+    let mut w = World::new();
+    let (a, b) = (w.container(1), w.container(2));
+    let (ca, cb) = ((a.ip6, 40000), (b.ip6, 53));
+    w.from(1, Frame::udp(ca, cb, b"")).delivered(&b, &[Traffic(1, IN), Flow6(1), Allowed(0, 0)]);
+    w.policy_of_side(1, 1, &default_entries(false, true));
+    w.maps.commit(3);
+    w.from(1, Frame::udp(ca, cb, b"")).is(SHOT, &[Drop(1, IN, "policy-egress"), Denied(901, 0)]);
+    // b may not send to a either, until it may.
+    w.policy_of_side(2, 1, &default_entries(false, true));
+    w.from(2, Frame::udp(cb, ca, b"")).is(SHOT, &[Drop(2, IN, "policy-egress"), Denied(901, 0)]);
+    assert_eq!(w.flow6().identity, [a.identity, b.identity]);
+    w.policy_of_side(2, 1, &default_entries(true, true));
+    w.from(2, Frame::udp(cb, ca, b"")).delivered(&a, &[Traffic(2, IN), Allowed(0, 0)]);
+    assert_eq!(w.flow6().identity, [b.identity, a.identity]);
+    w.from(1, Frame::udp(ca, cb, b"")).delivered(&b, &[Traffic(1, IN)]);
+}
+
+/// While one CPU writes to an entry, others judge for themselves and leave it alone.
+#[test]
+fn an_entry_that_is_being_written_to() {
+    let mut w = World::new();
+    let (a, b) = (w.container(1), w.container(2));
+    let (ca, cb) = ((a.ip4, 40000), (b.ip4, 53));
+    w.from(1, Frame::udp(ca, cb, b"")).delivered(&b, &[Traffic(1, IN), Flow4(1), Allowed(0, 0)]);
+    let (key, mut flow) = w.maps.flows4().expect("flows")[0];
+    flow.judged = 0;
+    flow.deliver[0].ifindex = 0xdead;
+    w.maps.set_flow4(&key, &flow).expect("set");
+    w.from(1, Frame::udp(ca, cb, b"")).delivered(&b, &[Traffic(1, IN)]);
+    w.from(2, Frame::udp(cb, ca, b"")).delivered(&a, &[Traffic(2, IN)]);
+    w.policy(1, &default_entries(false, true));
+    w.from(1, Frame::udp(ca, cb, b"")).is(SHOT, &[Drop(1, IN, "policy-egress"), Denied(901, 0)]);
+    assert_eq!((w.flow4().judged, w.flow4().deliver[0].ifindex), (0, 0xdead));
+}
+
+/// An address that leads to a slot of another's, as it may while it is being given away.
+#[test]
+fn an_address_of_another_slot() {
+    let mut w = World::new();
+    let a = w.container(1);
+    for (v6, moved) in [(false, "10.0.0.50"), (true, "fd00::50")] {
+        w.maps.set_address(crate::frame::ip(moved).mapped(), [2; 2]).expect("set");
+        let frame = Frame::udp((a.ip(v6), 1), (crate::frame::ip(moved), 2), b"");
+        w.from(1, frame).dropped(1, IN, "no-endpoint");
+    }
+}

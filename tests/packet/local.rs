@@ -139,7 +139,7 @@ fn segments_that_fit_no_flow() {
     // Picked up in mid-stream.
     w.from(1, Frame::tcp(ca, cb, ACK, b"x"))
         .delivered(&b, &[Traffic(1, IN), Flow6(1), Allowed(0, 0)]);
-    assert_eq!(w.flow6().flags & 0x40, 0x40);
+    assert_eq!(w.flow6().flags & 0x40, 0, "nobody has answered yet");
     // Absurd flags do not pass on an entry's permission.
     w.from(1, Frame::tcp(ca, cb, 0, b"")).dropped(1, IN, "invalid-state");
     // A SYN back is no reply.
@@ -203,4 +203,22 @@ fn not_ready() {
     let index = porin::kernel::datapath::abi::policy_index(1, 0);
     w.maps.set_policies(&[(index, 0)]).expect("cleared");
     w.from(2, udp).dropped(2, IN, "no-policy");
+}
+
+/// The other family's ICMP is no echo to policy, nor are later fragments of an error.
+#[test]
+fn foreign_icmp_is_no_echo() {
+    let mut w = World::new();
+    let (a, b) = (w.container(1), w.container(2));
+    let mut entries = default_entries(true, false);
+    for (icmp, ty) in [(1, 8), (58, 128)] {
+        entries.push(entry(0, INGRESS, Some((icmp, Some((ty << 8, 16)))), 5, 66, true));
+    }
+    w.policy(2, &entries);
+    for v6 in [false, true] {
+        w.from(1, Frame::echo(a.ip(v6), b.ip(v6), 7, false))
+            .delivered(&b, &[Traffic(1, IN), flow(v6, 1), Allowed(0, 66)]);
+        let foreign = Frame::new(a.ip(v6), b.ip(v6), if v6 { 1 } else { 58 }, vec![0; 32]);
+        w.from(1, foreign).is(SHOT, &[Drop(1, IN, "policy-ingress"), Denied(0, 902)]);
+    }
 }

@@ -1,6 +1,6 @@
 //! To and from the host, and the world beyond its uplink.
 
-use crate::frame::{ACK, Frame, Ip, SYN, assert_checksums, ip};
+use crate::frame::{ACK, Frame, Ip, RST, SYN, assert_checksums, ip};
 use crate::world::{
     Container, HOST, IN, Move, Move::*, NAT, NEXT, OUT, PASS, REDIRECT, SHOT, Shot, UPLINK, World,
     default_entries, entry,
@@ -294,4 +294,181 @@ fn too_big_and_hop_limit() {
     crate::world::run_ip("route del default");
     let lost = Frame::udp((a.ip4, 1), (ip("198.51.100.99"), 2), b"");
     w.from(1, lost).is(SHOT, &[Flow4(1), Allowed(0, 0), Drop(1, IN, "no-route"), Dropped]);
+}
+
+/// What has no port to tell it by would share it with the host's own traffic.
+#[test]
+fn only_what_has_a_port_is_masqueraded() {
+    let mut w = World::new();
+    let (a, r) = (w.container(1), remote(false));
+    let refused = [Flow4(1), Allowed(0, 0), Drop(1, IN, "not-masqueradable"), Dropped];
+    for protocol in [4, 47, 50, 51, 58, 132] {
+        let frame = Frame::new(a.ip4, r, protocol, vec![7; 32]);
+        w.from(1, frame.clone()).is(SHOT, &refused);
+        w.from(1, frame.clone()).dropped(1, IN, "not-masqueradable");
+        // Nor when the host's stack has sent it on.
+        w.send(UPLINK, OUT, &frame.bytes()).dropped(UPLINK, OUT, "not-masqueradable");
+        w.uplink_in(Frame::new(r, ip(NAT), protocol, vec![7; 32])).is(NEXT, &[]);
+    }
+    // A time stamp has an identifier, but is no echo.
+    w.from(1, Frame::icmp(a.ip4, r, 13, 0, [0, 7, 0, 1], &[0; 12])).is(SHOT, &refused);
+    // IPv6 is not masqueraded.
+    w.from(1, Frame::new(a.ip6, remote(true), 50, vec![7; 32]))
+        .is(REDIRECT, &[Traffic(1, IN), Flow6(1), Allowed(0, 0)]);
+}
+
+#[test]
+fn only_uplinks_lead_outside() {
+    let mut w = World::new();
+    crate::world::run_ip(
+        "link add lan0 type veth peer name lan1
+         link set lan0 up
+         link set lan1 up
+         address add 203.0.113.1/24 dev lan0
+         address add fd02::1/64 dev lan0 nodad
+         neighbour add 203.0.113.9 lladdr 02:00:00:00:00:fd dev lan0 nud permanent
+         neighbour add fd02::9 lladdr 02:00:00:00:00:fd dev lan0 nud permanent",
+    );
+    let a = w.container(1);
+    for (v6, lan) in [(false, "203.0.113.9"), (true, "fd02::9")] {
+        let frame = Frame::udp((a.ip(v6), 1), (ip(lan), 2), b"");
+        w.from(1, frame.clone())
+            .is(SHOT, &[flow(v6), Allowed(0, 0), Drop(1, IN, "not-uplink"), Dropped]);
+        w.from(1, frame).dropped(1, IN, "not-uplink");
+        let host = ip(if v6 { "fd01::1" } else { NAT });
+        w.from(1, Frame::udp((a.ip(v6), 1), (host, 2), b""))
+            .is(PASS, &[Traffic(1, IN), flow(v6), Allowed(0, 0)]);
+    }
+}
+
+/// The uplink gets another address, and then none.
+#[test]
+fn another_address_to_masquerade_with() {
+    let mut w = World::new();
+    let a = w.container(1);
+    let r = (remote(false), 443);
+    let udp = |w: &mut World| w.from(1, Frame::udp((a.ip4, 40000), r, b""));
+    let tcp = |w: &mut World, flags| w.from(1, Frame::tcp((a.ip4, 40000), r, flags, b""));
+    let made = [Traffic(1, IN), Flow4(1), Nat(1), Allowed(0, 0)];
+    udp(&mut w).is(REDIRECT, &made);
+    tcp(&mut w, SYN).is(REDIRECT, &made);
+
+    let set = |w: &World, address: &str| {
+        let uplink = abi::Uplink {
+            slot: UPLINK,
+            masquerade4: ip(address).bytes().try_into().expect("IPv4"),
+            ..Default::default()
+        };
+        w.maps.set_uplink(w.uplink_ifindex, &uplink).expect("uplink");
+        w.maps.commit(w.maps.generation() + 1);
+    };
+    set(&w, "192.0.2.2");
+    let shot = udp(&mut w).is(REDIRECT, &[Traffic(1, IN), Nat(1)]);
+    assert_eq!(shot.l3()[12..16], [192, 0, 2, 2]);
+    assert_checksums(shot.l3());
+    tcp(&mut w, ACK).dropped(1, IN, "not-masqueradable");
+    // It may begin again, under the new one.
+    let shot = tcp(&mut w, SYN).is(REDIRECT, &[Traffic(1, IN), Nat(1)]);
+    assert_eq!(shot.l3()[12..16], [192, 0, 2, 2]);
+
+    set(&w, "0.0.0.0");
+    udp(&mut w).dropped(1, IN, "not-masqueradable");
+    tcp(&mut w, SYN).dropped(1, IN, "not-masqueradable");
+    w.from(1, Frame::echo(a.ip4, r.0, 7, false))
+        .is(SHOT, &[Flow4(1), Allowed(0, 0), Drop(1, IN, "not-masqueradable"), Dropped]);
+}
+
+/// A flow whose entry was lost finds its port again, be its mapping there or not.
+#[test]
+fn a_lost_flow_finds_its_port_again() {
+    let mut w = World::new();
+    let (a, r) = (w.container(1), (remote(false), 443));
+    let send = |w: &mut World| {
+        let shot = w.from(1, Frame::tcp((a.ip4, 40000), r, ACK, b"x"));
+        assert_eq!(shot.outcome.retval, REDIRECT);
+        u16::from_be(w.flow4().nat_port)
+    };
+    let port = send(&mut w);
+    w.maps.delete_flow4(&w.maps.flows4().expect("flows")[0].0).expect("deleted");
+    assert_eq!(send(&mut w), port);
+    w.maps.delete_flow4(&w.maps.flows4().expect("flows")[0].0).expect("deleted");
+    w.maps.delete_nat4(&w.maps.nat4().expect("nat")[0].0).expect("deleted");
+    assert_eq!(send(&mut w), port);
+    assert_eq!(w.maps.nat4().expect("nat").len(), 1);
+}
+
+/// A port is its holder's for as long as the holder's flow lives, and no longer.
+#[test]
+fn ports_of_stray_segments_are_soon_free() {
+    let features = abi::Features {
+        nat_port_first: 61000,
+        nat_port_last: 61000,
+        ..crate::world::all_features()
+    };
+    let mut w = World::with_features(features);
+    let (a, r) = (w.container(1).ip4, (remote(false), 443));
+    let age = |w: &World, seconds: u64| {
+        for (key, mut flow) in w.maps.flows4().expect("flows") {
+            flow.last_seen = flow.last_seen.saturating_sub(seconds * 1_000_000_000);
+            w.maps.set_flow4(&key, &flow).expect("set");
+        }
+        for (key, mut nat) in w.maps.nat4().expect("nat") {
+            nat.last_seen = nat.last_seen.saturating_sub(seconds * 1_000_000_000);
+            w.maps.set_nat4(&key, &nat).expect("set");
+        }
+    };
+    // A stray ACK makes no connection.
+    w.from(1, Frame::tcp((a, 1), r, ACK, b""))
+        .is(REDIRECT, &[Traffic(1, IN), Flow4(1), Nat(1), Allowed(0, 0)]);
+    w.from(1, Frame::tcp((a, 1), r, ACK, b"")).is(REDIRECT, &[Traffic(1, IN)]);
+    assert_eq!(w.flow4().flags & abi::FLOW_ESTABLISHED, 0);
+    age(&w, abi::TIMEOUT_TCP_SYN - 10);
+    w.from(1, Frame::tcp((a, 2), r, ACK, b""))
+        .is(SHOT, &[Flow4(1), Allowed(0, 0), Drop(1, IN, "nat-exhausted"), Dropped]);
+    age(&w, 11);
+    w.from(1, Frame::tcp((a, 2), r, ACK, b"")).is(REDIRECT, &[Traffic(1, IN)]);
+    // Answered, it is one.
+    w.uplink_in(Frame::tcp(r, (ip(NAT), 61000), ACK, b""))
+        .delivered(&w.container(1), &[Traffic(UPLINK, IN)]);
+    w.from(1, Frame::tcp((a, 2), r, ACK, b"")).is(REDIRECT, &[Traffic(1, IN)]);
+    age(&w, abi::TIMEOUT_TCP_SYN + 1);
+    w.from(1, Frame::tcp((a, 3), r, ACK, b""))
+        .is(SHOT, &[Flow4(1), Allowed(0, 0), Drop(1, IN, "nat-exhausted"), Dropped]);
+    // And closed, it is over.
+    w.from(1, Frame::tcp((a, 2), r, RST, b"")).is(REDIRECT, &[Traffic(1, IN)]);
+    age(&w, abi::TIMEOUT_TCP_CLOSING + 1);
+    w.from(1, Frame::tcp((a, 3), r, ACK, b"")).is(REDIRECT, &[Traffic(1, IN)]);
+}
+
+/// A network that the host is in overlaps the pool.
+#[test]
+fn an_overlapping_pool_leaves_the_host_alone() {
+    let mut w = World::new();
+    let (a, b) = (w.container(1), w.container(2));
+    for v6 in [false, true] {
+        let neighbour = (ip(if v6 { "fd00::77" } else { "10.0.0.77" }), 1);
+        let host = (if v6 { ip("fd01::1") } else { ip(NAT) }, 22);
+        w.uplink_in(Frame::tcp(neighbour, host, SYN, b"")).is(NEXT, &[]);
+        w.uplink_in(Frame::tcp(neighbour, (remote(v6), 1), SYN, b"")).is(NEXT, &[]);
+        for frame in [
+            Frame::tcp(neighbour, (a.ip(v6), 22), SYN, b""),
+            Frame::tcp((b.ip(v6), 1), host, SYN, b""),
+            Frame::tcp((b.ip(v6), 1), (a.ip(v6), 22), SYN, b""),
+        ] {
+            w.uplink_in(frame).dropped(UPLINK, IN, "spoofed-address");
+        }
+    }
+}
+
+/// What a promiscuous uplink overhears, and what is for all, is not forwarded.
+#[test]
+fn frames_for_others() {
+    let mut w = World::new();
+    let a = w.container(1);
+    let frame = Frame::udp((remote(true), 1), (a.ip6, 2), b"");
+    for mac in [[2, 0, 0, 0, 0, 8], [0xff; 6], [0x33, 0x33, 0, 0, 0, 1]] {
+        let other = frame.clone().with(|f| f.destination_mac = mac).bytes();
+        w.send(UPLINK, IN, &other).is(NEXT, &[]);
+    }
+    w.uplink_in(frame).delivered(&a, &[Traffic(UPLINK, IN), Flow6(1), Allowed(0, 0)]);
 }

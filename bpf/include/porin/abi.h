@@ -68,7 +68,7 @@ enum porin_constant {
 	PORIN_FLOW_SYN = 0x10, /* original SYN seen */
 	PORIN_FLOW_SYNACK = 0x20,
 	PORIN_FLOW_ESTABLISHED =
-		0x40, /* original's ACK after SYN-ACK, or picked up in mid-stream */
+		0x40, /* original's ACK after SYN-ACK; in mid-stream, after any reply */
 	PORIN_FLOW_FIN_ORIGINAL = 0x100,
 	PORIN_FLOW_FIN_REPLY = 0x200,
 	PORIN_FLOW_RST = 0x400,
@@ -98,7 +98,7 @@ enum porin_constant {
 /* state[0]: the only word whose store is a commit. Memory-mapped by the daemon. */
 struct porin_state {
 	__u32 generation; /* active; 0: nothing committed yet, everything is closed */
-	__u32 pad;
+	__u32 secret; /* the datapath's own, of the choice of NAT ports; 0: none yet */
 };
 
 /* endpoints[slot]. Only side[inactive] changes while the slot is in use. */
@@ -281,6 +281,7 @@ struct porin_traffic {
 enum porin_budget_kind {
 	PORIN_BUDGET_EVENTS = 0,
 	PORIN_BUDGET_ICMP = 1,
+	PORIN_BUDGET_FLOWS = 2, /* events of new flows: they must not crowd out denials */
 	PORIN_BUDGETS, /* how many */
 };
 

@@ -18,7 +18,7 @@ struct porin_features {
 	__u8 coarse_clock; /* bpf_ktime_get_coarse_ns exists (Linux 5.11) */
 	__u16 nat_port_first; /* host order; ports to masquerade with */
 	__u16 nat_port_last;
-	__u32 event_rate; /* drop and deny events per second and CPU */
+	__u32 event_rate; /* drop and deny events per second and CPU; of flows ten times that */
 	/*
 	 * For tests and benches: count hash and longest-prefix look-ups of a
 	 * packet in skb->cb[4].

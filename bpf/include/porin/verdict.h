@@ -46,6 +46,8 @@ enum porin_drop_reason {
 	PORIN_DROP_CONNTRACK_FULL, /* the entry could not be made */
 	PORIN_DROP_FAMILY, /* the endpoint has no address of this family */
 	PORIN_DROP_FAULT, /* a helper failed that should not */
+	PORIN_DROP_NOT_UPLINK, /* the route leads out of an interface that is no uplink */
+	PORIN_DROP_NOT_MASQUERADABLE, /* no port to tell it by, no address to do it with, or begun under another */
 	PORIN_DROP_REASONS, /* how many */
 };
 

@@ -228,6 +228,11 @@ impl Maps {
         self.update("flows6", key, flow)
     }
 
+    /// For tests: overwrites an entry.
+    pub fn set_nat4(&self, key: &abi::NatKey, nat: &abi::NatValue) -> Result<()> {
+        self.update("nat4", key, nat)
+    }
+
     /// Removes the drop counters of a slot whose endpoint is gone.
     pub fn delete_drop(&self, key: &abi::DropKey) -> Result<()> {
         self.delete("drops", key)
