@@ -18,7 +18,7 @@ pub fn local() -> io::Result<Vec<PortRange>> {
         .ok_or_else(|| io::Error::other(format!("`{}` is no range of ports", range.trim())))
 }
 
-/// `32768	60999` without `40000,50000-50009`.
+/// `32768 60999` without `40000,50000-50009`.
 fn parse(range: &str, reserved: &str) -> Option<Vec<PortRange>> {
     let (first, last) = range.trim().split_once(char::is_whitespace)?;
     let (mut next, last): (u32, u32) = (first.parse().ok()?, last.trim().parse().ok()?);

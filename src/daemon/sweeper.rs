@@ -26,10 +26,10 @@ impl Sweeper {
         let (stop, stopped) = mpsc::sync_channel::<()>(1);
         let thread = std::thread::Builder::new().name("sweeper".to_owned()).spawn(move || {
             loop {
-                match sweep::sweep(&maps, sweep::now()) {
+                match sweep::sweep(&maps, sweep::now(), |_| {}) {
                     Ok(swept) => {
                         tracked.store(swept.alive as u64, Ordering::Relaxed);
-                        log::debug!("conntrack: {} kept, {} ended", swept.alive, swept.ended.len());
+                        log::debug!("conntrack: {} kept, {} ended", swept.alive, swept.ended);
                     }
                     Err(error) => log::warn!("cannot sweep conntrack: {error}"),
                 }

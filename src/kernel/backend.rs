@@ -7,10 +7,11 @@ use std::fmt::Display;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::ahead::Ahead;
-use super::datapath::{self, LoadedProgram, Maps};
+use super::datapath::{self, LoadedProgram, Maps, TableKind};
 use super::layout;
 use super::links::{Links, Mechanisms, Place};
 use super::mirror::Row;
@@ -41,12 +42,14 @@ pub struct Host {
     /// Interfaces of the plan that is being applied: they never give way to another.
     pub planned: BTreeSet<String>,
     pub variants: BTreeMap<Variant, LoadedProgram>,
+    /// Whose counters are those of a slot: the incarnation of an endpoint, or the name of an uplink.
+    pub counted: BTreeMap<Slot, Vec<u8>>,
 }
 
 impl Backend for Host {
     fn run(&mut self, op: &Op) -> Result<(), Reason> {
         match op {
-            Op::Grace => membarrier(MembarrierCommand::Global).map_err(reason),
+            Op::Grace => self.grace(),
             Op::AddHostAddress(address) => self.layout.add_address(&self.netlink, *address),
             Op::RemoveHostAddress(address) => self.layout.remove_address(&self.netlink, *address),
             Op::CreateInterface(endpoint) => {
@@ -92,7 +95,12 @@ impl Backend for Host {
             Op::FillPrefixes(number, table) => {
                 self.maps.fill_prefix_table(*number, &layout::prefixes(table)).map_err(reason)
             }
-            Op::SetEndpoint(slot, row) => self.set_endpoint(*slot, row.as_ref()),
+            Op::SetEndpoint(slot, row) => {
+                if let Some(row) = row {
+                    self.count(*slot, &row.incarnation)?;
+                }
+                self.set_endpoint(*slot, row.as_ref())
+            }
             Op::SetAddress(key, slots) if *slots == [Slot(0); 2] => {
                 self.maps.delete_address(key.0).map_err(reason)
             }
@@ -100,6 +108,7 @@ impl Backend for Host {
                 self.maps.set_address(key.0, slots.map(|slot| slot.0)).map_err(reason)
             }
             Op::SetUplink(ifindex, Some(row)) => {
+                self.count(row.slot, row.interface.as_bytes())?;
                 self.maps.set_uplink(*ifindex, &layout::uplink(row)).map_err(reason)
             }
             Op::SetUplink(ifindex, None) => self.maps.delete_uplink(*ifindex).map_err(reason),
@@ -126,6 +135,29 @@ impl Host {
         self.layout.mark_gates(rate.map(|rate| (self.gate_digest.as_str(), rate)))?;
         self.gate_mark = rate;
         Ok(())
+    }
+
+    /// Counters begin anew with each who has a slot; until then they are those of the last one.
+    fn count(&mut self, slot: Slot, whose: &[u8]) -> Result<(), Reason> {
+        if self.counted.get(&slot).is_some_and(|counted| counted == whose) {
+            return Ok(());
+        }
+        self.maps.clear_counters(slot.0).map_err(reason)?;
+        self.counted.insert(slot, whose.to_owned());
+        Ok(())
+    }
+
+    fn grace(&self) -> Result<(), Reason> {
+        match membarrier(MembarrierCommand::Global) {
+            Ok(()) => Ok(()),
+            // A kernel without it, or with CPUs that it may not wait for (`nohz_full=`). Whoever puts a table
+            // into a table of tables waits for all who may be in the one of before. Number 0 is nobody's,
+            // and an empty table says as much as none.
+            Err(Errno::NOSYS | Errno::INVAL) => {
+                self.maps.make_tables(TableKind::Prefix, &[0]).map_err(reason)
+            }
+            Err(errno) => Err(reason(errno)),
+        }
     }
 
     /// Begins to load endpoints' gates, which will be attached in this order.

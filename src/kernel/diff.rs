@@ -34,27 +34,29 @@ pub enum Impossible {
 /// What must be done before `plan` can be committed.
 pub fn prepare(mirror: &Mirror, plan: &Plan) -> Result<Vec<Op>, Impossible> {
     let mut ops = Vec::new();
-    for address in &plan.host_sources {
-        if !mirror.host_addresses.contains(address) {
-            ops.push(Op::AddHostAddress(*address));
-        }
-    }
-    interfaces(mirror, plan, &mut ops);
+    // First all that nothing outside of the datapath can notice: it may fail, and an interface that has to
+    // give way and is made again in the undo is another one for the flows that were there.
     variants(mirror, plan, &mut ops);
     let policy_tables = policy_tables(mirror, plan, &mut ops)?;
     let prefix_table = prefix_table(mirror, plan, &mut ops)?;
     if !mirror.settled {
         ops.push(Op::Grace);
     }
-    endpoints(mirror, plan, &mut ops)?;
     addresses(mirror, plan, &mut ops);
-    uplinks(mirror, plan, &mut ops);
     programs(mirror, plan, &mut ops);
     policies(mirror, plan, &policy_tables, &mut ops);
     let side = mirror.inactive();
     if mirror.prefixes[side.index()] != prefix_table {
         ops.push(Op::SetPrefixes(side, prefix_table));
     }
+    for address in &plan.host_sources {
+        if !mirror.host_addresses.contains(address) {
+            ops.push(Op::AddHostAddress(*address));
+        }
+    }
+    interfaces(mirror, plan, &mut ops);
+    endpoints(mirror, plan, &mut ops)?;
+    uplinks(mirror, plan, &mut ops);
     // Last: an uplink's gate meets complete tables.
     for uplink in plan.uplinks.values() {
         let gate = uplink_gate(uplink);

@@ -132,12 +132,11 @@ impl Links {
                 self.detach_clsact(netlink, place.interface)
             }
             Mechanism::Clsact => {
-                if clsact::add_qdisc(netlink, place.interface, place.ifindex)? {
-                    self.mark_qdisc(place.interface)?;
-                    clsact::attach(netlink, place.interface, place.ifindex, programs)?;
-                } else {
-                    clsact::replace(netlink, place.interface, place.ifindex, programs)?;
-                }
+                let attach = match self.add_qdisc(netlink, place)? {
+                    true => clsact::attach,
+                    false => clsact::replace,
+                };
+                attach(netlink, place.interface, place.ifindex, programs)?;
                 self.detach_tcx(place.interface)
             }
         }
@@ -264,13 +263,21 @@ impl Links {
         read().map_err(failed(format!("read the link {}", path.display())))
     }
 
-    /// A qdisc that porin added is marked, so that it is removed and another's is not.
-    fn mark_qdisc(&self, interface: &str) -> Result<(), Error> {
-        let mark = self.qdisc_mark(interface);
-        match rustix::fs::mkdir(&mark, rustix::fs::Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
-            Err(errno) => Err(failed(format!("make {}", mark.display()))(errno)),
+    /// A qdisc that porin adds is marked, so that it is removed and another's is not. The mark is there
+    /// first: a death in between leaves no qdisc that is nobody's. False if there is a qdisc already.
+    fn add_qdisc(&self, netlink: &Netlink, place: Place<'_>) -> Result<bool, Error> {
+        let mark = self.qdisc_mark(place.interface);
+        let marked = match rustix::fs::mkdir(&mark, rustix::fs::Mode::RWXU) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(errno) => return Err(failed(format!("make {}", mark.display()))(errno)),
+        };
+        let added = clsact::add_qdisc(netlink, place.interface, place.ifindex);
+        if marked && !matches!(added, Ok(true)) {
+            let remove = rustix::fs::rmdir(&mark);
+            remove.map_err(failed(format!("remove {}", mark.display())))?;
         }
+        Ok(added?)
     }
 
     fn pin(&self, interface: &str, hook: Hook) -> PathBuf {

@@ -209,6 +209,17 @@ impl Mirror {
         }
     }
 
+    /// Someone took away what was set on an interface while it lived, or the gates on it.
+    pub fn note_unconfigured(&mut self, name: &str) {
+        if let Some(interface) = self.interfaces.get_mut(name) {
+            interface.sources = None;
+        }
+    }
+
+    pub fn note_ungated(&mut self, name: &str) {
+        self.gates.remove(name);
+    }
+
     pub fn inactive(&self) -> Side {
         self.generation.side().other()
     }

@@ -20,6 +20,7 @@ pub mod links;
 pub mod mirror;
 pub mod netlink;
 pub mod numbers;
+mod observe;
 pub mod ops;
 mod paths;
 pub mod probe;
@@ -42,7 +43,6 @@ use datapath::{MapLimits, Maps};
 use mirror::Mirror;
 use netlink::Netlink;
 use netlink::adopted::Adopted;
-use netlink::monitor::KernelEvent;
 use paths::Layout;
 use probe::{Attach, Support};
 
@@ -138,6 +138,11 @@ impl Kernel {
             true => Adopted::default(),
             false => Adopted::read(&netlink)?,
         };
+        let endpoints =
+            mirror.endpoints.iter().map(|(slot, row)| (*slot, row.incarnation.to_vec()));
+        let uplinks =
+            mirror.uplinks.values().map(|row| (row.slot, row.interface.as_bytes().to_vec()));
+        let counted = endpoints.chain(uplinks).collect();
         let host = Host {
             netlink,
             maps: Arc::new(maps),
@@ -152,6 +157,7 @@ impl Kernel {
             adopted,
             planned: Default::default(),
             variants: Default::default(),
+            counted,
         };
         Ok((Kernel { host, mirror, support, in_force: None, unsettled: true }, recovered))
     }
@@ -215,54 +221,9 @@ impl Kernel {
         self.support
     }
 
-    /// Takes note of what happened to porin's interfaces. True if the next `apply` has something to mend.
-    pub fn observe(&mut self, event: &KernelEvent) -> bool {
-        let names: Vec<String> = match event {
-            KernelEvent::InterfaceVanished(name) | KernelEvent::LinkChanged(name) => {
-                vec![name.clone()]
-            }
-            KernelEvent::AddressChanged => return false,
-            KernelEvent::Relist => {
-                let interfaces = self.mirror.interfaces.keys();
-                interfaces.chain(self.mirror.gates.keys()).cloned().collect()
-            }
-        };
-        let mut vanished = false;
-        for name in names {
-            vanished |= self.check_interface(&name);
-        }
-        vanished
-    }
-
     /// Removes all that porin made and nothing else. No daemon may be running.
     pub fn teardown(paths: &Paths) -> Result<TeardownReport, Error> {
         teardown::teardown(paths)
-    }
-
-    /// True if an interface that porin had is gone, or is another one now. Events come late: it may
-    /// have been made anew meanwhile.
-    fn check_interface(&mut self, name: &str) -> bool {
-        let known = match self.host.interfaces.get(name) {
-            Some((ifindex, _)) => *ifindex,
-            None => match self.mirror.uplinks.iter().find(|(_, row)| row.interface == name) {
-                Some((ifindex, _)) if self.mirror.gates.contains_key(name) => *ifindex,
-                _ => return false,
-            },
-        };
-        match netlink::host::link_by_name(&self.host.netlink.socket(), name) {
-            Ok(Some(link)) if link.ifindex == known => return false,
-            Ok(_) => {}
-            Err(error) => {
-                log::warn!("{error}");
-                return false;
-            }
-        }
-        self.host.interfaces.remove(name);
-        self.mirror.note_vanished(name);
-        if let Err(error) = self.host.links.detach(&self.host.netlink, name) {
-            log::warn!("{error}");
-        }
-        true
     }
 
     /// Once all gates have this daemon's code and one event rate, a mark says so to the next daemon. It is

@@ -122,7 +122,8 @@ pub fn mount_bpffs(path: &Path) -> Result<(), Unusable> {
     .map_err(|errno| failed(format!("bpffs: cannot mount it at {}: {errno}", target.display())))
 }
 
-fn is_bpffs(path: &Path) -> bool {
+/// Whether the path is on a BPF file system.
+pub fn is_bpffs(path: &Path) -> bool {
     const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
     rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type == BPF_FS_MAGIC)
 }

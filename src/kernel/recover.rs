@@ -90,11 +90,6 @@ pub fn read(
     mirror.host_addresses =
         layout.marked_addresses().into_iter().filter(|address| own.contains(address)).collect();
 
-    // Before the first commit, and with no endpoint or uplink written: these come after.
-    let fresh = mirror.generation == Generation(0);
-    if fresh && mirror.endpoints.is_empty() && mirror.uplinks.is_empty() {
-        return Ok((mirror, interfaces));
-    }
     let ids = maps.ids()?;
     for index in occupied(&ids, "programs", abi::MAX_SLOTS * 4)? {
         mirror.programs.insert(index, Held::Unknown);
@@ -105,7 +100,8 @@ pub fn read(
     for number in maps.tables(TableKind::Policy)? {
         mirror.policy_tables.note(number, Content::Unknown);
     }
-    for number in maps.tables(TableKind::Prefix)? {
+    // Number 0 is nobody's, though an empty one may be there (see `Host::grace`).
+    for number in maps.tables(TableKind::Prefix)?.into_iter().filter(|number| *number != 0) {
         mirror.prefix_tables.note(number, Content::Unknown);
     }
     Ok((mirror, interfaces))

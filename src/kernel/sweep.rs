@@ -46,9 +46,9 @@ pub enum FlowEnd {
 }
 
 /// One pass over all flows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
-    pub ended: Vec<FlowRecord>,
+    pub ended: usize,
     /// Those that go on.
     pub alive: usize,
     /// Mappings whose flow was gone.
@@ -67,21 +67,24 @@ pub fn now() -> Duration {
 
 /// Removes what has expired by `now`. A packet that revives an entry between the look and the removal
 /// makes its flow anew with the next one; the pass looks at few entries at a time to make that rare.
-pub fn sweep(maps: &Maps, now: Duration) -> Result<Swept> {
+///
+/// Each flow that has ended is told to `tell` at once: all together may be many.
+pub fn sweep(maps: &Maps, now: Duration, mut tell: impl FnMut(FlowRecord)) -> Result<Swept> {
     let mut swept = Swept::default();
     let mut live = HashSet::new();
     let mut failure = Ok(());
     maps.each_flow4(|key, flow| {
         if !expired(key.protocol, &flow, now) {
             swept.alive += 1;
-            if flow.flags & abi::FLOW_MASQUERADED != 0 {
+            if masqueraded(&flow) {
                 live.insert(bytes4(&key));
             }
             return;
         }
         let addresses = key.address.map(|octets| IpAddr::V4(Ipv4Addr::from(octets)));
-        swept.ended.push(record(key.protocol, addresses, key.port, &flow));
+        swept.ended += 1;
         note(&mut failure, maps.delete_flow4(&key));
+        tell(record(key.protocol, addresses, key.port, &flow));
     })?;
     maps.each_flow6(|key, flow| {
         if !expired(key.protocol, &flow, now) {
@@ -89,8 +92,9 @@ pub fn sweep(maps: &Maps, now: Duration) -> Result<Swept> {
             return;
         }
         let addresses = key.address.map(|octets| IpAddr::V6(Ipv6Addr::from(octets)));
-        swept.ended.push(record(key.protocol, addresses, key.port, &flow));
+        swept.ended += 1;
         note(&mut failure, maps.delete_flow6(&key));
+        tell(record(key.protocol, addresses, key.port, &flow));
     })?;
     for (key, value) in maps.nat4()? {
         let age = now.saturating_sub(Duration::from_nanos(value.last_seen));
@@ -107,6 +111,11 @@ fn note(first: &mut Result<()>, result: Result<()>) {
     if first.is_ok() {
         *first = result;
     }
+}
+
+/// The address is stored last, so with it the mapping is complete; the flag says nothing yet.
+fn masqueraded(flow: &abi::Flow) -> bool {
+    flow.nat_address != [0; 4]
 }
 
 fn expired(protocol: u8, flow: &abi::Flow, now: Duration) -> bool {
@@ -144,7 +153,6 @@ fn record(protocol: u8, addresses: [IpAddr; 2], ports: [u16; 2], flow: &abi::Flo
     let ends = [0, 1].map(|i| (addresses[i], u16::from_be(ports[i])));
     let low_originates = flow.flags & abi::FLOW_LOW_ORIGINATES != 0;
     let [source, destination] = if low_originates { ends } else { [ends[1], ends[0]] };
-    let masqueraded = flow.flags & abi::FLOW_MASQUERADED != 0;
     FlowRecord {
         protocol: Protocol(protocol),
         source,
@@ -162,7 +170,7 @@ fn record(protocol: u8, addresses: [IpAddr; 2], ports: [u16; 2], flow: &abi::Flo
             abi::VERDICT_DENY => Some(Verdict::Deny),
             _ => None,
         },
-        masqueraded: masqueraded
+        masqueraded: masqueraded(flow)
             .then(|| (Ipv4Addr::from(flow.nat_address), u16::from_be(flow.nat_port))),
         end: end(flow.flags),
     }

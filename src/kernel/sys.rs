@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use libbpf_rs::{AsRawLibbpf, OpenObject, libbpf_sys};
 use rustix::io::Errno;
+use tokio::io::unix::AsyncFd;
 
 use super::datapath::skel::endpoint::types::__sk_buff;
 use super::datapath::{abi, skel};
@@ -310,14 +311,15 @@ pub fn map_each(
         });
         let last = match result {
             Ok(()) => false,
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOENT.raw_os_error()) => {
-                true
-            }
+            Err(error) if is_absent(&error) => true,
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOSPC.raw_os_error()) => {
                 batch *= 2;
                 keys.resize(batch * key_size, 0);
                 values.resize(batch * value_size, 0);
                 continue;
+            }
+            Err(error) if !started && lacks_batches(&error) => {
+                return map_each_singly(map, key_size, value_size, f);
             }
             Err(error) => return Err(error),
         };
@@ -333,6 +335,69 @@ pub fn map_each(
         cursor = next;
         started = true;
     }
+}
+
+/// Arrays per CPU have no batches before Linux 5.13.
+fn lacks_batches(error: &io::Error) -> bool {
+    let unknown = [ENOTSUPP, Errno::INVAL.raw_os_error(), Errno::OPNOTSUPP.raw_os_error()];
+    error.raw_os_error().is_some_and(|errno| unknown.contains(&errno))
+}
+
+/// As [`map_each`], two system calls per element. What is deleted meanwhile may make it begin anew.
+pub fn map_each_singly(
+    map: BorrowedFd<'_>,
+    key_size: usize,
+    value_size: usize,
+    mut f: impl FnMut(&[u8], &[u8]),
+) -> io::Result<()> {
+    let next_key = |key: Option<&[u8]>| {
+        let mut next = vec![0u8; key_size];
+        // SAFETY: both keys have the map's key size; none at all asks for the first.
+        let found = check(unsafe {
+            libbpf_sys::bpf_map_get_next_key(
+                map.as_raw_fd(),
+                key.map_or(ptr::null(), |key| key.as_ptr().cast()),
+                next.as_mut_ptr().cast(),
+            )
+        });
+        match found {
+            Ok(()) => Ok(Some(next)),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    };
+    let mut value = vec![0u8; value_size];
+    let mut current = next_key(None)?;
+    while let Some(key) = current {
+        // Before `f`, which may delete this one.
+        let next = next_key(Some(&key))?;
+        // SAFETY: key and value have the map's sizes, those of all CPUs together if it is per CPU.
+        let found = check(unsafe {
+            libbpf_sys::bpf_map_lookup_elem(
+                map.as_raw_fd(),
+                key.as_ptr().cast(),
+                value.as_mut_ptr().cast(),
+            )
+        });
+        match found {
+            Ok(()) => f(&key, &value),
+            Err(error) if is_absent(&error) => {}
+            Err(error) => return Err(error),
+        }
+        current = next;
+    }
+    Ok(())
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::NOENT.raw_os_error())
+}
+
+/// Makes a socket one that the runtime can wait on.
+pub fn wait_on(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor is the owner's own, the same for as long as it lives, and it lives as long as
+    // the registration.
+    Ok(unsafe { AsyncFd::register(socket) }?)
 }
 
 /// What the kernel says of a loaded program.

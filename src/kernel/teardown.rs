@@ -1,6 +1,6 @@
 //! Removes all that porin made, and nothing else: also what is half made, and without a running daemon.
 //!
-//! What is porin's is known by itself: interfaces by name and alias, filters by name, handle and
+//! What is porin's is known by itself: interfaces by name and alias or group, filters by name, handle and
 //! priority, all else by its place or its mark on bpffs.
 
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::links::Links;
 use super::netlink::{Netlink, endpoint, host};
 use super::paths::Layout;
-use super::{Error, Paths};
+use super::{Error, Paths, probe};
 
 /// What was removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +25,13 @@ pub struct TeardownReport {
 }
 
 pub fn teardown(paths: &Paths) -> Result<TeardownReport, Error> {
+    // What is removed is a whole tree: it must be one that only BPF objects can be in.
+    if paths.bpffs.exists() && !probe::is_bpffs(&paths.bpffs) {
+        return Err(Error::Other(format!(
+            "cannot tear down {}: it is not on a BPF file system, so nothing in there is porin's",
+            paths.bpffs.display()
+        )));
+    }
     let netlink = Netlink::open()?;
     let mut report = TeardownReport::default();
     let roots = versions(&paths.bpffs);

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::fake::{Fake, Trouble, View, World};
 use super::mirror::Mirror;
 use super::numbers::Content;
+use super::ops::Op;
 use super::transaction::{Applied, Refused, apply, settle};
 use crate::compile::plan::{
     Features, Plan, PlannedEndpoint, PlannedUplink, PolicyTable, PrefixTable,
@@ -291,6 +292,32 @@ fn before_and_after() -> (Spec, Spec) {
         sources: 1,
     };
     (before, after)
+}
+
+/// What may fail for reasons of its own does so before an endpoint's interface is touched.
+#[test]
+fn interfaces_are_touched_after_all_that_packets_cannot_see() {
+    let (before, after) = before_and_after();
+    let mut run = Run::new();
+    run.step(&before, Trouble::None).unwrap();
+    run.mirror.settled = false;
+    let ops = super::diff::prepare(&run.mirror, &plan(&after)).unwrap();
+    let touches = |op: &Op| matches!(op, Op::CreateInterface(_) | Op::RemoveInterface(_));
+    let first = ops.iter().position(touches).unwrap();
+    assert!(ops.iter().any(|op| matches!(op, Op::RemoveInterface(_))));
+    assert!(ops[..first].iter().any(|op| matches!(op, Op::Grace)));
+    for op in &ops[first..] {
+        let visible = matches!(
+            op,
+            Op::CreateInterface(_)
+                | Op::RemoveInterface(_)
+                | Op::ConfigureInterface { .. }
+                | Op::AttachGate(_)
+                | Op::SetEndpoint(..)
+                | Op::SetUplink(..)
+        );
+        assert!(visible, "{op} after interfaces were touched");
+    }
 }
 
 #[test]

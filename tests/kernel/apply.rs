@@ -1,19 +1,21 @@
 //! Whole transactions on this kernel, with the real datapath and real traffic.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use porin::compile::plan::{Plan, PolicyTable};
 use porin::desired::snapshot::{Endpoint, Uplink};
+use porin::kernel::datapath::TableKind;
 use porin::kernel::netlink::facts;
 use porin::kernel::netlink::monitor::KernelEvent;
 use porin::kernel::probe::Attach;
-use porin::kernel::{Kernel, Options, Paths};
+use porin::kernel::{Kernel, Options, Paths, sys};
 use porin::types::{Slot, Verdict};
 
 use crate::lab::{self, Lab};
-use crate::netlink::an_endpoint;
+use crate::netlink::{self, an_endpoint};
 use crate::plans::{POLICY, plan, policy, with_uplink};
 
 fn paths(lab: &Lab) -> Paths {
@@ -360,5 +362,119 @@ fn many_endpoints_share_and_are_adopted() {
         let begin = Instant::now();
         Kernel::teardown(&paths(lab)).unwrap();
         println!("torn down in {:?}", begin.elapsed());
+    });
+}
+
+#[test]
+fn what_others_take_away_is_noticed_and_mended() {
+    lab::run(|lab| {
+        let (wan, _) =
+            (lab.ip("link add wan0 type veth peer name wan1"), lab.ip("link set wan0 up"));
+        assert!(wan.is_empty());
+        let mut kernel = open(lab);
+        let pair = pair(lab, &kernel);
+        let facts = facts::uplink(kernel.netlink(), "wan0").unwrap();
+        let uplink = Uplink {
+            interface: "wan0".to_owned(),
+            slot: Slot(9),
+            ifindex: facts.ifindex,
+            mac: facts.mac,
+            mtu: facts.mtu,
+            address4: None,
+        };
+        let plan = with_uplink(plan(&pair.endpoints, Verdict::Allow), uplink);
+        kernel.apply(&plan).unwrap();
+        kernel.settle();
+        assert!(
+            !kernel.observe(&KernelEvent::Relist) && !kernel.observe(&KernelEvent::ForwardingLost)
+        );
+        let mend = |kernel: &mut Kernel, event: &KernelEvent| {
+            assert!(kernel.observe(event), "{event:?} shows nothing");
+            kernel.apply(&plan).unwrap();
+            kernel.settle();
+            assert!(!kernel.observe(event), "{event:?} shows what was mended");
+            check_all_pass(lab, &pair);
+        };
+
+        netlink::set("net.ipv4.ip_forward", "1");
+        netlink::set("net.ipv4.ip_forward", "0");
+        mend(&mut kernel, &KernelEvent::ForwardingLost);
+        netlink::set("net.ipv6.conf.pn000000000001.forwarding", "0");
+        mend(&mut kernel, &KernelEvent::Relist);
+        lab.ip("link set pn000000000001 down");
+        mend(&mut kernel, &KernelEvent::Relist);
+        lab.ip("link del pn000000000002");
+        mend(&mut kernel, &KernelEvent::Relist);
+        lab::output(std::process::Command::new("tc").args([
+            "qdisc",
+            "del",
+            "dev",
+            "pn000000000001",
+            "clsact",
+        ]));
+        mend(&mut kernel, &KernelEvent::Relist);
+        // Of two links, by tcx, one.
+        let link = sys::pinned(&lab.bpffs().join("v1/links/wan0_ingress")).unwrap();
+        sys::link_detach(link.as_fd()).unwrap();
+        mend(&mut kernel, &KernelEvent::Relist);
+        let info = sys::link_info(
+            sys::pinned(&lab.bpffs().join("v1/links/wan0_ingress")).unwrap().as_fd(),
+        );
+        assert_eq!(info.unwrap().ifindex, facts.ifindex);
+
+        // Unseen, between two daemons.
+        drop(kernel);
+        netlink::set("net.ipv4.ip_forward", "1");
+        netlink::set("net.ipv4.ip_forward", "0");
+        let mut kernel = open(lab);
+        kernel.apply(&plan).unwrap();
+        assert!(!kernel.observe(&KernelEvent::ForwardingLost));
+        let setting = std::fs::read("/proc/sys/net/ipv4/conf/pn000000000001/forwarding");
+        assert_eq!(setting.unwrap(), b"1\n");
+    });
+}
+
+#[test]
+fn teardown_removes_a_half_made_interface_and_only_what_is_on_bpffs() {
+    lab::run(|lab| {
+        let mut kernel = open(lab);
+        let pair = pair(lab, &kernel);
+        kernel.apply(&plan(&pair.endpoints, Verdict::Allow)).unwrap();
+        drop(kernel);
+        let nameless = ["link", "set", "pn000000000002", "alias", ""];
+        lab::output(std::process::Command::new("ip").args(nameless));
+
+        let precious = lab.dir.join("etc/porin");
+        std::fs::create_dir_all(&precious).unwrap();
+        std::fs::write(precious.join("porin.toml"), "").unwrap();
+        let before = lab.traces();
+        let refused = Kernel::teardown(&Paths { bpffs: precious.clone() }).unwrap_err();
+        assert!(refused.to_string().contains("not on a BPF file system"), "{refused}");
+        assert!(precious.join("porin.toml").exists());
+        assert_eq!(lab.traces(), before);
+
+        let report = Kernel::teardown(&paths(lab)).unwrap();
+        assert_eq!(report.failures, [""; 0]);
+        assert_eq!(report.interfaces, ["pn000000000001", "pn000000000002"]);
+    });
+}
+
+/// The way of kernels without `membarrier`. An unused table may stay, and nobody minds it.
+#[test]
+fn a_table_in_place_zero_is_nobodys() {
+    lab::run(|lab| {
+        let mut kernel = open(lab);
+        let pair = pair(lab, &kernel);
+        let [allow, deny] = [Verdict::Allow, Verdict::Deny].map(|v| plan(&pair.endpoints, v));
+        kernel.apply(&allow).unwrap();
+        for _ in 0..2 {
+            kernel.maps().make_tables(TableKind::Prefix, &[0]).unwrap();
+            kernel.apply(&deny).unwrap();
+            kernel.apply(&allow).unwrap();
+            assert!(kernel.maps().prefixes().unwrap().iter().all(|number| *number != 0));
+            check_all_pass(lab, &pair);
+            drop(kernel);
+            kernel = open(lab);
+        }
     });
 }

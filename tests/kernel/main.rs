@@ -3,5 +3,6 @@
 mod apply;
 mod lab;
 mod links;
+mod maps;
 mod netlink;
 mod plans;

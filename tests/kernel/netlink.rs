@@ -124,6 +124,28 @@ fn half_made_and_forgotten_interfaces_give_way_and_foreign_ones_do_not() {
     });
 }
 
+/// As after a death between the message that makes it and the one that names it.
+#[test]
+fn a_half_made_interface_is_known_by_its_group_and_gives_way() {
+    lab::run(|lab| {
+        let netlink = Netlink::open().unwrap();
+        let namespace = lab.namespace("web");
+        add_sources(&netlink);
+        let e1 = an_endpoint(&netlink, 1, &namespace);
+        let first = create(&netlink, &e1, false).unwrap();
+        let nameless = ["link", "set", "pn000000000001", "alias", ""];
+        lab::output(std::process::Command::new("ip").args(nameless));
+        assert!(!lab.ip("link show pn000000000001").contains("alias"));
+        let link = host::link_by_name(&netlink.socket(), "pn000000000001").unwrap().unwrap();
+        assert!(endpoint::is_porins(&link), "{link:?}");
+        assert_ne!(create(&netlink, &e1, false).unwrap(), first);
+
+        lab.ip("link add pn000000000002 type bridge");
+        let foreign = host::link_by_name(&netlink.socket(), "pn000000000002").unwrap().unwrap();
+        assert!(!endpoint::is_porins(&foreign));
+    });
+}
+
 #[test]
 fn a_failure_half_way_leaves_nothing() {
     lab::run(|lab| {
@@ -152,6 +174,11 @@ fn unusable_namespaces_and_uplinks_say_why() {
             reason("/run/netns/none")
         );
         assert!(reason("/etc/passwd").contains("not a network namespace"));
+        // To open it would wait for a writer, for ever.
+        let fifo = lab.dir.join("fifo");
+        lab::output(std::process::Command::new("mkfifo").arg(&fifo));
+        assert!(reason(&fifo.display().to_string()).contains("not a network namespace"));
+        assert!(reason("/dev/null").contains("not a network namespace"));
         assert!(reason("/proc/self/ns/mnt").contains("not a network namespace"));
         assert!(reason("/proc/thread-self/ns/net").contains("the host's own"));
 
@@ -207,6 +234,11 @@ fn wait_for(events: &mpsc::Receiver<KernelEvent>, wanted: &KernelEvent) {
     }
 }
 
+/// A setting of this thread's namespace.
+pub fn set(setting: &str, value: &str) {
+    std::fs::write(format!("/proc/sys/{}", setting.replace('.', "/")), value).unwrap();
+}
+
 #[test]
 fn events_tell_of_vanished_interfaces_uplinks_and_addresses() {
     lab::run(|lab: &Lab| {
@@ -222,6 +254,15 @@ fn events_tell_of_vanished_interfaces_uplinks_and_addresses() {
         create(&netlink, &e1, false).unwrap();
         lab.drop_namespace(&namespace);
         wait_for(&events, &KernelEvent::InterfaceVanished("pn000000000001".to_owned()));
+        // Looks like an endpoint's at first sight only.
+        lab.ip("link add pn0 type bridge");
+        wait_for(&events, &KernelEvent::LinkChanged("pn0".to_owned()));
+        lab.ip("link del pn0");
+        for setting in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
+            set(setting, "1");
+            set(setting, "0");
+            wait_for(&events, &KernelEvent::ForwardingLost);
+        }
         drop(monitor);
         assert!(events.iter().all(|event| event != KernelEvent::Relist));
     });

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{MapCore, MapHandle, MapType};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, num_possible_cpus};
 
 use super::abi;
 use super::error::{Cause, Context, Error, Result};
@@ -233,9 +233,20 @@ impl Maps {
         self.update("nat4", key, nat)
     }
 
-    /// Removes the drop counters of a slot whose endpoint is gone.
-    pub fn delete_drop(&self, key: &abi::DropKey) -> Result<()> {
-        self.delete("drops", key)
+    /// Sets the counters of a slot to nothing: another has it now.
+    pub fn clear_counters(&self, slot: u32) -> Result<()> {
+        let cpus = num_possible_cpus().context("count", "CPUs")?;
+        let nothing = vec![bytes_of(&abi::Traffic::default()).to_vec(); cpus];
+        for hook in 0..2u16 {
+            let index = slot * 2 + u32::from(hook);
+            self.map("traffic")?
+                .update_percpu(bytes_of(&index), &nothing, MapFlags::ANY)
+                .context("write to", "map traffic")?;
+            for reason in (0..abi::DROP_REASONS).filter_map(|reason| u16::try_from(reason).ok()) {
+                self.delete("drops", &abi::DropKey { slot, hook, reason })?;
+            }
+        }
+        Ok(())
     }
 
     /// The ring buffer of `struct porin_event`, for `libbpf_rs::RingBufferBuilder`.

@@ -65,6 +65,7 @@ impl Adopted {
         let mut addresses = super::endpoint::addresses(endpoint);
         link.up
             && link.mtu == endpoint.mtu
+            && host::forwards(&link.name)
             && addresses.all(|address| {
                 let route = self.routes.get(&address).map(Vec::as_slice);
                 self.neighbours.contains(&(ifindex, address, endpoint.mac))

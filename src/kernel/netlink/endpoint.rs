@@ -20,6 +20,11 @@ use crate::types::addr::{GATEWAY_IPV4, GATEWAY_IPV6};
 
 /// Every interface that porin made is called so, and then the endpoint's name.
 pub const ALIAS: &str = "porin:";
+/// Every interface that porin makes is born in this group, so that it can be told before it has its alias.
+/// "por", and one.
+pub const GROUP: u32 = 0x706f_7201;
+/// Where interfaces are put that are to be removed together. "pori"
+const DOOMED: u32 = 0x706f_7269;
 /// The kernel takes so many bytes of an alias (`IFALIASZ`, with its NUL).
 const ALIAS_MAX: usize = 255;
 const LOOPBACK: u32 = 1;
@@ -66,6 +71,8 @@ pub fn configure(
     let name = &endpoint.host_interface;
     let up = LinkUnspec::new_with_index(ifindex).up().build();
     let query = message::link_query(LinkUnspec::new_with_index(ifindex).build());
+    // The host's administrator may have turned forwarding off, everywhere at once.
+    host::sysctls(name)?;
     let mut requests = vec![
         Request::change(format!("bring {name} up"), RouteNetlinkMessage::SetLink(up)),
         Request::read(format!("read {name}"), query),
@@ -109,8 +116,6 @@ pub fn remove(netlink: &Netlink, name: &str) -> Result<(), Error> {
 /// Removes many at once. One by one, each would wait for grace periods of its own, so they are put into a
 /// group that nobody else is in, and the group is removed.
 pub fn remove_all(netlink: &Netlink, names: &[String]) -> Result<(), Error> {
-    /// "pori"
-    const DOOMED: u32 = 0x706f_7269;
     let foreign = |link: &Link| link.group == DOOMED && !is_porins(link);
     if names.len() < 2 || host::links(netlink)?.iter().any(foreign) {
         return names.iter().try_for_each(|name| remove(netlink, name));
@@ -153,6 +158,7 @@ fn make(netlink: &Netlink, endpoint: &Endpoint, namespace: &Namespace) -> Result
         .build();
     let veth = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
         .name(name.as_str())
+        .link_group(GROUP)
         .mtu(endpoint.mtu)
         .address(Mac::GATEWAY.0.to_vec())
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
@@ -194,7 +200,7 @@ fn make_way(
     let name = &endpoint.host_interface;
     let taken = |what: String| Error::new(what, Errno::EXIST);
     if let Some(link) = host::link_by_name(&netlink.socket(), name)? {
-        if !link.alias.starts_with(ALIAS) {
+        if !is_porins(&link) {
             return Err(taken(format!("create {name}, which exists and is not porin's")));
         }
         return remove(netlink, name);
@@ -209,10 +215,10 @@ fn make_way(
     let ours = found
         .first()
         .and_then(message::link_of)
-        .filter(|link| link.peer == there.ifindex && link.alias.starts_with(ALIAS));
+        .filter(|link| link.peer == there.ifindex && is_porins(link));
     match ours {
         Some(link) if keep(&link.name) => {
-            let owner = link.alias.trim_start_matches(ALIAS);
+            let owner = link.alias.strip_prefix(ALIAS).unwrap_or(&link.name);
             Err(taken(format!("create {inside} in {namespace}, which endpoint {owner} has there")))
         }
         Some(link) => remove(netlink, &link.name),
@@ -264,9 +270,14 @@ pub(super) fn addresses(endpoint: &Endpoint) -> impl Iterator<Item = IpAddr> {
     ipv6.into_iter().chain(endpoint.ipv4.map(IpAddr::V4))
 }
 
-/// Whether an interface is an endpoint's: by name and alias, both.
+/// Whether an interface is an endpoint's: by its name, and by its alias or, if it was never finished, its group.
 pub fn is_porins(link: &Link) -> bool {
-    let digits = link.name.strip_prefix("pn");
+    let marked = link.alias.starts_with(ALIAS) || matches!(link.group, GROUP | DOOMED);
+    is_own_name(&link.name) && marked
+}
+
+/// Whether an endpoint's interface may be called so.
+pub fn is_own_name(name: &str) -> bool {
+    let digits = name.strip_prefix("pn");
     digits.is_some_and(|d| d.len() == 12 && d.bytes().all(|b| b.is_ascii_hexdigit()))
-        && link.alias.starts_with(ALIAS)
 }

@@ -77,14 +77,11 @@ pub fn remove_address(netlink: &Netlink, address: IpAddr) -> Result<(), Error> {
 /// (`bpf_fib_lookup`); the host as a whole does not become a router by it. Reverse-path filtering and
 /// router advertisements are the datapath's to judge.
 pub fn sysctls(interface: &str) -> Result<(), Error> {
-    const VALUES: [(&str, &str, &str); 4] = [
-        ("ipv6", "forwarding", "1"),
-        ("ipv6", "accept_ra", "0"),
-        ("ipv4", "forwarding", "1"),
-        ("ipv4", "rp_filter", "0"),
-    ];
-    for (family, key, value) in VALUES {
-        let path = format!("/proc/sys/net/{family}/conf/{interface}/{key}");
+    for (family, key, value) in SYSCTLS {
+        let path = sysctl(family, interface, key);
+        if holds(&path, value) {
+            continue;
+        }
         match std::fs::write(&path, value) {
             Ok(()) => {}
             // A kernel without this family.
@@ -93,6 +90,31 @@ pub fn sysctls(interface: &str) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Whether packets that come in here may still be forwarded. Whoever writes `net.ipv4.ip_forward` or
+/// `net.ipv6.conf.all.forwarding` writes to all interfaces.
+pub fn forwards(interface: &str) -> bool {
+    let mut settings = SYSCTLS.into_iter().filter(|(_, key, _)| *key == "forwarding");
+    settings.all(|(family, key, value)| {
+        let path = sysctl(family, interface, key);
+        holds(&path, value) || !std::path::Path::new(&path).exists()
+    })
+}
+
+const SYSCTLS: [(&str, &str, &str); 4] = [
+    ("ipv6", "forwarding", "1"),
+    ("ipv6", "accept_ra", "0"),
+    ("ipv4", "forwarding", "1"),
+    ("ipv4", "rp_filter", "0"),
+];
+
+fn sysctl(family: &str, interface: &str, key: &str) -> String {
+    format!("/proc/sys/net/{family}/conf/{interface}/{key}")
+}
+
+fn holds(path: &str, value: &str) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|held| held.trim_end() == value)
 }
 
 fn parse(message: &AddressMessage) -> Option<HostAddress> {

@@ -6,6 +6,7 @@
 pub mod adopted;
 pub mod endpoint;
 pub mod facts;
+mod forwarding;
 pub mod host;
 mod message;
 pub mod monitor;

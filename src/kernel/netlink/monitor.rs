@@ -13,6 +13,8 @@ use rtnetlink::packet_route::link::LinkAttribute;
 use tokio::sync::oneshot;
 
 use super::Error;
+use super::endpoint::is_own_name;
+use super::forwarding::Forwarding;
 
 /// Something that may make what is in force wrong.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +25,8 @@ pub enum KernelEvent {
     LinkChanged(String),
     /// An address of the host came or went.
     AddressChanged,
+    /// Forwarding was turned off on some interface, by others.
+    ForwardingLost,
     /// Events were lost: look at everything again.
     Relist,
 }
@@ -44,18 +48,28 @@ impl Monitor {
         let guard = runtime.enter();
         let (connection, handle, mut messages) =
             rtnetlink::new_multicast_connection(&groups).map_err(failed)?;
+        let forwarding = Forwarding::watch().map_err(failed)?;
         drop(guard);
         let (stop, mut stopped) = oneshot::channel();
         let watch = move || {
             // The handle keeps the connection open.
             let _handle = handle;
             runtime.spawn(connection);
+            runtime.spawn(watch_forwarding(forwarding, events.clone()));
             runtime.block_on(async {
                 loop {
                     // One wake-up, one event of each kind: a thousand new interfaces are no storm.
-                    let Either::Left((Some((first, _)), _)) =
+                    let Either::Left((next, _)) =
                         future::select(messages.next(), &mut stopped).await
                     else {
+                        return;
+                    };
+                    let Some((first, _)) = next else {
+                        log::error!(
+                            "cannot watch the network any more: its netlink socket is closed"
+                        );
+                        // What was missed is seen once now, and then whenever the daemon looks by itself.
+                        let _ = events.send(KernelEvent::Relist);
                         return;
                     };
                     let mut seen = BTreeSet::new();
@@ -88,17 +102,29 @@ impl Drop for Monitor {
     }
 }
 
+async fn watch_forwarding(forwarding: Forwarding, events: Sender<KernelEvent>) {
+    loop {
+        if let Err(error) = forwarding.lost().await {
+            log::error!("cannot watch forwarding any more: {error}");
+            return;
+        }
+        if events.send(KernelEvent::ForwardingLost).is_err() {
+            return;
+        }
+    }
+}
+
 fn event(payload: &NetlinkPayload<RouteNetlinkMessage>) -> Option<KernelEvent> {
     match payload {
         NetlinkPayload::Overrun(_) => Some(KernelEvent::Relist),
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
             // Our own come by our own hand.
             let name = name(&link.attributes)?;
-            (!name.starts_with("pn")).then_some(KernelEvent::LinkChanged(name))
+            (!is_own_name(&name)).then_some(KernelEvent::LinkChanged(name))
         }
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
             let name = name(&link.attributes)?;
-            Some(match name.starts_with("pn") {
+            Some(match is_own_name(&name) {
                 true => KernelEvent::InterfaceVanished(name),
                 false => KernelEvent::LinkChanged(name),
             })
