@@ -68,7 +68,7 @@ static __always_inline bool event_is_chatter(const struct packet *p, __u32 reaso
 {
 	const union address *to = &p->destination;
 
-	if (reason != PORIN_DROP_LINK_LOCAL)
+	if (reason != PORIN_DROP_LINK_LOCAL && reason != PORIN_DROP_NOT_READY)
 		return false;
 	if (to->half[0] == 0 && to->word[2] == bpf_htonl(0xffff))
 		return (to->word[3] & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000);

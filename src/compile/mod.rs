@@ -19,6 +19,6 @@ pub use memory::{Memory, Stats, compile};
 
 /// How large the tables of a plan may be: those of the kernel must take as much.
 pub mod limits {
-    pub use super::classes::PREFIXES;
-    pub use super::table::ENTRIES as POLICY_ENTRIES;
+    pub use crate::compile::classes::PREFIXES;
+    pub use crate::compile::table::ENTRIES as POLICY_ENTRIES;
 }

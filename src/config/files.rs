@@ -93,6 +93,16 @@ pub fn list(roots: &[PathBuf]) -> Listing {
             lister.file(kind, path);
         }
     }
+    // A mistyped directory must not be taken for the wish to have no endpoints.
+    if let Some(first) = roots.first().filter(|first| !first.exists())
+        && present > 0
+        && listing.files.is_empty()
+    {
+        let fault = Fault::error(Place::file(first.as_path()), "does not exist");
+        let hint =
+            "no configuration was found elsewhere; an empty directory is an empty configuration";
+        listing.faults.push(fault.hint(hint));
+    }
     listing
 }
 

@@ -44,7 +44,9 @@ fn take_within(path: &Path, patience: Duration) -> Result<Lock, Fatal> {
             Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(5));
             }
-            Err(Errno::WOULDBLOCK) => return Err(failed(&"another porind is running")),
+            Err(Errno::WOULDBLOCK) => {
+                return Err(failed(&"another porind is running; stop it first"));
+            }
             Err(error) => return Err(failed(&error)),
         }
     }

@@ -45,7 +45,7 @@ pub struct Options {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Attach {
-    /// tcx where the kernel has it, else clsact
+    /// clsact on endpoints' interfaces; on uplinks tcx where the kernel has it, else clsact
     Auto,
     /// Links of the tcx hook (Linux 6.6)
     Tcx,

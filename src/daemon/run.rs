@@ -54,6 +54,8 @@ pub fn run(options: &Options) -> Result<Exit, Fatal> {
 }
 
 struct Daemon {
+    /// Something was edited since the last round.
+    edited: bool,
     wakes: Receiver<Wake>,
     watcher: Watcher,
     debounce: Debounce,
@@ -143,6 +145,7 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
         answers,
         board,
         look_again: None,
+        edited: false,
         retry: Backoff::default(),
         kernel_changed: false,
         reported: String::new(),
@@ -236,9 +239,19 @@ impl Daemon {
                 log::debug!("{event:?}");
                 self.kernel_changed |= self.reconciler.note(&event);
             }
-            Wake::Files | Wake::Signal(Signal::Stop) => {}
+            Wake::Files => self.note_edit(),
+            Wake::Signal(Signal::Stop) => {}
         }
         self.debounce.disturb(Instant::now());
+    }
+
+    /// Who looks at the status right after an edit must not take what was in force before for the edit.
+    fn note_edit(&mut self) {
+        self.edited = true;
+        if self.board.in_force {
+            self.board.in_force = false;
+            self.answers.put_up(self.board.clone());
+        }
     }
 
     fn round(&mut self) {
@@ -256,7 +269,8 @@ impl Daemon {
             self.kernel_changed = true;
             self.look_again = Some(Instant::now() + LOOK_AGAIN);
         }
-        if round.look_again {
+        // A watch that died with its directory may have gone unnoticed so far: see `Watcher::watch`.
+        if round.look_again || std::mem::take(&mut self.edited) {
             self.look_again = Some(Instant::now() + LOOK_AGAIN);
         }
         if round.kernel_refused {
@@ -289,6 +303,11 @@ impl Daemon {
                 count(ops, "change", "changes"),
                 took.as_secs_f64() * 1e3,
             );
+            let open = snapshot.policies.is_empty() && !snapshot.endpoints.is_empty();
+            let opened = |before: &Committed| !before.snapshot.policies.is_empty();
+            if open && self.board.committed.as_ref().is_none_or(opened) {
+                log::warn!("there is no policy: everything passes between endpoints");
+            }
             self.board.generation = generation;
             self.board.since = Timestamp::now();
             self.board.state = view::State::Enforcing;

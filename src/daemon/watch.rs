@@ -4,8 +4,7 @@
 //! their own, and some leave no event for the file itself. Any event means "look again". Directories are
 //! watched, not files, and so are the parents of those that do not exist yet and the homes of files that are only linked to.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use notify::event::{AccessKind, AccessMode};
@@ -14,8 +13,7 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 /// Calls back on any change in the watched directories, from a thread of its own.
 pub struct Watcher {
     inner: RecommendedWatcher,
-    /// What is watched, and which directory (device, inode) was there when it was.
-    watched: BTreeMap<PathBuf, (u64, u64)>,
+    watched: BTreeSet<PathBuf>,
 }
 
 impl Watcher {
@@ -26,40 +24,40 @@ impl Watcher {
                 changed();
             }
         })?;
-        Ok(Watcher { inner, watched: BTreeMap::new() })
+        Ok(Watcher { inner, watched: BTreeSet::new() })
     }
 
     /// Makes `directories` what is watched. To be called before they are read, so that no change falls between.
     /// What could not be watched is returned with the reason: those need another way to notice changes.
+    ///
+    /// Each is watched anew every time: a directory that was removed and made again looks the same (inodes are
+    /// used again, too), but its watch is dead. For one that lives this changes nothing (inotify_add_watch(2)).
+    /// The death of a watch may come to light after its successor was made and take that along: so after
+    /// a change this is to be called once more, a little later.
     pub fn watch(&mut self, directories: &[PathBuf]) -> Vec<(PathBuf, notify::Error)> {
         let wanted: BTreeSet<PathBuf> =
             directories.iter().flat_map(|directory| places(directory)).collect();
-        let gone: Vec<PathBuf> =
-            self.watched.keys().filter(|path| !wanted.contains(*path)).cloned().collect();
+        let gone: Vec<PathBuf> = self.watched.difference(&wanted).cloned().collect();
         for path in gone {
             self.forget(&path);
         }
         wanted.into_iter().filter_map(|path| self.watch_one(path)).collect()
     }
 
-    /// A directory that was removed and made anew, or a link to another one, has another inode: the old watch is dead.
     fn watch_one(&mut self, path: PathBuf) -> Option<(PathBuf, notify::Error)> {
-        let identity = std::fs::metadata(&path).ok().map(|meta| (meta.dev(), meta.ino()))?;
-        if self.watched.get(&path) == Some(&identity) {
-            return None;
-        }
-        self.forget(&path);
         match self.inner.watch(&path, RecursiveMode::NonRecursive) {
             Ok(()) => {
-                self.watched.insert(path, identity);
+                self.watched.insert(path);
                 None
             }
+            // Gone since it was looked at: its parent tells.
+            Err(_) if !path.exists() => None,
             Err(error) => Some((path, error)),
         }
     }
 
     fn forget(&mut self, path: &Path) {
-        if self.watched.remove(path).is_some() {
+        if self.watched.remove(path) {
             // Fails when the directory is gone, and the watch with it: just what is wanted.
             let _ = self.inner.unwatch(path);
         }

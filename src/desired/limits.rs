@@ -17,8 +17,12 @@ pub(super) fn configured<'a>(
 ) -> Vec<&'a UplinkFact> {
     for uplink in uplinks {
         if !facts.iter().any(|fact| fact.interface == uplink.interface) {
-            let what = format!("uplink `{}` does not exist", uplink.interface);
-            let hint = "correct `interface`, or create it; it is used as soon as it is there";
+            let what = format!(
+                "uplink `{}` does not exist: endpoints reach nothing through it",
+                uplink.interface
+            );
+            let hint =
+                "correct `uplinks` (see: ip link), or create it; it is used as soon as it is there";
             faults.push(Fault::whole(what).hint(hint).origin(&uplink.origin));
         }
     }

@@ -248,7 +248,7 @@ fn uplinks_count_when_they_are_configured_and_there() {
     desired.apply(Change::Uplinks(vec![fact("up1", 1400), fact("other", 1300)]));
     let (snapshot, faults) = take(&mut desired);
     assert_eq!(faults.len(), 1);
-    assert_eq!(faults[0].what, "uplink `up0` does not exist");
+    assert_eq!(faults[0].what, "uplink `up0` does not exist: endpoints reach nothing through it");
     assert_eq!(snapshot.uplinks.len(), 1);
     assert_eq!(find(&snapshot, "a").unwrap().mtu, 1400);
     let slot = snapshot.uplinks[0].slot;
