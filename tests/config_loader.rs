@@ -188,6 +188,19 @@ fn very_many_faults_make_a_bounded_report() {
 }
 
 #[test]
+fn a_first_root_that_is_missing_is_no_empty_configuration() {
+    let tree = Tree::new(&[]);
+    let other = tempfile::tempdir().unwrap();
+    let roots = vec![tree.path("mistyped"), other.path().to_owned()];
+    let loaded = Loader::new(roots.clone()).load();
+    assert!(loaded.config.is_none());
+    assert!(loaded.report.to_string().contains("mistyped: error: does not exist"));
+    // What a package brings is a configuration.
+    std::fs::write(other.path().join("porin.toml"), "").unwrap();
+    assert!(Loader::new(roots).load().config.is_some());
+}
+
+#[test]
 fn all_files_together_are_bounded() {
     let tree = Tree::new(&[]);
     let comment = "#".repeat(3 << 20);

@@ -60,6 +60,20 @@ fn only(pair: &Pair, how: &str, open: u16) {
     }
 }
 
+/// A directory made anew may have the inode of the old one, but its watch is dead.
+#[test]
+fn everything_replaced_at_once_is_still_watched() {
+    World::run(|world| {
+        let pair = pair(world);
+        for round in 0..6u16 {
+            pair.host.sh("rm -rf /run/kept; cp -a /etc/porin /run/kept; rm -rf /etc/porin/*; cp -a /run/kept/. /etc/porin");
+            pair.daemon.wait_for("nothing pending", |status| status["in_force"] == true);
+            pair.host.write("policies.d/shop.toml", &policy(1002 + round));
+            only(&pair, &format!("edit after replacement {round}"), 1002 + round);
+        }
+    });
+}
+
 #[test]
 fn every_way_of_saving_takes_effect() {
     World::run(|world| {

@@ -17,8 +17,6 @@ mod table;
 
 pub use memory::{Memory, Stats, compile};
 
-/// How large the tables of a plan may be: those of the kernel must take as much.
-pub mod limits {
-    pub use crate::compile::classes::PREFIXES;
-    pub use crate::compile::table::ENTRIES as POLICY_ENTRIES;
-}
+// How large the tables of a plan may be: those of the kernel must take as much.
+pub use classes::PREFIXES;
+pub use table::ENTRIES as POLICY_ENTRIES;

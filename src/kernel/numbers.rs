@@ -71,7 +71,8 @@ impl Numbers {
     ) -> Result<(Vec<u32>, Vec<u32>), Exhausted> {
         let mut taken: Vec<u32> = self.spares().take(count).collect();
         let missing = count - taken.len();
-        let anew: Vec<u32> = self.stale(used).chain(self.vacant(kind)).take(missing).collect();
+        let anew: Vec<u32> =
+            self.stale(used).chain(self.vacant(kind, used)).take(missing).collect();
         if anew.len() < missing {
             return Err(Exhausted(kind.numbers() - 1));
         }
@@ -88,7 +89,7 @@ impl Numbers {
             return Vec::new();
         }
         let missing = enough.saturating_sub(there + places.len());
-        places.extend(self.vacant(kind).take(missing));
+        places.extend(self.vacant(kind, used).take(missing));
         places
     }
 
@@ -102,8 +103,10 @@ impl Numbers {
         filled.map(|(number, _)| *number).filter(|number| !used.contains(number))
     }
 
-    fn vacant(&self, kind: TableKind) -> impl Iterator<Item = u32> {
-        (1..kind.numbers()).filter(|number| !self.tables.contains_key(number))
+    /// A number may be referred to without a table, if someone took the table of tables away.
+    fn vacant(&self, kind: TableKind, used: &BTreeSet<u32>) -> impl Iterator<Item = u32> {
+        (1..kind.numbers())
+            .filter(|number| !self.tables.contains_key(number) && !used.contains(number))
     }
 }
 
@@ -123,6 +126,8 @@ mod tests {
         assert_eq!(numbers.take(KIND, 1, &used).unwrap(), (vec![3], vec![]));
         assert_eq!(numbers.take(KIND, 3, &used).unwrap(), (vec![3, 2, 4], vec![2, 4]));
         assert!(numbers.take(KIND, 15, &used).is_err(), "one of fifteen is in use");
+        // 4 has no table, but is referred to all the same.
+        assert_eq!(numbers.take(KIND, 3, &BTreeSet::from([1, 4])).unwrap().0, [3, 2, 5]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use libbpf_rs::{MapCore, MapFlags, MapType, libbpf_sys, num_possible_cpus};
 use super::abi;
 use super::error::{Context, Result};
 use super::maps::Maps;
-use crate::compile::limits;
+use crate::compile;
 use crate::kernel::sys::{self, Pod};
 
 /// What is looked up by longest prefix, and kept in numbered tables.
@@ -41,13 +41,13 @@ impl TableKind {
                 "porin_policy",
                 size_of::<abi::PolicyKey>(),
                 size_of::<abi::PolicyValue>(),
-                limits::POLICY_ENTRIES,
+                compile::POLICY_ENTRIES,
             ),
             Self::Prefix => (
                 "porin_prefix",
                 size_of::<abi::PrefixKey>(),
                 size_of::<abi::PrefixValue>(),
-                limits::PREFIXES,
+                compile::PREFIXES,
             ),
         };
         let entries = u32::try_from(entries).unwrap_or(u32::MAX);
