@@ -61,7 +61,7 @@ check: setup-check
 		$$(find bpf -name '*.h' ! -name vmlinux.h -o -name '*.c')
 
 test: setup-test
-	$(CARGO) test --locked
+	$(CARGO) test --locked --no-fail-fast
 
 bench: setup-bench
 	$(CARGO) bench --locked --bench porin -- --only '$(ONLY)' $(if $(ROUNDS),--rounds $(ROUNDS))
