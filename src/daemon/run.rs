@@ -15,7 +15,7 @@ use crate::config::Loader;
 use crate::config::model::Host;
 use crate::control::server::Server;
 use crate::control::view;
-use crate::kernel::datapath::MapLimits;
+use crate::kernel::datapath::{MapLimits, Maps};
 use crate::kernel::netlink::monitor::{KernelEvent, Monitor};
 use crate::kernel::{Error as KernelError, Kernel, Options as KernelOptions, Paths};
 use crate::observe::health;
@@ -61,6 +61,7 @@ struct Daemon {
     debounce: Debounce,
     reconciler: Reconciler,
     answers: Arc<Answers>,
+    maps: Arc<Maps>,
     /// What is put up changes by rounds; this is the last one.
     board: Board,
     look_again: Option<Instant>,
@@ -71,7 +72,8 @@ struct Daemon {
     _alone: Lock,
     // Running threads: dropping them ends them.
     _server: Server,
-    _reader: Reader,
+    /// From the first round on.
+    reader: Option<Reader>,
     _monitor: Monitor,
     _sweeper: Sweeper,
 }
@@ -125,12 +127,7 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
     let tracked = Arc::new(AtomicU64::new(0));
     let meters = KernelMeters::new(maps.clone(), tracked.clone());
     let answers = Arc::new(Answers::new(board.clone(), Box::new(meters)));
-    let unopened = |why: String| Fatal::new(Exit::Failed, "open the event buffer", why);
-    let events = maps.events().map_err(|error| unopened(error.to_string()))?;
-    let events = MapHandle::try_from(events).map_err(|error| unopened(error.to_string()))?;
-    let reader = Reader::ring_buffer(events, answers.names.clone(), answers.hub.clone())
-        .map_err(|error| Fatal::new(Exit::Failed, "read events", error))?;
-    let sweeper = Sweeper::start(maps, tracked)
+    let sweeper = Sweeper::start(maps.clone(), tracked)
         .map_err(|error| Fatal::new(Exit::Failed, "sweep conntrack", error))?;
     let server = Server::start(&options.run, answers.clone())
         .map_err(|error| Fatal::new(Exit::Failed, "serve the control socket", error))?;
@@ -143,6 +140,7 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
         debounce: Debounce::new(reload.quiet, reload.at_most),
         reconciler,
         answers,
+        maps,
         board,
         look_again: None,
         edited: false,
@@ -151,10 +149,19 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
         reported: String::new(),
         _alone: alone,
         _server: server,
-        _reader: reader,
+        reader: None,
         _monitor: monitor,
         _sweeper: sweeper,
     })
+}
+
+/// Not before there are names: what happened while no daemon ran waits in the buffer, and is to be told by name.
+fn read_events(maps: &Maps, answers: &Answers) -> Result<Reader, Fatal> {
+    let unopened = |why: String| Fatal::new(Exit::Failed, "open the event buffer", why);
+    let events = maps.events().map_err(|error| unopened(error.to_string()))?;
+    let events = MapHandle::try_from(events).map_err(|error| unopened(error.to_string()))?;
+    Reader::ring_buffer(events, answers.names.clone(), answers.hub.clone())
+        .map_err(|error| Fatal::new(Exit::Failed, "read events", error))
 }
 
 /// Where this daemon's pins are.
@@ -188,6 +195,7 @@ impl Daemon {
             // Nothing is in force and the files are wrong: better to say so and fail than to look alive.
             return Err(Fatal::new(Exit::Config, "put a generation in force", self.headline()));
         }
+        self.reader = Some(read_events(&self.maps, &self.answers)?);
         health::ready(&self.headline());
         self.reconciler.settle();
         let alive = health::watchdog_interval().unwrap_or(LOOK_ANYWAY);
