@@ -191,6 +191,7 @@ fn placeless(config: &Config) -> Config {
         host,
         endpoints: config.endpoints.iter().map(endpoint).collect(),
         policies: config.policies.iter().map(policy).collect(),
+        ..Config::default()
     }
 }
 

@@ -156,7 +156,7 @@ fn decide(
 fn outcome(decision: Option<Decision>, direction: Direction) -> Outcome {
     match decision.map(|decision| decision.verdict) {
         Some(Verdict::Allow) => Outcome::Allowed,
-        Some(Verdict::Deny) => Outcome::Denied(direction),
+        Some(Verdict::Deny | Verdict::Reject) => Outcome::Denied(direction),
         None => Outcome::Fault,
     }
 }

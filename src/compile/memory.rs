@@ -253,6 +253,8 @@ impl Memory {
             addresses: super::subjects::addresses(snapshot),
             prefixes: Arc::clone(prefixes),
             policies: self.subjects.tables(),
+            sources: Arc::default(),
+            roles: Arc::default(),
             rules: Arc::clone(self.cookies.table()),
             classes: Arc::clone(classes),
             host_sources: host_sources(snapshot),

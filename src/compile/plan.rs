@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use crate::desired::snapshot::{Endpoint, Uplink};
 use crate::types::{
-    AddressKey, Cookie, Direction, Name, Origin, Peer, PolicySlot, Protocol, Slot, Verdict,
+    Action, AddressKey, Cookie, Direction, Identity, Mode, Name, Origin, Peer, PolicySlot,
+    Protocol, Slot, Tier, Verdict,
 };
 
 #[derive(Debug, Clone)]
@@ -20,7 +21,11 @@ pub struct Plan {
     pub uplinks: BTreeMap<Slot, PlannedUplink>,
     pub addresses: BTreeMap<AddressKey, Slot>,
     pub prefixes: Arc<PrefixTable>,
+    /// Those that are enforced, and those of shadow policies.
     pub policies: BTreeMap<PolicySlot, Arc<PolicyTable>>,
+    pub sources: Arc<SourceTable>,
+    /// Peers that are some of an identity's endpoints only, told apart by their named ports or addresses.
+    pub roles: Arc<BTreeMap<Peer, Identity>>,
     /// What cookies in these policies mean.
     pub rules: Arc<RuleTable>,
     /// Address classes, for names in events.
@@ -33,6 +38,10 @@ pub struct Plan {
 pub struct PlannedEndpoint {
     pub endpoint: Arc<Endpoint>,
     pub policy: PolicySlot,
+    /// The table that would be in force if shadow policies were enforced; none: it would be the same.
+    pub shadow: Option<PolicySlot>,
+    /// What others' tables call it, by family ([`Family::BOTH`](crate::types::Family::BOTH)): its identity, or a role.
+    pub peers: [Peer; 2],
     pub features: Features,
 }
 
@@ -49,6 +58,12 @@ pub struct Features {
     pub ipv6: bool,
     pub egress_policy: bool,
     pub ingress_policy: bool,
+    /// Some rule has source ports.
+    pub source_ports: bool,
+    /// Some rule rejects.
+    pub reject: bool,
+    /// Some policy is in shadow mode.
+    pub shadow: bool,
     pub masquerade: bool,
     pub accounting: bool,
     pub events: bool,
@@ -70,7 +85,33 @@ pub type Digest = [u8; 16];
 pub struct PolicyKey {
     pub peer: Peer,
     pub direction: Direction,
+    pub source: SourceClass,
     pub ports: PortPrefix,
+}
+
+/// The ports that are in the same rules' `source-ports`. 0 is any, and those that are in none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceClass(pub u8);
+
+impl SourceClass {
+    pub const ANY: SourceClass = SourceClass(0);
+    /// The last one (`PORIN_SOURCE_CLASSES`).
+    pub const LAST: u8 = 127;
+}
+
+/// Which class each source port is of. Tables that name classes mean those of the plan that they are in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SourceTable {
+    /// Where each run of ports of one class begins; sorted, from 0 on. Empty: all are of class 0.
+    pub runs: Vec<(u16, SourceClass)>,
+    pub digest: Digest,
+}
+
+impl SourceTable {
+    pub fn class(&self, port: u16) -> SourceClass {
+        let after = self.runs.partition_point(|(first, _)| *first <= port);
+        after.checked_sub(1).map_or(SourceClass::ANY, |at| self.runs[at].1)
+    }
 }
 
 /// A longest-prefix-match key over protocol and port. Wider ones sort first.
@@ -106,7 +147,7 @@ pub struct PrefixValue {
 /// What an address class is, for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Class {
-    /// `host`, `world`, `pool`.
+    /// `host`, `remote-host`, `unmanaged`, `world`, `pool`.
     pub kind: &'static str,
     /// The CIDR sets that it is in, as written.
     pub cidrs: Arc<[Arc<str>]>,
@@ -119,9 +160,11 @@ pub type RuleTable = BTreeMap<Cookie, Arc<RuleRef>>;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RuleRef {
     pub policy: Name,
+    pub tier: Tier,
+    pub mode: Mode,
     pub direction: Direction,
     /// Index of the rule in its policy and direction; none: the policy made the direction default deny.
     pub rule: Option<u32>,
-    pub verdict: Verdict,
+    pub action: Action,
     pub origin: Origin,
 }

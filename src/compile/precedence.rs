@@ -9,19 +9,14 @@
 //!
 //! *Tier*: admin is judged first, then normal, then baseline, then the default. *Priority* orders the policies of the
 //! admin and baseline tiers, lower first; policies of the normal tier have none (0). *Action*: within a priority deny
-//! beats allow; the free values are reject's and pass's. *Order*: the place of the rule among all rules of the
+//! beats reject, reject beats pass, pass beats allow. *Order*: the place of the rule among all rules of the
 //! table's direction, by the policy's name and the rule's index. It never changes a verdict; it makes precedences
 //! unique, so that the rule that is named when several decide alike is always the first.
+//!
+//! The default of a tier, where a policy denies what no rule of the tier matches, is below all rules of its tier and above
+//! those of the next: a policy of the normal tier that makes a direction default deny leaves nothing to the baseline.
 
-use crate::types::Action;
-
-/// Who is asked first. Admin and baseline come with their policies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Tier {
-    Baseline = 1,
-    Normal = 2,
-    Admin = 3,
-}
+use crate::types::{Action, Tier};
 
 /// Of the default of a direction, which every rule beats.
 pub const DEFAULT: u32 = 0;
@@ -31,14 +26,21 @@ pub const ORDERS: u32 = 1 << 18;
 
 const PRIORITIES: u32 = 1 << 10;
 
+/// Of a tier's default: below every rule of the tier, as no policy has the last priority that there is room for.
+pub fn of_default(tier: Tier) -> u32 {
+    (tier as u32 + 1) << 30
+}
+
 /// The precedence of a rule. `priority` and `order` beyond their fields count as the last ones there are.
 pub fn of(tier: Tier, priority: u32, action: Action, order: u32) -> u32 {
     let action = match action {
         Action::Allow => 0,
-        Action::Deny => 2,
+        Action::Pass => 1,
+        Action::Reject => 2,
+        Action::Deny => 3,
     };
     let last_first = |value: u32, values: u32| values - 1 - value.min(values - 1);
-    (tier as u32) << 30
+    (tier as u32 + 1) << 30
         | last_first(priority, PRIORITIES) << 20
         | action << 18
         | last_first(order, ORDERS)
@@ -50,19 +52,24 @@ mod tests {
 
     #[test]
     fn fields_weigh_in_order() {
-        use Action::{Allow, Deny};
+        use Action::{Allow, Deny, Pass, Reject};
         let descending = [
             of(Tier::Admin, 0, Deny, 0),
+            of(Tier::Admin, 0, Reject, 0),
+            of(Tier::Admin, 0, Pass, 0),
             of(Tier::Admin, 0, Allow, 0),
             of(Tier::Admin, 1, Deny, 0),
-            of(Tier::Admin, 1023, Allow, ORDERS - 1),
+            of(Tier::Admin, 1000, Allow, ORDERS - 1),
+            of_default(Tier::Admin),
             of(Tier::Normal, 0, Deny, 0),
             of(Tier::Normal, 0, Deny, 1),
             of(Tier::Normal, 0, Deny, ORDERS - 1),
             of(Tier::Normal, 0, Allow, 0),
             of(Tier::Normal, 0, Allow, ORDERS - 1),
+            of_default(Tier::Normal),
             of(Tier::Baseline, 0, Deny, 0),
-            of(Tier::Baseline, 1023, Allow, ORDERS - 1),
+            of(Tier::Baseline, 1000, Allow, ORDERS - 1),
+            of_default(Tier::Baseline),
             DEFAULT,
         ];
         assert!(descending.is_sorted_by(|a, b| a > b), "{descending:x?}");

@@ -55,7 +55,9 @@ pub(super) fn resolve(
             action: rule.action,
             cookie: cookies.cookie(wanted, direction, Some(index)),
             peers: peers(rule, selectors, classes),
-            ports: ports::prefixes(&rule.ports),
+            ports: ports::prefixes(
+                &rule.ports.iter().filter_map(|p| p.of(&Default::default())).collect::<Vec<_>>(),
+            ),
         });
         let default = cookies.cookie(wanted, direction, None);
         Some(Contribution { default, rules: resolved.collect() })
@@ -82,6 +84,7 @@ fn peers(rule: &model::Rule, selectors: &Selectors, classes: &Classes) -> Vec<Pe
             model::Peer::Entity(Entity::World) => peers.extend(classes.world()),
             model::Peer::Entity(Entity::All) => {}
             model::Peer::Cidr(cidr) => peers.extend(classes.members(cidr)),
+            model::Peer::Entity(_) | model::Peer::Group(_) => {}
         }
     }
     peers.sort_unstable();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::config::model::Policy;
 use crate::desired::digest;
-use crate::types::{Action, Cookie, Direction, Name, Verdict};
+use crate::types::{Action, Cookie, Direction, Name};
 
 use super::plan::{RuleRef, RuleTable};
 
@@ -117,18 +117,14 @@ fn wanted(
     let mut all = Vec::new();
     for direction in Direction::BOTH {
         let Some(rules) = policy.rules(direction) else { continue };
-        let default = (None, Verdict::Deny, policy.default_origin(direction));
-        let rules = (0..).zip(rules).map(|(index, rule)| {
-            let verdict = match rule.action {
-                Action::Allow => Verdict::Allow,
-                Action::Deny => Verdict::Deny,
-            };
-            (Some(index), verdict, &rule.origin)
-        });
-        for (rule, verdict, origin) in std::iter::once(default).chain(rules) {
+        let default = (None, Action::Deny, policy.default_origin(direction));
+        let rules = (0..).zip(rules).map(|(index, rule)| (Some(index), rule.action, &rule.origin));
+        for (rule, action, origin) in std::iter::once(default).chain(rules) {
             let cookie = Cookie(hash(&policy.name, direction, rule).max(1));
-            let (policy, origin) = (policy.name.clone(), origin.clone());
-            all.push((cookie, Arc::new(RuleRef { policy, direction, rule, verdict, origin })));
+            let (tier, mode, origin) = (policy.tier, policy.mode, origin.clone());
+            let policy = policy.name.clone();
+            let named = RuleRef { policy, tier, mode, direction, rule, action, origin };
+            all.push((cookie, Arc::new(named)));
         }
     }
     all
@@ -137,7 +133,7 @@ fn wanted(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::Origin;
+    use crate::types::{Mode, Origin, Tier};
     use std::path::Path;
 
     fn policy(name: &str, hashes: &[u32]) -> Wanted {
@@ -145,9 +141,11 @@ mod tests {
         let rule = |(index, hash): (u32, &u32)| {
             let rule = RuleRef {
                 policy: name.parse().unwrap(),
+                tier: Tier::Normal,
+                mode: Mode::Enforce,
                 direction: Direction::Egress,
                 rule: Some(index),
-                verdict: Verdict::Allow,
+                action: Action::Allow,
                 origin: origin.clone(),
             };
             (Cookie(*hash), Arc::new(rule))

@@ -8,7 +8,7 @@ use crate::desired::Fault;
 use crate::desired::numbering::Numbering;
 use crate::desired::selectors::Picks;
 use crate::desired::snapshot::{Endpoint, Snapshot, Uplink};
-use crate::types::{AddressKey, Direction, Identity, Labels, PolicySlot, Slot};
+use crate::types::{AddressKey, Direction, Identity, Labels, Peer, PolicySlot, Slot};
 
 use super::features::Common;
 use super::plan::{Digest, PlannedEndpoint, PlannedUplink, PolicyTable};
@@ -178,7 +178,9 @@ impl Subjects {
             let subject = self.known.get(&endpoint.identity);
             let restricted = subject.is_some_and(|subject| subject.restricted(Direction::Egress));
             let features = common.endpoint(endpoint, restricted);
-            Some((*slot, PlannedEndpoint { endpoint: Arc::clone(endpoint), policy, features }))
+            let peers = [Peer::from(endpoint.identity); 2];
+            let endpoint = Arc::clone(endpoint);
+            Some((*slot, PlannedEndpoint { endpoint, policy, shadow: None, peers, features }))
         };
         snapshot.endpoints.iter().filter_map(planned).collect()
     }

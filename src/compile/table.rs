@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use crate::desired::digest;
-use crate::types::{Action, Cookie, Direction, Peer, Verdict};
+use crate::types::{Action, Cookie, Direction, Peer, Tier, Verdict};
 
-use super::plan::{Digest, PolicyKey, PolicyTable, PolicyValue, PortPrefix};
-use super::precedence::{self, Tier};
+use super::plan::{Digest, PolicyKey, PolicyTable, PolicyValue, PortPrefix, SourceClass};
+use super::precedence;
 use super::resolve::Resolved;
 
 /// Entries of one table at most.
@@ -60,7 +60,7 @@ fn collect(
     };
     let (verdict, cookie) = default;
     raw.push((
-        PolicyKey { peer: Peer::ANY, direction, ports: PortPrefix::Any },
+        PolicyKey { peer: Peer::ANY, direction, source: SourceClass::ANY, ports: PortPrefix::Any },
         PolicyValue { precedence: precedence::DEFAULT, verdict, cookie },
     ));
     let rules = || contributions().flat_map(|contribution| &contribution.rules);
@@ -78,12 +78,15 @@ fn collect(
         let verdict = match rule.action {
             Action::Allow => Verdict::Allow,
             Action::Deny => Verdict::Deny,
+            Action::Reject => Verdict::Reject,
+            Action::Pass => continue,
         };
         let precedence = precedence::of(Tier::Normal, 0, rule.action, order);
         let value = PolicyValue { precedence, verdict, cookie: rule.cookie };
         for peer in &rule.peers {
             for ports in &rule.ports {
-                raw.push((PolicyKey { peer: *peer, direction, ports: *ports }, value));
+                let source = SourceClass::ANY;
+                raw.push((PolicyKey { peer: *peer, direction, source, ports: *ports }, value));
             }
         }
     }

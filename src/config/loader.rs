@@ -157,7 +157,9 @@ impl Loader {
             let mut policies: Vec<_> = policies.iter().map(|(_, one)| one.policy.clone()).collect();
             endpoints.sort_by(|a, b| a.name.cmp(&b.name));
             policies.sort_by(|a, b| a.name.cmp(&b.name));
-            config = Some(Arc::new(Config { host: merged.host, endpoints, policies }));
+            let (groups, asserts) = (Vec::new(), Vec::new());
+            config =
+                Some(Arc::new(Config { host: merged.host, endpoints, policies, groups, asserts }));
         }
         Loaded {
             config,

@@ -12,15 +12,20 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::types::{
-    Action, Direction, Entity, LabelKey, Labels, Name, Origin, PortMatch, PortRange, Selector,
+    Action, Direction, Entity, LabelKey, Labels, Mode, Name, Origin, PortMatch, PortRange,
+    PortSpec, Selector, Tier,
 };
 
-/// Everything. Endpoints and policies are in the order of their names, which are unique.
+/// Everything. Endpoints, policies and groups are in the order of their names, which are unique.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Config {
     pub host: Host,
     pub endpoints: Vec<Arc<Endpoint>>,
     pub policies: Vec<Arc<Policy>>,
+    /// Every [`Peer::Group`] names one of them.
+    pub groups: Vec<Arc<Group>>,
+    /// In the order of their places.
+    pub asserts: Vec<Arc<Assert>>,
 }
 
 /// `porin.toml`.
@@ -34,6 +39,10 @@ pub struct Host {
     pub conntrack: Conntrack,
     pub flows: Flows,
     pub reload: Reload,
+    /// Other hosts' addresses: `entity:remote-host`.
+    pub remote_hosts: Vec<IpNet>,
+    /// Networks of containers that are not porin's: `entity:unmanaged`.
+    pub unmanaged: Vec<IpNet>,
     /// MTU of endpoints' interfaces in bytes; none: the smallest of the uplinks', or 1500 without any.
     pub mtu: Option<u16>,
 }
@@ -122,6 +131,8 @@ impl Default for Host {
                 quiet: Duration::from_millis(50),
                 at_most: Duration::from_millis(500),
             },
+            remote_hosts: Vec::new(),
+            unmanaged: Vec::new(),
             mtu: None,
         }
     }
@@ -157,7 +168,13 @@ pub enum AddressWish {
 pub struct Policy {
     pub name: Name,
     pub subject: Selector,
-    /// None: the policy does not speak of this direction. Some, even if empty: default deny.
+    pub tier: Tier,
+    /// Of the admin and baseline tiers, 0 to [`Policy::PRIORITIES`], lower first; 0 in the normal tier.
+    pub priority: u16,
+    /// Whether what no rule of the tier matches is denied at the tier's end, in the directions that the policy speaks of.
+    pub default_deny: bool,
+    pub mode: Mode,
+    /// None: the policy does not speak of this direction.
     pub ingress: Option<Vec<Rule>>,
     pub egress: Option<Vec<Rule>>,
     /// Where it begins.
@@ -168,6 +185,9 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// The last priority.
+    pub const PRIORITIES: u16 = 1000;
+
     pub fn rules(&self, direction: Direction) -> Option<&[Rule]> {
         match direction {
             Direction::Ingress => self.ingress.as_deref(),
@@ -191,8 +211,13 @@ pub struct Rule {
     pub action: Action,
     /// `from` or `to`. Empty: every peer.
     pub peers: Vec<Peer>,
-    /// Empty: every protocol and port.
-    pub ports: Vec<PortMatch>,
+    /// The receiver's. Empty: every protocol and port.
+    pub ports: Vec<PortSpec>,
+    /// The sender's, of protocols that have ports (see [`Protocol::has_ports`](crate::types::Protocol::has_ports)).
+    /// Empty: any, and none.
+    pub source_ports: Vec<PortRange>,
+    /// The rule's networks (those of its groups too) also match the endpoints whose address is in them.
+    pub match_endpoints: bool,
     pub origin: Origin,
 }
 
@@ -202,6 +227,44 @@ pub enum Peer {
     Selector(Selector),
     Entity(Entity),
     Cidr(CidrSet),
+    /// Of this name in [`Config::groups`].
+    Group(Name),
+}
+
+/// `[[group]]`: peers under a name. The networks are one set: an address is in it if it is in any of
+/// `networks` and in none of `except`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct Group {
+    pub name: Name,
+    pub selectors: Vec<Selector>,
+    pub entities: Vec<Entity>,
+    /// Sorted; none inside another or inside one of `except`.
+    pub networks: Vec<IpNet>,
+    /// Sorted, each inside one of `networks`.
+    pub except: Vec<IpNet>,
+    pub origin: Origin,
+}
+
+/// `[[assert]]`: what must hold in every generation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct Assert {
+    pub kind: AssertKind,
+    /// Empty: everyone.
+    pub from: Vec<Peer>,
+    /// Empty: everyone.
+    pub to: Vec<Peer>,
+    /// Empty: every protocol and port.
+    pub ports: Vec<PortSpec>,
+    pub origin: Origin,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AssertKind {
+    /// No packet that begins a flow passes.
+    Never,
+    /// All of them pass.
+    Always,
 }
 
 /// Addresses inside `network` and outside all of `except`.

@@ -10,7 +10,7 @@ use super::model::{Peer, Policy, Rule};
 use super::peer;
 use super::table::{Item, Table};
 use super::value;
-use crate::types::{Action, Direction, Invalid, Name, Origin, PortMatch, Selector};
+use crate::types::{Action, Direction, Invalid, Mode, Name, Origin, PortSpec, Selector, Tier};
 
 #[derive(Debug, Clone)]
 pub struct WrittenPolicy {
@@ -63,6 +63,10 @@ fn policy(table: &Table) -> Option<WrittenPolicy> {
         policy: Arc::new(Policy {
             name,
             subject,
+            tier: Tier::Normal,
+            priority: 0,
+            default_deny: true,
+            mode: Mode::Enforce,
             ingress: ingress.rules,
             egress: egress.rules,
             origin: table.sink.origin(&table.span),
@@ -127,7 +131,8 @@ fn rule(table: &Table, key: &'static str) -> Option<(Rule, WrittenRule)> {
     let (peers, spans) = peers.into_iter().unzip();
     let origin = table.sink.origin(&table.span);
     let written = WrittenRule { header: table.span.clone(), peers: spans };
-    Some((Rule { action, peers, ports, origin }, written))
+    let (source_ports, match_endpoints) = (Vec::new(), false);
+    Some((Rule { action, peers, ports, source_ports, match_endpoints, origin }, written))
 }
 
 /// The values of a list that restricts: an empty one would restrict to nothing, and looks like everything.
@@ -157,12 +162,13 @@ fn peers(table: &Table, items: &[Item]) -> Option<Vec<(Peer, Range<usize>)>> {
     Some(peers)
 }
 
-fn ports(table: &Table) -> Option<Vec<PortMatch>> {
+fn ports(table: &Table) -> Option<Vec<PortSpec>> {
     let Some(item) = table.optional("ports") else {
         return Some(Vec::new());
     };
     let ports = items(&item, "port")?;
-    let ports: Vec<_> = ports.iter().map(|item| item.parse_by(value::port_match)).collect();
+    let ports: Vec<_> =
+        ports.iter().map(|item| item.parse_by(value::port_match).map(PortSpec::from)).collect();
     ports.into_iter().collect()
 }
 

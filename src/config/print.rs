@@ -85,7 +85,7 @@ fn rule(out: &mut Lines, key: &str, rule: &Rule) {
     }
     let except = |peer| match peer {
         &Peer::Cidr(CidrSet { ref except, .. }) => except.as_slice(),
-        Peer::Selector(_) | Peer::Entity(_) => &[],
+        Peer::Selector(_) | Peer::Entity(_) | Peer::Group(_) => &[],
     };
     let except: BTreeSet<_> = rule.peers.iter().flat_map(except).collect();
     if !except.is_empty() {
@@ -102,6 +102,7 @@ fn peer(peer: &Peer) -> String {
         Peer::Selector(selector) => selector.to_string(),
         Peer::Entity(entity) => format!("entity:{entity}"),
         Peer::Cidr(set) => format!("cidr:{}", set.network),
+        Peer::Group(name) => format!("group:{name}"),
     }
 }
 

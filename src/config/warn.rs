@@ -40,7 +40,7 @@ pub fn all(
                             .nobody(selector)
                             .map(|(what, hint)| (format!("`{selector}` {what}"), hint)),
                         Peer::Cidr(set) => inside_pool(host, &set.network),
-                        Peer::Entity(_) => None,
+                        Peer::Entity(_) | Peer::Group(_) => None,
                     };
                     if let Some((what, hint)) = told {
                         faults.push(Fault::warning(source.place(span), what).hint(hint));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::config::model::{Host, Policy};
+use crate::config::model::{Assert, Group, Host, Policy};
 use crate::types::{Identity, Labels, Mac, Name, PortMatch, Slot};
 
 /// Immutable and cheap to clone: unchanged parts are shared with the snapshot before.
@@ -24,6 +24,9 @@ pub struct Snapshot {
     pub identities: Arc<BTreeMap<Identity, Arc<Labels>>>,
     /// Sorted by name.
     pub policies: Arc<Vec<Arc<Policy>>>,
+    /// Sorted by name.
+    pub groups: Arc<Vec<Arc<Group>>>,
+    pub asserts: Arc<Vec<Arc<Assert>>>,
 }
 
 /// An interface to the outside as it is now.

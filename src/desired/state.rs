@@ -26,6 +26,8 @@ pub struct Desired {
     config: Arc<Config>,
     host: Arc<model::Host>,
     policies: Arc<Vec<Arc<model::Policy>>>,
+    groups: Arc<Vec<Arc<model::Group>>>,
+    asserts: Arc<Vec<Arc<model::Assert>>>,
     host_addresses: Arc<Vec<IpAddr>>,
     host_networks: Arc<Vec<HostNetwork>>,
     local_ports: Arc<Vec<PortRange>>,
@@ -55,6 +57,8 @@ impl Default for Desired {
             config: Arc::default(),
             host: Arc::default(),
             policies: Arc::default(),
+            groups: Arc::default(),
+            asserts: Arc::default(),
             host_addresses: Arc::default(),
             host_networks: Arc::default(),
             local_ports: Arc::default(),
@@ -138,6 +142,8 @@ impl Desired {
             endpoints: made.endpoints,
             identities: made.identities,
             policies: Arc::clone(&self.policies),
+            groups: Arc::clone(&self.groups),
+            asserts: Arc::clone(&self.asserts),
         };
         Ok((snapshot, made.faults.to_vec()))
     }
@@ -181,6 +187,12 @@ impl Desired {
         }
         if !same(&policies, &self.policies) {
             self.policies = Arc::new(policies);
+        }
+        if !same(&self.config.groups, &self.groups) {
+            self.groups = Arc::new(self.config.groups.clone());
+        }
+        if !same(&self.config.asserts, &self.asserts) {
+            self.asserts = Arc::new(self.config.asserts.clone());
         }
     }
 

@@ -120,7 +120,7 @@ fn policy_value(value: &PolicyValue) -> abi::PolicyValue {
         cookie: value.cookie.0,
         verdict: match value.verdict {
             Verdict::Allow => abi::VERDICT_ALLOW,
-            Verdict::Deny => abi::VERDICT_DENY,
+            Verdict::Deny | Verdict::Reject => abi::VERDICT_DENY,
         },
         ..abi::PolicyValue::default()
     }
@@ -177,8 +177,12 @@ mod tests {
 
     #[test]
     fn policy_keys_count_their_bits_and_are_in_network_order() {
-        let key =
-            |ports| PolicyKey { peer: Peer(0x0102_0304), direction: Direction::Egress, ports };
+        let key = |ports| PolicyKey {
+            peer: Peer(0x0102_0304),
+            direction: Direction::Egress,
+            source: crate::compile::plan::SourceClass::ANY,
+            ports,
+        };
         let any = policy_key(&key(PortPrefix::Any));
         assert_eq!((any.prefixlen, any.peer.to_ne_bytes()), (40, [1, 2, 3, 4]));
         let tcp = PortPrefix::Protocol { protocol: Protocol::TCP, bits: 16, port: 8080 };

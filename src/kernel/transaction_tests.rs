@@ -63,6 +63,9 @@ fn plan(spec: &Spec) -> Plan {
         ipv6: true,
         egress_policy,
         ingress_policy: true,
+        source_ports: false,
+        reject: false,
+        shadow: false,
         masquerade: true,
         accounting: true,
         events: true,
@@ -99,6 +102,8 @@ fn plan(spec: &Spec) -> Plan {
         let planned = PlannedEndpoint {
             endpoint: Arc::new(endpoint),
             policy: PolicySlot(policy),
+            shadow: None,
+            peers: [crate::types::Peer(1000 + policy); 2],
             features: features(egress),
         };
         endpoints.insert(slot, planned);
@@ -133,6 +138,8 @@ fn plan(spec: &Spec) -> Plan {
         policies: policies.collect(),
         rules: Arc::new(BTreeMap::new()),
         classes: Arc::new(BTreeMap::new()),
+        sources: Arc::default(),
+        roles: Arc::default(),
         host_sources: sources[..usize::from(spec.sources)].to_vec(),
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::compile::plan::{Class, Plan, PrefixTable, RuleRef, RuleTable};
 use crate::desired::snapshot::{Endpoint, Namespace, Snapshot, Uplink};
 use crate::types::{
-    AddressKey, Cookie, Direction, Generation, Identity, Labels, Mac, Origin, Peer, Protocol, Slot,
-    Verdict,
+    Action, AddressKey, Cookie, Direction, Generation, Identity, Labels, Mac, Mode, Origin, Peer,
+    Protocol, Slot, Tier, Verdict,
 };
 
 use super::event::{Event, FlowType, Hook};
@@ -41,6 +41,8 @@ pub fn names(generation: u32) -> Names {
         identities: Arc::new(all.iter().map(|e| (e.identity, e.labels.clone())).collect()),
         endpoints: Arc::new(all.into_iter().map(|e| (e.slot, e)).collect()),
         policies: Arc::default(),
+        groups: Arc::default(),
+        asserts: Arc::default(),
     };
     let plan = Plan {
         endpoints: BTreeMap::new(),
@@ -53,6 +55,8 @@ pub fn names(generation: u32) -> Names {
             WORLD,
             Class { kind: "world", cidrs: ["2001:db8::/32".into()].into() },
         )])),
+        sources: Arc::default(),
+        roles: Arc::default(),
         host_sources: Vec::new(),
     };
     Names::new(Generation(generation), &snapshot, &plan)
@@ -125,14 +129,18 @@ fn rules() -> RuleTable {
         policy: "shop-api".parse().unwrap(),
         direction: Direction::Ingress,
         rule: None,
-        verdict: Verdict::Deny,
+        tier: Tier::Normal,
+        mode: Mode::Enforce,
+        action: Action::Deny,
         origin: origin(3),
     };
     let rule = RuleRef {
         policy: "dev".parse().unwrap(),
         direction: Direction::Egress,
         rule: Some(1),
-        verdict: Verdict::Allow,
+        tier: Tier::Normal,
+        mode: Mode::Enforce,
+        action: Action::Allow,
         origin: origin(17),
     };
     RuleTable::from([(Cookie(11), Arc::new(default)), (Cookie(12), Arc::new(rule))])

@@ -7,21 +7,39 @@ use serde::Serialize;
 
 use super::Invalid;
 
-/// A reserved peer. More (remote-host, cluster, unmanaged) come with what they stand for.
+/// A reserved peer. Host, remote-host, unmanaged and world are disjoint; none of them is an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Entity {
     /// Any address of this host.
     Host,
-    /// Every address that is neither an endpoint's nor the host's.
+    /// Any address that `remote-hosts` of `porin.toml` lists.
+    RemoteHost,
+    /// Every address that is no endpoint's and none of host, remote-host and unmanaged.
     World,
+    /// The IPv4 addresses of world.
+    WorldIpv4,
+    /// The IPv6 addresses of world.
+    WorldIpv6,
+    /// Every endpoint, host, remote-host and unmanaged: all but world.
+    Cluster,
+    /// Any address that `unmanaged` of `porin.toml` lists: containers that are not porin's.
+    Unmanaged,
     /// Every peer.
     All,
 }
 
 impl Entity {
-    pub const NAMES: [(&'static str, Entity); 3] =
-        [("host", Entity::Host), ("world", Entity::World), ("all", Entity::All)];
+    pub const NAMES: [(&'static str, Entity); 8] = [
+        ("host", Entity::Host),
+        ("remote-host", Entity::RemoteHost),
+        ("world", Entity::World),
+        ("world-ipv4", Entity::WorldIpv4),
+        ("world-ipv6", Entity::WorldIpv6),
+        ("cluster", Entity::Cluster),
+        ("unmanaged", Entity::Unmanaged),
+        ("all", Entity::All),
+    ];
 }
 
 impl fmt::Display for Entity {
@@ -38,7 +56,9 @@ impl FromStr for Entity {
         match Self::NAMES.iter().find(|(name, _)| *name == text) {
             Some((_, entity)) => Ok(*entity),
             None => Err(Invalid::new(format!("unknown entity `{text}`"))
-                .hint("entities are: host, world, all")),
+                .hint(
+                "entities are: host, remote-host, world, world-ipv4, world-ipv6, cluster, unmanaged, all",
+            )),
         }
     }
 }

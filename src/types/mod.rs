@@ -19,9 +19,9 @@ pub use id::{Cookie, Generation, Identity, Peer, PolicySlot, Side, Slot};
 pub use label::{Label, LabelKey, Labels};
 pub use name::Name;
 pub use origin::Origin;
-pub use port::{PortMatch, PortRange, Protocol};
+pub use port::{PortMatch, PortRange, PortSpec, Protocol};
 pub use selector::Selector;
-pub use verdict::{Action, Direction, Verdict};
+pub use verdict::{Action, Direction, Mode, Tier, Verdict};
 
 /// Text that does not make a valid value: what is wrong, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

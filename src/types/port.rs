@@ -1,11 +1,12 @@
 //! Protocols and ports of rules.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Invalid;
+use super::{Invalid, Name};
 
 /// An IP protocol number (IANA "Assigned Internet Protocol Numbers").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -78,6 +79,45 @@ impl PortRange {
 pub struct PortMatch {
     pub protocol: Protocol,
     pub ports: PortRange,
+}
+
+/// What a rule says of ports: numbers, or a name that each receiver gives a number to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortSpec {
+    Match(PortMatch),
+    /// `NAME/tcp`: the receiver's `ports` entry of this name, if it has that protocol. Who has none has no such port.
+    Named {
+        name: Name,
+        protocol: Protocol,
+    },
+}
+
+impl From<PortMatch> for PortSpec {
+    fn from(ports: PortMatch) -> Self {
+        PortSpec::Match(ports)
+    }
+}
+
+impl PortSpec {
+    /// Which ports that is for a receiver with these named ports; none: it has no such port.
+    pub fn of(&self, ports: &BTreeMap<Name, PortMatch>) -> Option<PortMatch> {
+        match self {
+            PortSpec::Match(ports) => Some(*ports),
+            PortSpec::Named { name, protocol } => {
+                ports.get(name).copied().filter(|ports| ports.protocol == *protocol)
+            }
+        }
+    }
+}
+
+impl fmt::Display for PortSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PortSpec::Match(ports) => ports.fmt(f),
+            PortSpec::Named { name, protocol } => write!(f, "{name}/{protocol}"),
+        }
+    }
 }
 
 impl PortMatch {

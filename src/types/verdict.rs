@@ -4,12 +4,16 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What a rule says. Reject and pass come with the tiers.
+/// What a rule says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     Allow,
     Deny,
+    /// Deny, and tell the sender: a TCP reset, or an ICMP error.
+    Reject,
+    /// Leave it to the next tier.
+    Pass,
 }
 
 /// What a packet gets. The L7 proxy's redirect comes with HTTP rules.
@@ -18,6 +22,36 @@ pub enum Action {
 pub enum Verdict {
     Allow,
     Deny,
+    Reject,
+}
+
+/// Which policies are asked first: admin, then normal, then baseline. Ordered from the last to the first.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    Baseline,
+    #[default]
+    Normal,
+    Admin,
+}
+
+impl Tier {
+    /// In the order in which they are asked.
+    pub const ALL: [Tier; 3] = [Tier::Admin, Tier::Normal, Tier::Baseline];
+}
+
+/// What becomes of a policy's verdicts.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    #[default]
+    Enforce,
+    /// Judged, counted and told of, not enforced.
+    Shadow,
 }
 
 /// A policy's direction, seen from its subject.
@@ -43,7 +77,9 @@ macro_rules! lowercase_display {
 }
 
 lowercase_display! {
-    Action { Allow => "allow", Deny => "deny" }
-    Verdict { Allow => "allow", Deny => "deny" }
+    Action { Allow => "allow", Deny => "deny", Reject => "reject", Pass => "pass" }
+    Verdict { Allow => "allow", Deny => "deny", Reject => "reject" }
+    Tier { Admin => "admin", Normal => "normal", Baseline => "baseline" }
+    Mode { Enforce => "enforce", Shadow => "shadow" }
     Direction { Ingress => "ingress", Egress => "egress" }
 }

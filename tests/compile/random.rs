@@ -136,7 +136,7 @@ fn says(plan: &Plan, decision: Option<Decision>) -> Option<Says> {
     let Decision { verdict, cookie, .. } = decision?;
     let named = (cookie != Cookie::NONE).then(|| &plan.rules[&cookie]);
     let decided = named.map(|rule| {
-        assert_eq!(rule.verdict, verdict);
+        assert_eq!(rule.action.to_string(), verdict.to_string());
         (rule.policy.clone(), rule.rule)
     });
     Some((verdict == Verdict::Allow, decided))

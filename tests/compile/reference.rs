@@ -107,12 +107,16 @@ fn matches(rule: &Rule, who: &Who, address: IpAddr, packet: &Packet) -> bool {
         Peer::Entity(Entity::All) => true,
         Peer::Entity(Entity::Host) => matches!(who, Who::Host),
         Peer::Entity(Entity::World) => matches!(who, Who::World),
+        Peer::Entity(_) | Peer::Group(_) => false,
         Peer::Cidr(cidr) => {
             let excepted = cidr.except.iter().any(|except| except.contains(&address));
             outside && cidr.network.contains(&address) && !excepted
         }
     };
-    let port = |ports: &porin::types::PortMatch| ports.matches(packet.protocol, packet.port);
+    let port = |ports: &porin::types::PortSpec| {
+        let ports = ports.of(&Default::default());
+        ports.is_some_and(|ports| ports.matches(packet.protocol, packet.port))
+    };
     (rule.peers.is_empty() || rule.peers.iter().any(peer))
         && (rule.ports.is_empty() || rule.ports.iter().any(port))
 }

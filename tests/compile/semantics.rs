@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use porin::compile::explain::{Outcome, Packet, Party, judge, party};
-use porin::compile::plan::{Plan, PolicyKey, PortPrefix};
+use porin::compile::plan::{Plan, PolicyKey, PortPrefix, SourceClass};
 use porin::config::model::{AddressWish, Host, Policy, Uplink};
 use porin::desired::{Change, UplinkFact};
-use porin::types::{Cookie, Direction, Mac, Peer, Protocol, Verdict};
+use porin::types::{Action, Cookie, Direction, Mac, Peer, Protocol, Verdict};
 
 use crate::world::*;
 
@@ -79,7 +79,7 @@ fn a_denial_names_the_first_of_several() {
     assert_eq!((rule.policy.as_str(), rule.rule), ("b", Some(0)));
     let judged = judge(&plan, &Packet { source, destination, protocol: Protocol::UDP, port: 80 });
     let rule = &plan.rules[&judged.ingress.unwrap().cookie];
-    assert_eq!((rule.policy.as_str(), rule.rule, rule.verdict), ("b", None, Verdict::Deny));
+    assert_eq!((rule.policy.as_str(), rule.rule, rule.action), ("b", None, Action::Deny));
 }
 
 #[test]
@@ -88,7 +88,8 @@ fn every_table_has_both_defaults() {
     assert_eq!(plan.policies.len(), 2);
     for table in plan.policies.values() {
         for direction in Direction::BOTH {
-            let key = PolicyKey { peer: Peer::ANY, direction, ports: PortPrefix::Any };
+            let (peer, source, ports) = (Peer::ANY, SourceClass::ANY, PortPrefix::Any);
+            let key = PolicyKey { peer, direction, source, ports };
             let entry = table.entries.iter().find(|(k, _)| *k == key);
             assert_eq!(entry.unwrap().1.verdict, Verdict::Allow);
         }

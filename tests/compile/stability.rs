@@ -150,6 +150,8 @@ fn the_order_of_things_does_not_matter() {
     endpoints.reverse();
     policies.reverse();
     let turned = Config {
+        groups: Vec::new(),
+        asserts: Vec::new(),
         host: straight.host.clone(),
         endpoints: endpoints.into_iter().map(Arc::new).collect(),
         policies: policies.into_iter().map(Arc::new).collect(),

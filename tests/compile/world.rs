@@ -12,7 +12,7 @@ use porin::config::model::{
 };
 use porin::desired::snapshot::{Namespace, Snapshot};
 use porin::desired::{Change, Desired};
-use porin::types::{Action, Label, Name, Origin};
+use porin::types::{Action, Label, Mode, Name, Origin, PortSpec, Tier};
 
 pub fn origin(line: u32) -> Origin {
     Origin { file: Arc::from(Path::new("policies.d/test.toml")), line, column: 1 }
@@ -64,7 +64,9 @@ pub fn rule(action: Action, peers: &[&str], ports: &[&str]) -> Rule {
     Rule {
         action,
         peers: peers.iter().map(|text| peer(text)).collect(),
-        ports: ports.iter().map(|text| text.parse().unwrap()).collect(),
+        ports: ports.iter().map(|text| PortSpec::Match(text.parse().unwrap())).collect(),
+        source_ports: Vec::new(),
+        match_endpoints: false,
         origin: origin(1),
     }
 }
@@ -86,6 +88,10 @@ pub fn policy(
     Policy {
         name: self::name(name),
         subject: subject.parse().unwrap(),
+        tier: Tier::Normal,
+        priority: 0,
+        default_deny: true,
+        mode: Mode::Enforce,
         ingress,
         egress,
         origin: origin(1),
@@ -104,7 +110,7 @@ pub fn config(host: Host, endpoints: Vec<Endpoint>, policies: Vec<Policy>) -> Co
     let mut policies: Vec<_> = policies.into_iter().map(Arc::new).collect();
     endpoints.sort_by(|a, b| a.name.cmp(&b.name));
     policies.sort_by(|a, b| a.name.cmp(&b.name));
-    Config { host, endpoints, policies }
+    Config { host, endpoints, policies, ..Config::default() }
 }
 
 /// Everything that a daemon would keep, and the plan in force.

@@ -39,7 +39,8 @@ fn config(pools: &[&str], endpoints: Vec<Endpoint>) -> Config {
         origin: origin(),
     };
     let host = Host { pools: pools.iter().map(pool).collect(), ..Host::default() };
-    Config { host, endpoints: endpoints.into_iter().map(Arc::new).collect(), policies: Vec::new() }
+    let endpoints = endpoints.into_iter().map(Arc::new).collect();
+    Config { host, endpoints, ..Config::default() }
 }
 
 fn namespaces(found: &[(&str, u64)]) -> Change {

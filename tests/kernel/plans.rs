@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use porin::compile::plan::{
     Features, Plan, PlannedEndpoint, PlannedUplink, PolicyKey, PolicyTable, PolicyValue,
-    PortPrefix, PrefixTable, PrefixValue,
+    PortPrefix, PrefixTable, PrefixValue, SourceClass,
 };
 use porin::desired::snapshot::{Endpoint, Uplink};
 use porin::types::{AddressKey, Cookie, Direction, Peer, PolicySlot, Slot, Verdict};
@@ -21,6 +21,9 @@ pub fn features() -> Features {
         ipv6: true,
         egress_policy: true,
         ingress_policy: true,
+        source_ports: false,
+        reject: false,
+        shadow: false,
         masquerade: true,
         accounting: true,
         events: true,
@@ -32,7 +35,8 @@ pub fn features() -> Features {
 /// Both directions as `verdict` says, to all peers.
 pub fn policy(verdict: Verdict) -> Arc<PolicyTable> {
     let entry = |direction| {
-        let key = PolicyKey { peer: Peer::ANY, direction, ports: PortPrefix::Any };
+        let (peer, source, ports) = (Peer::ANY, SourceClass::ANY, PortPrefix::Any);
+        let key = PolicyKey { peer, direction, source, ports };
         (key, PolicyValue { precedence: 1, verdict, cookie: Cookie(7) })
     };
     let digest = [1 + u8::from(verdict == Verdict::Deny); 16];
@@ -64,12 +68,16 @@ pub fn plan(endpoints: &[Arc<Endpoint>], verdict: Verdict) -> Plan {
         policies: BTreeMap::from([(POLICY, policy(verdict))]),
         rules: Arc::default(),
         classes: Arc::default(),
+        sources: Arc::default(),
+        roles: Arc::default(),
         host_sources: sources,
     }
 }
 
 fn planned(endpoint: &Arc<Endpoint>) -> PlannedEndpoint {
-    PlannedEndpoint { endpoint: endpoint.clone(), policy: POLICY, features: features() }
+    let peers = [Peer::from(endpoint.identity); 2];
+    let endpoint = endpoint.clone();
+    PlannedEndpoint { endpoint, policy: POLICY, shadow: None, peers, features: features() }
 }
 
 pub fn with_uplink(mut plan: Plan, uplink: Uplink) -> Plan {
