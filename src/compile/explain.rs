@@ -4,16 +4,18 @@
 
 use std::net::IpAddr;
 
-use crate::types::{AddressKey, Cookie, Direction, Peer, Protocol, Slot, Verdict};
+use crate::types::{AddressKey, Cookie, Direction, Peer, PolicySlot, Protocol, Slot, Verdict};
 
-use super::plan::{Plan, PlannedEndpoint, PolicyValue, PrefixValue};
+use super::plan::{Plan, PlannedEndpoint, PolicyValue, PrefixValue, SourceClass};
 
 /// The first packet of a flow. `port`: the destination's; for ICMP and ICMPv6 `type << 8 | code`; else 0.
+/// `source_port`: 0 for protocols without ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet {
     pub source: IpAddr,
     pub destination: IpAddr,
     pub protocol: Protocol,
+    pub source_port: u16,
     pub port: u16,
 }
 
@@ -73,6 +75,8 @@ pub enum Outcome {
     Denied(Direction),
     /// One address is in a pool, but no endpoint's: dropped unjudged.
     NoEndpoint,
+    /// Likewise, telling the sender.
+    Rejected(Direction),
     /// Neither is an endpoint's: none of porin's business.
     NotOurs,
     /// The plan lacks what it must have: dropped.
@@ -81,6 +85,19 @@ pub enum Outcome {
 
 /// Judges the first packet of a flow as the datapath does.
 pub fn judge(plan: &Plan, packet: &Packet) -> Judgement {
+    judge_by(plan, packet, |endpoint| endpoint.policy)
+}
+
+/// The same, as if policies in shadow mode were enforced.
+pub fn judge_shadow(plan: &Plan, packet: &Packet) -> Judgement {
+    judge_by(plan, packet, |endpoint| endpoint.shadow.unwrap_or(endpoint.policy))
+}
+
+fn judge_by(
+    plan: &Plan,
+    packet: &Packet,
+    policy: impl Fn(&PlannedEndpoint) -> PolicySlot,
+) -> Judgement {
     let (source, destination) = (party(plan, packet.source), party(plan, packet.destination));
     let known = source.is_some() && destination.is_some();
     let source = source.unwrap_or(Party::Unassigned);
@@ -92,11 +109,11 @@ pub fn judge(plan: &Plan, packet: &Packet) -> Judgement {
         return judgement;
     };
     if let Party::Endpoint { slot, .. } = source {
-        judgement.egress = decide(plan, slot, Direction::Egress, to, packet);
+        judgement.egress = decide(plan, &policy, slot, Direction::Egress, to, packet);
         judgement.outcome = outcome(judgement.egress, Direction::Egress);
     }
     if let Party::Endpoint { slot, .. } = destination {
-        judgement.ingress = decide(plan, slot, Direction::Ingress, from, packet);
+        judgement.ingress = decide(plan, &policy, slot, Direction::Ingress, from, packet);
         if judgement.outcome == Outcome::Allowed {
             judgement.outcome = outcome(judgement.ingress, Direction::Ingress);
         }
@@ -111,7 +128,8 @@ pub fn judge(plan: &Plan, packet: &Packet) -> Judgement {
 /// Who an address is: an endpoint, or what its longest prefix says. None: the plan has no answer, which is a fault.
 pub fn party(plan: &Plan, address: IpAddr) -> Option<Party> {
     if let Some(slot) = plan.addresses.get(&AddressKey::from(address)) {
-        let peer = Peer::from(plan.endpoints.get(slot)?.endpoint.identity);
+        let [ipv6, ipv4] = plan.endpoints.get(slot)?.peers;
+        let peer = if address.is_ipv6() { ipv6 } else { ipv4 };
         return Some(Party::Endpoint { slot: *slot, peer });
     }
     let PrefixValue { peer, host, pool } = longest_prefix(plan, address)?;
@@ -135,28 +153,43 @@ fn longest_prefix(plan: &Plan, address: IpAddr) -> Option<PrefixValue> {
 
 fn decide(
     plan: &Plan,
+    policy: impl Fn(&PlannedEndpoint) -> PolicySlot,
     slot: Slot,
     direction: Direction,
     peer: Peer,
     packet: &Packet,
 ) -> Option<Decision> {
-    let PlannedEndpoint { policy, .. } = plan.endpoints.get(&slot)?;
-    let table = plan.policies.get(policy)?;
-    let look_up = |peer| table.longest_match(peer, direction, packet.protocol, packet.port);
-    let (specific, any) = (look_up(peer), look_up(Peer::ANY));
-    let (value, entry) = match (specific, any) {
-        (Some(specific), Some(any)) if specific.precedence > any.precedence => (specific, peer),
-        (Some(specific), None) => (specific, peer),
-        (_, any) => (any?, Peer::ANY),
+    let table = plan.policies.get(&policy(plan.endpoints.get(&slot)?))?;
+    let source = match packet.protocol.has_ports() {
+        true => plan.sources.class(packet.source_port),
+        false => SourceClass::ANY,
     };
-    let PolicyValue { verdict, cookie, .. } = value;
+    let look_up = |peer, source| {
+        let found = table.longest_match(peer, direction, source, packet.protocol, packet.port);
+        found.map(|value| (value, peer))
+    };
+    let mut best: Option<(PolicyValue, Peer)> = None;
+    let sources = [source, SourceClass::ANY];
+    // Without a class there are but two look-ups.
+    for source in &sources[usize::from(source == SourceClass::ANY)..] {
+        for peer in [peer, Peer::ANY] {
+            let found = look_up(peer, *source);
+            if found.is_some_and(|(value, _)| {
+                best.is_none_or(|(best, _)| value.precedence > best.precedence)
+            }) {
+                best = found;
+            }
+        }
+    }
+    let (PolicyValue { verdict, cookie, .. }, entry) = best?;
     Some(Decision { verdict, cookie, entry })
 }
 
 fn outcome(decision: Option<Decision>, direction: Direction) -> Outcome {
     match decision.map(|decision| decision.verdict) {
         Some(Verdict::Allow) => Outcome::Allowed,
-        Some(Verdict::Deny | Verdict::Reject) => Outcome::Denied(direction),
+        Some(Verdict::Deny) => Outcome::Denied(direction),
+        Some(Verdict::Reject) => Outcome::Rejected(direction),
         None => Outcome::Fault,
     }
 }

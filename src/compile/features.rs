@@ -6,6 +6,16 @@ use crate::types::Family;
 
 use super::plan::Features;
 
+/// What any endpoint's policies ask of the programs, beyond "all may pass".
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Needs {
+    pub ingress: bool,
+    pub egress: bool,
+    pub source_ports: bool,
+    pub reject: bool,
+    pub shadow: bool,
+}
+
 /// What holds for the whole host.
 pub(super) struct Common {
     base: Features,
@@ -14,25 +24,24 @@ pub(super) struct Common {
 }
 
 impl Common {
-    /// `ingress`, `egress`: whether any endpoint's policy says more than "all may pass".
-    pub fn new(snapshot: &Snapshot, ingress: bool, egress: bool) -> Self {
+    pub fn new(snapshot: &Snapshot, needs: Needs) -> Self {
         let host: &Host = &snapshot.host;
         let has = |family| snapshot.pools().any(|pool| Family::of(pool.addr()) == family);
         let base = Features {
             ipv4: has(Family::Ipv4),
             ipv6: has(Family::Ipv6),
-            egress_policy: egress,
-            ingress_policy: ingress,
-            source_ports: false,
-            reject: false,
-            shadow: false,
+            egress_policy: needs.egress,
+            ingress_policy: needs.ingress,
+            source_ports: needs.source_ports,
+            reject: needs.reject,
+            shadow: needs.shadow,
             masquerade: host.masquerade.enabled && has(Family::Ipv4),
             accounting: host.conntrack.accounting,
             events: host.flows.enabled,
             nat_ports: (host.masquerade.ports.first(), host.masquerade.ports.last()),
             event_rate: host.flows.rate,
         };
-        Common { base, egress }
+        Common { base, egress: needs.egress }
     }
 
     /// `egress`: whether the endpoint's own egress is restricted.

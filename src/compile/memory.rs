@@ -1,24 +1,29 @@
 //! The compiler, and what it keeps from run to run so that an edit costs what it changes.
 //!
-//! What depends on what: selectors on identities; classes on CIDR sets; a resolved policy on its rules, its selectors'
-//! picks and its CIDR sets' classes; a table on the resolved policies that pick its identity. Each is made anew only
-//! when something that it depends on is another value than before.
+//! What depends on what: selectors on identities; classes on address sets; roles on endpoints and on what rules ask of
+//! them beyond labels; a resolved policy on its rules, its groups, its selectors' picks, and the classes and roles
+//! that it means; a table on the resolved policies that pick its identity. Each is made anew only when something that
+//! it depends on is another value than before.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::config::model::{self, CidrSet, Policy};
+use crate::config::model::{self, Group, Policy};
 use crate::desired::Fault;
 use crate::desired::ipam::host_address;
 use crate::desired::selectors::{Picks, Selectors};
 use crate::desired::snapshot::Snapshot;
-use crate::types::{Family, PolicySlot, Selector};
+use crate::types::{Entity, Family, Name, PolicySlot, PortRange, PortSpec, Selector};
 
 use super::classes::{Classes, Ground};
 use super::plan::Plan;
-use super::resolve::{self, Resolved};
+use super::resolve::{self, Numbers, Resolved};
+use super::roles::{Interest, Roles};
 use super::rules::{Cookies, Wanted};
+use super::sets::AddressSets;
+use super::sources::Sources;
 use super::subjects::Subjects;
 
 /// Cloning is cheap. A clone is what to go back to when a plan does not come into force.
@@ -27,8 +32,13 @@ pub struct Memory {
     selectors: Selectors,
     /// Sorted by name.
     policies: Arc<Vec<Arc<Known>>>,
+    /// Sorted by name.
+    groups: Arc<BTreeMap<Name, Arc<Group>>>,
+    groups_seen: Option<Arc<Vec<Arc<Group>>>>,
     cookies: Cookies,
     classes: Classes,
+    roles: Roles,
+    sources: Sources,
     pub(super) subjects: Subjects,
     stats: Stats,
 }
@@ -49,11 +59,21 @@ pub struct Stats {
 struct Known {
     policy: Arc<Policy>,
     wanted: Wanted,
-    has_cidrs: bool,
+    asks: Asks,
     /// What the subject selector picks.
     subjects: Picks,
     /// None: not resolved yet.
     resolved: Option<Arc<Resolved>>,
+}
+
+/// What a policy asks of addresses, ports and groups, so that most need not be gone through again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Asks {
+    /// It names networks or groups.
+    sets: bool,
+    /// It has named ports, or rules that match endpoints by address.
+    roles: bool,
+    source_ports: bool,
 }
 
 /// What became of the policies since the last run.
@@ -84,8 +104,12 @@ impl Default for Memory {
         Memory {
             selectors: Selectors::default(),
             policies: Arc::default(),
+            groups: Arc::default(),
+            groups_seen: None,
             cookies: Cookies::default(),
             classes: Classes::new(),
+            roles: Roles::new(),
+            sources: Sources::default(),
             subjects: Subjects::new(),
             stats: Stats::default(),
         }
@@ -104,6 +128,7 @@ impl Memory {
     /// The plan of the last run is in force.
     pub fn committed(&mut self) {
         self.classes.committed();
+        self.roles.committed();
         self.subjects.committed();
     }
 
@@ -119,19 +144,39 @@ impl Memory {
     fn run(&mut self, snapshot: &Snapshot) -> Result<Plan, Vec<Fault>> {
         self.stats = Stats::default();
         let picks_changed = self.selectors.set_identities(&snapshot.identities);
+        let groups = self.take_over_groups(snapshot);
         let taken = self.take_over(&snapshot.policies);
         let renumbered = self.cookies.update(
             taken.former().map(|known| &known.wanted),
             taken.edited().map(|known| &known.wanted),
             taken.policies.iter().map(|known| &known.wanted),
         );
-        let cidrs_touched =
-            picks_changed || cidrs_that_matter(taken.former()) != cidrs_that_matter(taken.edited());
-        let ground = self.ground(snapshot, &taken.policies, picks_changed, cidrs_touched);
-        self.stats.classes_made = self.classes.update(ground)?;
+        let touched = |asks: fn(&Asks) -> bool| {
+            let any = |mut all: Box<dyn Iterator<Item = &Known> + '_>| all.any(|k| asks(&k.asks));
+            picks_changed || any(Box::new(taken.former())) || any(Box::new(taken.edited()))
+        };
+        let matter = Matter {
+            picks_changed,
+            sets: groups.changed || touched(|asks| asks.sets),
+            roles: groups.changed || touched(|asks| asks.roles),
+            sources: touched(|asks| asks.source_ports),
+        };
+        let classes = self.classes.update(self.ground(snapshot, &taken.policies, &matter))?;
+        self.stats.classes_made = classes.made;
+        let interest = self.interest(&taken.policies, &matter);
+        let regrouped = self.roles.update(snapshot, interest)?;
+        let sources_changed = matter.sources && {
+            let lists = self.source_lists(&taken.policies, &matter);
+            self.sources.update(lists)?
+        };
 
         let Taken { mut policies, edited, removed } = taken;
-        let all = picks_changed || renumbered || self.stats.classes_made;
+        let all = picks_changed
+            || groups.peers
+            || renumbered
+            || classes.members
+            || regrouped
+            || sources_changed;
         let again: Vec<usize> = match all {
             true => (0..policies.len()).collect(),
             false => edited.iter().map(|(_, at)| *at).collect(),
@@ -158,7 +203,8 @@ impl Memory {
             policies[at] = Arc::new(fresh);
         }
         self.policies = Arc::new(policies);
-        self.stats.tables_built = self.subjects.update(&snapshot.identities)?;
+        self.stats.tables_built =
+            self.subjects.update(&snapshot.identities, &self.roles, regrouped)?;
         Ok(self.plan(snapshot))
     }
 
@@ -195,66 +241,143 @@ impl Memory {
     fn acquire(&mut self, policy: &Policy) {
         self.selectors.acquire(&policy.subject);
         for selector in selectors_of(policy) {
-            self.selectors.acquire(selector);
+            self.selectors.acquire(&selector);
         }
     }
 
     fn release(&mut self, policy: &Policy) {
         self.selectors.release(&policy.subject);
         for selector in selectors_of(policy) {
-            self.selectors.release(selector);
+            self.selectors.release(&selector);
         }
     }
 
-    /// `picks_changed`: what the policies' subjects were is no longer so. `cidrs_touched`: the CIDR sets may be others.
-    fn ground(
-        &self,
-        snapshot: &Snapshot,
-        policies: &[Arc<Known>],
-        picks_changed: bool,
-        cidrs_touched: bool,
-    ) -> Ground {
-        let has_subjects = |known: &&Arc<Known>| match picks_changed {
+    fn take_over_groups(&mut self, snapshot: &Snapshot) -> Groups {
+        if self.groups_seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &snapshot.groups)) {
+            return Groups::default();
+        }
+        self.groups_seen = Some(Arc::clone(&snapshot.groups));
+        let named = |group: &Arc<Group>| (group.name.clone(), Arc::clone(group));
+        let new: BTreeMap<Name, Arc<Group>> = snapshot.groups.iter().map(named).collect();
+        let old = std::mem::replace(&mut self.groups, Arc::new(new));
+        let new = Arc::clone(&self.groups);
+        let peers = |group: &Arc<Group>| {
+            let selectors = group.entities.iter().filter_map(|entity| selector_of(*entity));
+            group.selectors.iter().cloned().chain(selectors).collect::<Vec<_>>()
+        };
+        // Acquired first, so that what stays in use is not forgotten.
+        new.values().flat_map(peers).for_each(|selector| self.selectors.acquire(&selector));
+        old.values().flat_map(peers).for_each(|selector| self.selectors.release(&selector));
+        let same = |(a, b): (&Arc<Group>, &Arc<Group>)| {
+            (&a.name, &a.selectors, &a.entities) == (&b.name, &b.selectors, &b.entities)
+        };
+        let peers = old.len() != new.len() || !old.values().zip(new.values()).all(same);
+        Groups { changed: true, peers }
+    }
+
+    /// The policies that pick anybody.
+    fn in_use<'a>(
+        &'a self,
+        policies: &'a [Arc<Known>],
+        matter: &'a Matter,
+    ) -> impl Iterator<Item = &'a Known> + Clone {
+        let has_subjects = |known: &&'a Known| match matter.picks_changed {
             true => !self.selectors.picks(&known.policy.subject).is_empty(),
             false => !known.subjects.is_empty(),
         };
-        let cidrs = if cidrs_touched {
-            let matter = policies.iter().filter(|known| known.has_cidrs).filter(has_subjects);
-            let distinct: BTreeSet<_> = matter.flat_map(|known| cidrs_of(&known.policy)).collect();
-            Arc::new(distinct.into_iter().cloned().collect())
+        policies.iter().map(|known| &**known).filter(has_subjects)
+    }
+
+    fn ground(&self, snapshot: &Snapshot, policies: &[Arc<Known>], matter: &Matter) -> Ground {
+        let sets = if matter.sets {
+            let naming = self.in_use(policies, matter).filter(|known| known.asks.sets);
+            Arc::new(self.sets(naming.flat_map(|known| resolve::rules_of(&known.policy))))
         } else {
-            Arc::clone(&self.classes.ground().cidrs)
+            Arc::clone(&self.classes.ground().sets)
         };
         let own = host_sources(snapshot);
         let host = snapshot.host_addresses.iter().copied().chain(own).collect();
-        Ground { pools: snapshot.pools().collect(), host, cidrs }
+        let remote_hosts = snapshot.host.remote_hosts.iter().copied().collect();
+        let unmanaged = snapshot.host.unmanaged.iter().copied().collect();
+        Ground { pools: snapshot.pools().collect(), host, remote_hosts, unmanaged, sets }
+    }
+
+    /// The address sets that rules name.
+    fn sets<'a>(&self, rules: impl Iterator<Item = &'a model::Rule>) -> AddressSets {
+        let (mut cidrs, mut names) = (BTreeSet::new(), BTreeSet::new());
+        for peer in rules.flat_map(|rule| &rule.peers) {
+            match peer {
+                model::Peer::Cidr(cidr) => _ = cidrs.insert(cidr),
+                model::Peer::Group(name) => _ = names.insert(name),
+                model::Peer::Selector(_) | model::Peer::Entity(_) => {}
+            }
+        }
+        let group = |name: &Name| {
+            let group = self.groups.get(name).filter(|group| !group.networks.is_empty())?;
+            Some((name.clone(), Arc::clone(group)))
+        };
+        AddressSets {
+            cidrs: cidrs.into_iter().cloned().collect(),
+            groups: names.into_iter().filter_map(group).collect(),
+        }
+    }
+
+    fn interest(&self, policies: &[Arc<Known>], matter: &Matter) -> Interest {
+        if !matter.roles {
+            return self.roles.interest().clone();
+        }
+        let rules = || {
+            let asking = self.in_use(policies, matter).filter(|known| known.asks.roles);
+            asking.flat_map(|known| resolve::rules_of(&known.policy))
+        };
+        let name = |port: &PortSpec| match port {
+            PortSpec::Named { name, .. } => Some(name.clone()),
+            PortSpec::Match(_) => None,
+        };
+        Interest {
+            ports: rules().flat_map(|rule| &rule.ports).filter_map(name).collect(),
+            sets: Arc::new(self.sets(rules().filter(|rule| rule.match_endpoints))),
+        }
+    }
+
+    fn source_lists(&self, policies: &[Arc<Known>], matter: &Matter) -> BTreeSet<Vec<PortRange>> {
+        let asking = self.in_use(policies, matter).filter(|known| known.asks.source_ports);
+        let rules = asking.flat_map(|known| resolve::rules_of(&known.policy));
+        let lists = rules.map(|rule| &rule.source_ports).filter(|list| !list.is_empty());
+        lists.cloned().collect()
     }
 
     fn resolved(&mut self, known: &Known) -> Known {
         self.stats.policies_resolved += 1;
         let subjects = self.selectors.picks(&known.policy.subject);
         let (wanted, policy) = (known.wanted.clone(), Arc::clone(&known.policy));
-        let resolved = (!subjects.is_empty()).then(|| {
-            let Memory { selectors, classes, cookies, .. } = &*self;
-            resolve::resolve(&policy, &wanted, selectors, classes, cookies)
-        });
+        let numbers = Numbers {
+            selectors: &self.selectors,
+            classes: &self.classes,
+            roles: &self.roles,
+            sources: &self.sources,
+            groups: &self.groups,
+            cookies: &self.cookies,
+        };
+        let resolved = (!subjects.is_empty()).then(|| numbers.resolve(&policy, &wanted));
         let resolved = match (&known.resolved, resolved) {
             (Some(old), Some(new)) if **old == new => Some(Arc::clone(old)),
             (_, new) => new.map(Arc::new),
         };
-        Known { policy, wanted, has_cidrs: known.has_cidrs, subjects, resolved }
+        Known { policy, wanted, asks: known.asks, subjects, resolved }
     }
 
     fn plan(&self, snapshot: &Snapshot) -> Plan {
         let (prefixes, classes) = (self.classes.prefixes(), self.classes.names());
+        let by_source = !self.sources.table().runs.is_empty();
         Plan {
-            endpoints: self.subjects.endpoints(snapshot),
-            uplinks: self.subjects.uplinks(snapshot),
+            endpoints: self.subjects.endpoints(snapshot, &self.roles, by_source),
+            uplinks: self.subjects.uplinks(snapshot, by_source),
             addresses: super::subjects::addresses(snapshot),
             prefixes: Arc::clone(prefixes),
             policies: self.subjects.tables(),
-            sources: Arc::default(),
-            roles: Arc::default(),
+            sources: Arc::clone(self.sources.table()),
+            roles: Arc::clone(self.roles.table()),
             rules: Arc::clone(self.cookies.table()),
             classes: Arc::clone(classes),
             host_sources: host_sources(snapshot),
@@ -269,30 +392,54 @@ impl Known {
         Known {
             policy: Arc::clone(policy),
             wanted: Wanted::new(policy),
-            has_cidrs: cidrs_of(policy).next().is_some(),
+            asks: Asks::of(policy),
             subjects,
             resolved: same.and_then(|old| old.resolved.clone()),
         }
     }
 }
 
-fn selectors_of(policy: &Policy) -> impl Iterator<Item = &Selector> {
+impl Asks {
+    fn of(policy: &Policy) -> Self {
+        let rules = || resolve::rules_of(policy);
+        let set = |peer: &model::Peer| matches!(peer, model::Peer::Cidr(_) | model::Peer::Group(_));
+        let named = |port: &PortSpec| matches!(port, PortSpec::Named { .. });
+        Asks {
+            sets: resolve::peers_of(policy).any(set),
+            roles: rules().any(|rule| rule.match_endpoints || rule.ports.iter().any(named)),
+            source_ports: rules().any(|rule| !rule.source_ports.is_empty()),
+        }
+    }
+}
+
+/// What became of the groups since the last run.
+#[derive(Debug, Clone, Copy, Default)]
+struct Groups {
+    changed: bool,
+    /// In what rules mean by them; what addresses are in them is the classes' and roles' to find out.
+    peers: bool,
+}
+
+/// What of the policies may ask for other numbers than before.
+struct Matter {
+    /// What the policies' subjects were is no longer so.
+    picks_changed: bool,
+    sets: bool,
+    roles: bool,
+    sources: bool,
+}
+
+fn selectors_of(policy: &Policy) -> impl Iterator<Item = Cow<'_, Selector>> {
     resolve::peers_of(policy).filter_map(|peer| match peer {
-        model::Peer::Selector(selector) => Some(selector),
-        _ => None,
+        model::Peer::Selector(selector) => Some(Cow::Borrowed(selector)),
+        model::Peer::Entity(entity) => selector_of(*entity).map(Cow::Owned),
+        model::Peer::Cidr(_) | model::Peer::Group(_) => None,
     })
 }
 
-fn cidrs_of(policy: &Policy) -> impl Iterator<Item = &CidrSet> {
-    resolve::peers_of(policy).filter_map(|peer| match peer {
-        model::Peer::Cidr(cidr) => Some(cidr),
-        _ => None,
-    })
-}
-
-fn cidrs_that_matter<'a>(policies: impl Iterator<Item = &'a Known>) -> BTreeSet<&'a CidrSet> {
-    let matter = policies.filter(|known| known.has_cidrs && !known.subjects.is_empty());
-    matter.flat_map(|known| cidrs_of(&known.policy)).collect()
+/// Which endpoints an entity stands for.
+fn selector_of(entity: Entity) -> Option<Selector> {
+    (entity == Entity::Cluster).then(Selector::default)
 }
 
 /// The host's own address in the first pool of each family that has one.

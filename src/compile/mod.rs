@@ -7,11 +7,15 @@ mod classes;
 pub mod explain;
 mod features;
 mod memory;
+mod passing;
 pub mod plan;
 pub mod ports;
 pub mod precedence;
 mod resolve;
+mod roles;
 mod rules;
+mod sets;
+mod sources;
 mod subjects;
 mod table;
 

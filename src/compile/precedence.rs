@@ -16,7 +16,9 @@
 //! The default of a tier, where a policy denies what no rule of the tier matches, is below all rules of its tier and above
 //! those of the next: a policy of the normal tier that makes a direction default deny leaves nothing to the baseline.
 
-use crate::types::{Action, Tier};
+use crate::types::{Action, Peer, Tier};
+
+use super::plan::SourceClass;
 
 /// Of the default of a direction, which every rule beats.
 pub const DEFAULT: u32 = 0;
@@ -44,6 +46,13 @@ pub fn of(tier: Tier, priority: u32, action: Action, order: u32) -> u32 {
         | last_first(priority, PRIORITIES) << 20
         | action << 18
         | last_first(order, ORDERS)
+}
+
+/// Of entries that carry the whole answer for a peer and a class of source ports, rules about any included: the narrower
+/// win, whatever rule they have it from. Only compared with one another, in directions in which a rule passes.
+pub(super) fn settled(peer: Peer, source: SourceClass) -> u32 {
+    let any = u32::from(peer == Peer::ANY) + u32::from(source == SourceClass::ANY);
+    u32::MAX - any
 }
 
 #[cfg(test)]

@@ -118,8 +118,9 @@ fn wanted(
     for direction in Direction::BOTH {
         let Some(rules) = policy.rules(direction) else { continue };
         let default = (None, Action::Deny, policy.default_origin(direction));
+        let default = policy.default_deny.then_some(default);
         let rules = (0..).zip(rules).map(|(index, rule)| (Some(index), rule.action, &rule.origin));
-        for (rule, action, origin) in std::iter::once(default).chain(rules) {
+        for (rule, action, origin) in default.into_iter().chain(rules) {
             let cookie = Cookie(hash(&policy.name, direction, rule).max(1));
             let (tier, mode, origin) = (policy.tier, policy.mode, origin.clone());
             let policy = policy.name.clone();

@@ -8,15 +8,24 @@ use crate::desired::Fault;
 use crate::desired::numbering::Numbering;
 use crate::desired::selectors::Picks;
 use crate::desired::snapshot::{Endpoint, Snapshot, Uplink};
-use crate::types::{AddressKey, Direction, Identity, Labels, Peer, PolicySlot, Slot};
+use crate::types::{AddressKey, Direction, Identity, Labels, Mode, PolicySlot, Slot};
 
-use super::features::Common;
+use super::features::{Common, Needs};
 use super::plan::{Digest, PlannedEndpoint, PlannedUplink, PolicyTable};
 use super::resolve::Resolved;
-use super::table;
+use super::roles::{NamedPorts, Roles};
+use super::table::{self, TooLarge};
 
 /// Policy slots are `1..=POLICY_SLOTS` (`PORIN_MAX_POLICY_SLOTS`).
 pub const POLICY_SLOTS: u32 = 16_383;
+
+/// A table of an identity: of its endpoints with these named ports, as enforced or with what is in shadow mode.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct TableKey {
+    identity: Identity,
+    ports: NamedPorts,
+    shadow: bool,
+}
 
 #[derive(Debug, Clone)]
 pub(super) struct Subjects {
@@ -24,22 +33,42 @@ pub(super) struct Subjects {
     known: Arc<BTreeMap<Identity, Subject>>,
     /// Those whose tables are no longer right.
     dirty: BTreeSet<Identity>,
-    slots: Arc<Numbering<Identity>>,
+    slots: Arc<Numbering<TableKey>>,
     /// Equal tables are one.
-    shared: Arc<HashMap<Digest, Weak<PolicyTable>>>,
+    shared: Arc<HashMap<Digest, Weak<Built>>>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Subject {
     /// Sorted by name.
     policies: Arc<Vec<Arc<Resolved>>>,
-    /// None until it is built for the first time.
-    table: Option<Arc<PolicyTable>>,
+    /// By the named ports of endpoints; empty until they are built for the first time.
+    tables: BTreeMap<NamedPorts, Tables>,
+}
+
+#[derive(Debug, Clone)]
+struct Tables {
+    enforced: Arc<Built>,
+    /// None: no policy is in shadow mode.
+    shadow: Option<Arc<Built>>,
+}
+
+#[derive(Debug)]
+struct Built {
+    table: Arc<PolicyTable>,
+    rejects: bool,
 }
 
 impl Subject {
     fn restricted(&self, direction: Direction) -> bool {
-        self.policies.iter().any(|policy| policy.direction(direction).is_some())
+        let enforced = self.policies.iter().filter(|policy| policy.mode == Mode::Enforce);
+        enforced.filter_map(|policy| policy.direction(direction)).next().is_some()
+    }
+
+    fn shadowed(&self) -> bool {
+        let speaks =
+            |policy: &Resolved| Direction::BOTH.iter().any(|d| policy.direction(*d).is_some());
+        self.policies.iter().any(|policy| policy.mode == Mode::Shadow && speaks(policy))
     }
 }
 
@@ -101,92 +130,133 @@ impl Subjects {
         }
     }
 
-    /// Builds what is no longer right; says how many tables that were.
+    /// Builds what is no longer right; says how many tables that were. `regrouped`: the named ports of endpoints may be
+    /// others than before.
     pub fn update(
         &mut self,
         identities: &Arc<BTreeMap<Identity, Arc<Labels>>>,
+        roles: &Roles,
+        regrouped: bool,
     ) -> Result<usize, Vec<Fault>> {
-        let mut faults = Vec::new();
         if !Arc::ptr_eq(&self.identities, identities) {
-            faults.extend(self.set_identities(identities));
+            self.set_identities(identities);
         }
-        if self.dirty.is_empty() && faults.is_empty() {
+        if regrouped {
+            self.regroup(roles);
+        }
+        if self.dirty.is_empty() {
             return Ok(0);
         }
+        let mut faults = Vec::new();
         let known = Arc::make_mut(&mut self.known);
         let shared = Arc::make_mut(&mut self.shared);
         // Identities that the same policies pick have the same table.
-        let mut by_policies: HashMap<Vec<*const Resolved>, Arc<PolicyTable>> = HashMap::new();
+        let mut by_policies: HashMap<(Vec<*const Resolved>, NamedPorts), Tables> = HashMap::new();
         for identity in std::mem::take(&mut self.dirty) {
             let Some(subject) = known.get_mut(&identity) else { continue };
             let pointers: Vec<_> = subject.policies.iter().map(Arc::as_ptr).collect();
-            if let Some(table) = by_policies.get(&pointers) {
-                subject.table = Some(Arc::clone(table));
-                continue;
-            }
-            match table::build(&subject.policies) {
-                Ok(table) => {
-                    let table = share(shared, table);
-                    by_policies.insert(pointers, Arc::clone(&table));
-                    subject.table = Some(table);
+            subject.tables.clear();
+            for ports in named_ports(roles, identity) {
+                let key = (pointers.clone(), Arc::clone(&ports));
+                if let Some(tables) = by_policies.get(&key) {
+                    subject.tables.insert(ports, tables.clone());
+                    continue;
                 }
-                Err(too_large) => {
-                    let labels = identities.get(&identity).map(|l| l.to_string());
-                    let what = format!(
-                        "the policy table of the endpoints with labels `{}` does not fit",
-                        labels.unwrap_or_default()
-                    );
-                    let hint = "write fewer policies for them, wider port ranges, or fewer CIDRs";
-                    faults.push(Fault::whole(what).why(too_large.to_string()).hint(hint));
+                match build(subject, &ports, shared) {
+                    Ok(tables) => {
+                        by_policies.insert(key, tables.clone());
+                        subject.tables.insert(ports, tables);
+                    }
+                    Err(too_large) => {
+                        faults.push(does_not_fit(identities.get(&identity), &too_large))
+                    }
                 }
             }
         }
         if shared.len() > 2 * known.len() + 16 {
             shared.retain(|_, table| table.strong_count() > 0);
         }
+        faults.extend(self.number());
         if faults.is_empty() { Ok(by_policies.len()) } else { Err(faults) }
     }
 
-    fn set_identities(
-        &mut self,
-        identities: &Arc<BTreeMap<Identity, Arc<Labels>>>,
-    ) -> Option<Fault> {
+    fn set_identities(&mut self, identities: &Arc<BTreeMap<Identity, Arc<Labels>>>) {
         let known = Arc::make_mut(&mut self.known);
         known.retain(|identity, _| identities.contains_key(identity));
         for identity in identities.keys() {
-            if known.entry(*identity).or_default().table.is_none() {
+            if known.entry(*identity).or_default().tables.is_empty() {
                 self.dirty.insert(*identity);
             }
         }
         self.identities = Arc::clone(identities);
+    }
+
+    fn regroup(&mut self, roles: &Roles) {
+        for (identity, subject) in &*self.known {
+            if !subject.tables.keys().eq(named_ports(roles, *identity).iter()) {
+                self.dirty.insert(*identity);
+            }
+        }
+    }
+
+    fn number(&mut self) -> Option<Fault> {
+        let keys = |(identity, subject): (&Identity, &Subject)| {
+            let both = |(ports, tables): (&NamedPorts, &Tables)| {
+                let key =
+                    |shadow| TableKey { identity: *identity, ports: Arc::clone(ports), shadow };
+                [Some(key(false)), tables.shadow.as_ref().map(|_| key(true))]
+            };
+            subject.tables.iter().flat_map(both).flatten().collect::<Vec<_>>()
+        };
+        let wanted: Vec<TableKey> = self.known.iter().flat_map(keys).collect();
+        let count = wanted.len();
         let slots = Arc::make_mut(&mut self.slots);
-        let without = slots.assign(identities.keys().copied()).len();
-        (without > 0).then(|| no_slots(identities.len(), without, slots.resting()))
+        let without = slots.assign(wanted).len();
+        (without > 0).then(|| no_slots(count, without, slots.resting()))
+    }
+
+    fn slot(&self, identity: Identity, ports: &NamedPorts, shadow: bool) -> Option<PolicySlot> {
+        let key = TableKey { identity, ports: Arc::clone(ports), shadow };
+        self.slots.number(&key).map(PolicySlot)
     }
 
     pub fn tables(&self) -> BTreeMap<PolicySlot, Arc<PolicyTable>> {
-        let table = |(identity, subject): (&Identity, &Subject)| {
-            Some((PolicySlot(self.slots.number(identity)?), Arc::clone(subject.table.as_ref()?)))
-        };
-        self.known.iter().filter_map(table).collect()
+        let mut all = BTreeMap::new();
+        for (identity, subject) in &*self.known {
+            for (ports, tables) in &subject.tables {
+                let enforced = (false, Some(&tables.enforced));
+                for (shadow, built) in [enforced, (true, tables.shadow.as_ref())] {
+                    let Some(built) = built else { continue };
+                    let Some(slot) = self.slot(*identity, ports, shadow) else { continue };
+                    all.insert(slot, Arc::clone(&built.table));
+                }
+            }
+        }
+        all
     }
 
-    pub fn endpoints(&self, snapshot: &Snapshot) -> BTreeMap<Slot, PlannedEndpoint> {
-        let common = self.common(snapshot);
+    pub fn endpoints(
+        &self,
+        snapshot: &Snapshot,
+        roles: &Roles,
+        sources: bool,
+    ) -> BTreeMap<Slot, PlannedEndpoint> {
+        let common = self.common(snapshot, sources);
         let planned = |(slot, endpoint): (&Slot, &Arc<Endpoint>)| {
-            let policy = PolicySlot(self.slots.number(&endpoint.identity)?);
+            let (ports, peers) = roles.endpoint(endpoint);
+            let policy = self.slot(endpoint.identity, &ports, false)?;
+            let shadow = self.slot(endpoint.identity, &ports, true);
             let subject = self.known.get(&endpoint.identity);
             let restricted = subject.is_some_and(|subject| subject.restricted(Direction::Egress));
             let features = common.endpoint(endpoint, restricted);
-            let peers = [Peer::from(endpoint.identity); 2];
             let endpoint = Arc::clone(endpoint);
-            Some((*slot, PlannedEndpoint { endpoint, policy, shadow: None, peers, features }))
+            Some((*slot, PlannedEndpoint { endpoint, policy, shadow, peers, features }))
         };
         snapshot.endpoints.iter().filter_map(planned).collect()
     }
 
-    pub fn uplinks(&self, snapshot: &Snapshot) -> BTreeMap<Slot, PlannedUplink> {
-        let common = self.common(snapshot);
+    pub fn uplinks(&self, snapshot: &Snapshot, sources: bool) -> BTreeMap<Slot, PlannedUplink> {
+        let common = self.common(snapshot, sources);
         let planned = |uplink: &Uplink| {
             let features = common.uplink();
             (uplink.slot, PlannedUplink { uplink: uplink.clone(), features })
@@ -194,10 +264,44 @@ impl Subjects {
         snapshot.uplinks.iter().map(planned).collect()
     }
 
-    fn common(&self, snapshot: &Snapshot) -> Common {
+    fn common(&self, snapshot: &Snapshot, source_ports: bool) -> Common {
         let any = |direction| self.known.values().any(|subject| subject.restricted(direction));
-        Common::new(snapshot, any(Direction::Ingress), any(Direction::Egress))
+        let tables = || self.known.values().flat_map(|subject| subject.tables.values());
+        let needs = Needs {
+            ingress: any(Direction::Ingress),
+            egress: any(Direction::Egress),
+            source_ports,
+            reject: tables().any(|tables| tables.enforced.rejects),
+            shadow: tables().any(|tables| tables.shadow.is_some()),
+        };
+        Common::new(snapshot, needs)
     }
+}
+
+/// One table each.
+fn named_ports(roles: &Roles, identity: Identity) -> BTreeSet<NamedPorts> {
+    match roles.subjects(identity) {
+        Some(ports) => ports.clone(),
+        None => BTreeSet::from([NamedPorts::default()]),
+    }
+}
+
+fn build(
+    subject: &Subject,
+    ports: &NamedPorts,
+    shared: &mut HashMap<Digest, Weak<Built>>,
+) -> Result<Tables, TooLarge> {
+    let mut one = |shadow| Ok(share(shared, table::build(&subject.policies, ports, shadow)?));
+    let enforced = one(false)?;
+    let shadow = if subject.shadowed() { Some(one(true)?) } else { None };
+    Ok(Tables { enforced, shadow })
+}
+
+fn does_not_fit(labels: Option<&Arc<Labels>>, too_large: &TooLarge) -> Fault {
+    let labels = labels.map(|labels| labels.to_string()).unwrap_or_default();
+    let what = format!("the policy table of the endpoints with labels `{labels}` does not fit");
+    let hint = "write fewer policies for them, wider port ranges, or fewer CIDRs";
+    Fault::whole(what).why(too_large.to_string()).hint(hint)
 }
 
 pub(super) fn addresses(snapshot: &Snapshot) -> BTreeMap<AddressKey, Slot> {
@@ -212,25 +316,26 @@ fn place(policies: &[Arc<Resolved>], policy: &Resolved) -> Result<usize, usize> 
     policies.binary_search_by(|other| other.policy.cmp(&policy.policy))
 }
 
-fn share(shared: &mut HashMap<Digest, Weak<PolicyTable>>, table: PolicyTable) -> Arc<PolicyTable> {
+fn share(shared: &mut HashMap<Digest, Weak<Built>>, table: PolicyTable) -> Arc<Built> {
     if let Some(known) = shared.get(&table.digest).and_then(Weak::upgrade) {
         return known;
     }
-    let table = Arc::new(table);
-    shared.insert(table.digest, Arc::downgrade(&table));
-    table
+    let (digest, rejects) = (table.digest, table.rejects());
+    let built = Arc::new(Built { table: Arc::new(table), rejects });
+    shared.insert(digest, Arc::downgrade(&built));
+    built
 }
 
 /// Numbers that this very change frees rest, so a change of everything at once may need twice as many as there are.
-fn no_slots(identities: usize, without: usize, resting: usize) -> Fault {
+fn no_slots(tables: usize, without: usize, resting: usize) -> Fault {
     let what = format!(
-        "{without} of {identities} identities find no policy slot: there are {POLICY_SLOTS}"
+        "{without} of {tables} policy tables find no policy slot: there are {POLICY_SLOTS}"
     );
     if resting == 0 {
         return Fault::whole(what).hint("exclude labels that make identities, in [labels]");
     }
     Fault::whole(what)
-        .why(format!("{resting} slots of identities that go are free after two further commits"))
+        .why(format!("{resting} slots of tables that go are free after two further commits"))
         .hint("change the labels of fewer endpoints at a time")
 }
 
@@ -243,22 +348,26 @@ mod tests {
         Arc::new(numbers.map(|number| (Identity(number), Arc::clone(&labels))).collect())
     }
 
+    fn update(subjects: &mut Subjects, numbers: std::ops::Range<u32>) -> Result<usize, Vec<Fault>> {
+        subjects.update(&identities(numbers), &Roles::new(), false)
+    }
+
     #[test]
     fn too_many_identities_at_once_are_refused_and_fewer_are_not() {
         let mut subjects = Subjects::new();
-        assert_eq!(subjects.update(&identities(300..9300)), Ok(1));
+        assert_eq!(update(&mut subjects, 300..9300), Ok(1));
         subjects.committed();
-        let faults = subjects.clone().update(&identities(10_300..19_300)).unwrap_err();
+        let faults = update(&mut subjects.clone(), 10_300..19_300).unwrap_err();
         assert_eq!(
             faults[0].to_string(),
-            "1617 of 9000 identities find no policy slot: there are 16383: 9000 slots of identities \
+            "1617 of 9000 policy tables find no policy slot: there are 16383: 9000 slots of tables \
              that go are free after two further commits (change the labels of fewer endpoints at a time)"
         );
         for step in 1..=9 {
-            assert!(subjects.update(&identities(300 + step * 1000..9300 + step * 1000)).is_ok());
+            assert!(update(&mut subjects, 300 + step * 1000..9300 + step * 1000).is_ok());
             subjects.committed();
         }
-        let faults = subjects.update(&identities(30_000..50_000)).unwrap_err();
-        assert!(faults[0].what.contains("identities find no policy slot"), "{}", faults[0]);
+        let faults = update(&mut subjects, 30_000..50_000).unwrap_err();
+        assert!(faults[0].what.contains("policy tables find no policy slot"), "{}", faults[0]);
     }
 }

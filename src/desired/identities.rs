@@ -14,7 +14,7 @@ pub(super) struct Identities {
 
 impl Identities {
     pub fn new() -> Self {
-        Identities { numbers: Numbering::new(Identity::FIRST..=Peer::CLASS - 1) }
+        Identities { numbers: Numbering::new(Identity::FIRST..=Peer::ROLE - 1) }
     }
 
     /// Makes `wanted` the label sets in use; says how many of them got no number.

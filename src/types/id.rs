@@ -51,7 +51,9 @@ impl Identity {
 
 impl Peer {
     pub const ANY: Peer = Peer(0);
-    /// Address classes are numbered from here; identities are below.
+    /// Roles, parts of identities, are numbered from here; identities are below.
+    pub const ROLE: u32 = 0x80_0000;
+    /// Address classes are numbered from here; roles are below.
     pub const CLASS: u32 = 0x100_0000;
 
     pub fn is_class(self) -> bool {

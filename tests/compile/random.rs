@@ -167,13 +167,13 @@ proptest! {
                 let addresses = candidates(&plan, index % 2 == 0);
                 let source = addresses[from % addresses.len()];
                 let destination = addresses[to % addresses.len()];
-                let packet = Packet { source, destination, protocol, port };
+                let packet = Packet { source, destination, protocol, source_port: 0, port };
                 let judged = judge(&plan, &packet);
                 let got = match judged.outcome {
                     Outcome::NoEndpoint => Expected::NoEndpoint,
                     Outcome::NotOurs => Expected::NotOurs,
                     Outcome::Fault => return Err(TestCaseError::fail(format!("{judged:?}"))),
-                    Outcome::Allowed | Outcome::Denied(_) => Expected::Judged {
+                    Outcome::Allowed | Outcome::Denied(_) | Outcome::Rejected(_) => Expected::Judged {
                         egress: says(&plan, judged.egress),
                         ingress: says(&plan, judged.ingress),
                     },

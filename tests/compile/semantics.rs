@@ -21,7 +21,7 @@ fn parse(plan: &Plan, who: &str) -> IpAddr {
 
 fn passes(plan: &Plan, from: &str, to: &str, protocol: Protocol, port: u16) -> bool {
     let (source, destination) = (parse(plan, from), parse(plan, to));
-    let judged = judge(plan, &Packet { source, destination, protocol, port });
+    let judged = judge(plan, &Packet { source, destination, protocol, source_port: 0, port });
     assert!(!matches!(judged.outcome, Outcome::Fault | Outcome::NotOurs), "{judged:?}");
     judged.outcome == Outcome::Allowed
 }
@@ -74,10 +74,16 @@ fn a_denial_names_the_first_of_several() {
         policy("c", "app=db", ingress(), None),
     ]);
     let (source, destination) = (address(&plan, "api", true), address(&plan, "db", true));
-    let judged = judge(&plan, &Packet { source, destination, protocol: Protocol::TCP, port: 80 });
+    let judged = judge(
+        &plan,
+        &Packet { source, destination, protocol: Protocol::TCP, source_port: 0, port: 80 },
+    );
     let rule = &plan.rules[&judged.ingress.unwrap().cookie];
     assert_eq!((rule.policy.as_str(), rule.rule), ("b", Some(0)));
-    let judged = judge(&plan, &Packet { source, destination, protocol: Protocol::UDP, port: 80 });
+    let judged = judge(
+        &plan,
+        &Packet { source, destination, protocol: Protocol::UDP, source_port: 0, port: 80 },
+    );
     let rule = &plan.rules[&judged.ingress.unwrap().cookie];
     assert_eq!((rule.policy.as_str(), rule.rule, rule.action), ("b", None, Action::Deny));
 }
@@ -199,7 +205,10 @@ fn programs_have_what_their_endpoints_need() {
 fn without_policies_all_may_pass_and_nobody_is_named() {
     let plan = plan(vec![]);
     let (source, destination) = (address(&plan, "api", false), address(&plan, "db", false));
-    let judged = judge(&plan, &Packet { source, destination, protocol: Protocol(47), port: 0 });
+    let judged = judge(
+        &plan,
+        &Packet { source, destination, protocol: Protocol(47), source_port: 0, port: 0 },
+    );
     assert_eq!(judged.outcome, Outcome::Allowed);
     assert_eq!(judged.egress.unwrap().cookie, Cookie::NONE);
     assert!(plan.rules.is_empty());
