@@ -19,7 +19,7 @@ fn a_table_that_is_too_large_is_refused_and_memory_stays() {
     assert_eq!(faults.len(), 1);
     assert_eq!(
         faults[0].to_string(),
-        "the policy table of the endpoints with labels `n=0` does not fit: 1310722 entries, 310722 more than the 1000000 that fit \
+        "the policy table of the endpoints with labels `n=0` does not fit: 1310721 entries, 310721 more than the 1000000 that fit \
          (write fewer policies for them, wider port ranges, or fewer CIDRs)"
     );
     world.configure(config(host(), endpoints(), vec![]));
