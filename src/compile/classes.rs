@@ -233,6 +233,13 @@ impl Marks {
     }
 }
 
+/// Every class that the ground makes, for who wants no numbers.
+pub(super) fn distinct(ground: &Ground) -> Result<Vec<(Kind, SetNames)>, Box<Fault>> {
+    let classes: BTreeSet<ClassKey> =
+        regions(ground)?.into_iter().map(|(_, class)| class).collect();
+    Ok(classes.into_iter().map(|class| (class.kind, class.sets)).collect())
+}
+
 /// The prefixes such that an address is of the class of the longest that contains it; none that says what the next wider one says.
 fn regions(ground: &Ground) -> Result<Vec<(IpNet, ClassKey)>, Box<Fault>> {
     let mut field: Field<Marks> = Field::new(&ground.sets);

@@ -17,6 +17,7 @@ use crate::desired::selectors::{Picks, Selectors};
 use crate::desired::snapshot::Snapshot;
 use crate::types::{Entity, Family, Name, PolicySlot, PortRange, PortSpec, Selector};
 
+use super::assertions::Assertions;
 use super::classes::{Classes, Ground};
 use super::plan::Plan;
 use super::resolve::{self, Numbers, Resolved};
@@ -39,6 +40,7 @@ pub struct Memory {
     classes: Classes,
     roles: Roles,
     sources: Sources,
+    assertions: Assertions,
     pub(super) subjects: Subjects,
     stats: Stats,
 }
@@ -110,6 +112,7 @@ impl Default for Memory {
             classes: Classes::new(),
             roles: Roles::new(),
             sources: Sources::default(),
+            assertions: Assertions::default(),
             subjects: Subjects::new(),
             stats: Stats::default(),
         }
@@ -205,6 +208,7 @@ impl Memory {
         self.policies = Arc::new(policies);
         self.stats.tables_built =
             self.subjects.update(&snapshot.identities, &self.roles, regrouped)?;
+        self.assertions.check(snapshot, &self.groups, self.classes.ground())?;
         Ok(self.plan(snapshot))
     }
 
@@ -291,7 +295,10 @@ impl Memory {
     fn ground(&self, snapshot: &Snapshot, policies: &[Arc<Known>], matter: &Matter) -> Ground {
         let sets = if matter.sets {
             let naming = self.in_use(policies, matter).filter(|known| known.asks.sets);
-            Arc::new(self.sets(naming.flat_map(|known| resolve::rules_of(&known.policy))))
+            Arc::new(AddressSets::of(
+                naming.flat_map(|known| resolve::peers_of(&known.policy)),
+                &self.groups,
+            ))
         } else {
             Arc::clone(&self.classes.ground().sets)
         };
@@ -300,26 +307,6 @@ impl Memory {
         let remote_hosts = snapshot.host.remote_hosts.iter().copied().collect();
         let unmanaged = snapshot.host.unmanaged.iter().copied().collect();
         Ground { pools: snapshot.pools().collect(), host, remote_hosts, unmanaged, sets }
-    }
-
-    /// The address sets that rules name.
-    fn sets<'a>(&self, rules: impl Iterator<Item = &'a model::Rule>) -> AddressSets {
-        let (mut cidrs, mut names) = (BTreeSet::new(), BTreeSet::new());
-        for peer in rules.flat_map(|rule| &rule.peers) {
-            match peer {
-                model::Peer::Cidr(cidr) => _ = cidrs.insert(cidr),
-                model::Peer::Group(name) => _ = names.insert(name),
-                model::Peer::Selector(_) | model::Peer::Entity(_) => {}
-            }
-        }
-        let group = |name: &Name| {
-            let group = self.groups.get(name).filter(|group| !group.networks.is_empty())?;
-            Some((name.clone(), Arc::clone(group)))
-        };
-        AddressSets {
-            cidrs: cidrs.into_iter().cloned().collect(),
-            groups: names.into_iter().filter_map(group).collect(),
-        }
     }
 
     fn interest(&self, policies: &[Arc<Known>], matter: &Matter) -> Interest {
@@ -334,9 +321,10 @@ impl Memory {
             PortSpec::Named { name, .. } => Some(name.clone()),
             PortSpec::Match(_) => None,
         };
+        let inside = rules().filter(|rule| rule.match_endpoints);
         Interest {
             ports: rules().flat_map(|rule| &rule.ports).filter_map(name).collect(),
-            sets: Arc::new(self.sets(rules().filter(|rule| rule.match_endpoints))),
+            sets: Arc::new(AddressSets::of(inside.flat_map(|rule| &rule.peers), &self.groups)),
         }
     }
 
@@ -380,6 +368,7 @@ impl Memory {
             roles: Arc::clone(self.roles.table()),
             rules: Arc::clone(self.cookies.table()),
             classes: Arc::clone(classes),
+            undecided: Arc::clone(self.assertions.undecided()),
             host_sources: host_sources(snapshot),
         }
     }

@@ -3,6 +3,7 @@
 //! [`compile()`] does it; [`Memory`] holds what the next run need not do again, and the numbers that must not change their
 //! meaning; [`precedence`] alone says which rule beats which; [`explain`] judges packets by a plan, as the datapath does.
 
+mod assertions;
 mod classes;
 pub mod explain;
 mod features;

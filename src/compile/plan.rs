@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::desired::Fault;
 use crate::desired::snapshot::{Endpoint, Uplink};
 use crate::types::{
     Action, AddressKey, Cookie, Direction, Identity, Mode, Name, Origin, Peer, PolicySlot,
@@ -30,6 +31,8 @@ pub struct Plan {
     pub rules: Arc<RuleTable>,
     /// Address classes, for names in events.
     pub classes: Arc<BTreeMap<Peer, Class>>,
+    /// Assertions that are proven for the identities in force only.
+    pub undecided: Arc<Vec<Fault>>,
     /// Host addresses for routes to endpoints: preferred sources, by family. They go onto `lo`.
     pub host_sources: Vec<IpAddr>,
 }

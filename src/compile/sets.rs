@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::config::model::{CidrSet, Group};
+use crate::config::model::{CidrSet, Group, Peer};
 use crate::types::Name;
 
 /// What a rule calls its networks. A group is known by its name: what is in it may change without a change of
@@ -39,6 +39,31 @@ impl SetName {
 pub struct AddressSets {
     pub cidrs: BTreeSet<CidrSet>,
     pub groups: BTreeMap<Name, Arc<Group>>,
+}
+
+impl AddressSets {
+    /// The sets that peers of rules name.
+    pub fn of<'a>(
+        peers: impl Iterator<Item = &'a Peer>,
+        groups: &BTreeMap<Name, Arc<Group>>,
+    ) -> Self {
+        let (mut cidrs, mut names) = (BTreeSet::new(), BTreeSet::new());
+        for peer in peers {
+            match peer {
+                Peer::Cidr(cidr) => _ = cidrs.insert(cidr),
+                Peer::Group(name) => _ = names.insert(name),
+                Peer::Selector(_) | Peer::Entity(_) => {}
+            }
+        }
+        let group = |name: &Name| {
+            let group = groups.get(name).filter(|group| !group.networks.is_empty())?;
+            Some((name.clone(), Arc::clone(group)))
+        };
+        AddressSets {
+            cidrs: cidrs.into_iter().cloned().collect(),
+            groups: names.into_iter().filter_map(group).collect(),
+        }
+    }
 }
 
 /// A list of names, sorted. Equal ones of one run are one object.

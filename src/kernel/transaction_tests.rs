@@ -139,6 +139,7 @@ fn plan(spec: &Spec) -> Plan {
         rules: Arc::new(BTreeMap::new()),
         classes: Arc::new(BTreeMap::new()),
         sources: Arc::default(),
+        undecided: Arc::default(),
         roles: Arc::default(),
         host_sources: sources[..usize::from(spec.sources)].to_vec(),
     }

@@ -56,6 +56,7 @@ pub fn names(generation: u32) -> Names {
             Class { kind: "world", cidrs: ["2001:db8::/32".into()].into() },
         )])),
         sources: Arc::default(),
+        undecided: Arc::default(),
         roles: Arc::default(),
         host_sources: Vec::new(),
     };

@@ -69,6 +69,7 @@ pub fn plan(endpoints: &[Arc<Endpoint>], verdict: Verdict) -> Plan {
         rules: Arc::default(),
         classes: Arc::default(),
         sources: Arc::default(),
+        undecided: Arc::default(),
         roles: Arc::default(),
         host_sources: sources,
     }

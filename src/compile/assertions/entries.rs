@@ -1,0 +1,224 @@
+//! What policies say of a direction, ranked, and how much of it can concern label sets that are only partly known.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::config::model::{self, Group, LabelFilter, Policy, Rule};
+use crate::types::{Action, Direction, Entity, Mode, Name, PortSpec, Protocol, Tier};
+
+use super::domain::{Domain, Tri};
+use super::region::Region;
+use crate::compile::classes::Kind;
+use crate::compile::precedence;
+use crate::compile::sets::{SetName, SetNames};
+
+/// Addresses of one class that are no endpoint's.
+#[derive(Debug, Clone)]
+pub struct Outside {
+    pub kind: Kind,
+    pub sets: SetNames,
+}
+
+/// One end of a flow: endpoints with any of these label sets, or outside addresses of one class.
+#[derive(Debug, Clone)]
+pub enum Party<'a> {
+    Endpoint(Domain<'a>),
+    Outside(&'a Outside),
+}
+
+impl<'a> Party<'a> {
+    pub fn domain(&self) -> Option<&Domain<'a>> {
+        match self {
+            Party::Endpoint(domain) => Some(domain),
+            Party::Outside(_) => None,
+        }
+    }
+}
+
+/// What names in rules stand for.
+pub struct Meanings<'a> {
+    pub filter: &'a LabelFilter,
+    pub groups: &'a BTreeMap<Name, Arc<Group>>,
+    /// The sets that have addresses in a pool: an endpoint may be in them.
+    pub inside: Vec<SetName>,
+    /// The ports that endpoints give a name to.
+    pub named: BTreeMap<(Name, Protocol), Region>,
+}
+
+/// A rule, or a default deny.
+pub struct Entry<'a> {
+    pub precedence: u32,
+    pub tier: Tier,
+    pub action: Action,
+    pub policy: &'a Policy,
+    /// None: the policy's default.
+    pub rule: Option<&'a Rule>,
+    pub region: Region,
+    /// By a port's name: whether a receiver has that port is not known.
+    guessed: bool,
+}
+
+impl<'a> Meanings<'a> {
+    /// All that is enforced in a direction for senders with this source port (none: no rule looks at it), the highest
+    /// precedence first.
+    pub fn entries(
+        &self,
+        policies: &'a [Arc<Policy>],
+        direction: Direction,
+        source: Option<u16>,
+    ) -> Vec<Entry<'a>> {
+        let mut entries = Vec::new();
+        let mut order = 0;
+        for policy in policies.iter().filter(|policy| policy.mode == Mode::Enforce) {
+            let Some(rules) = policy.rules(direction) else { continue };
+            if policy.default_deny {
+                let (tier, action) = (policy.tier, Action::Deny);
+                let precedence = precedence::of_default(tier);
+                let (rule, region, guessed) = (None, Region::all(), false);
+                entries.push(Entry { precedence, tier, action, policy, rule, region, guessed });
+            }
+            for rule in rules {
+                let (tier, action) = (policy.tier, rule.action);
+                let precedence = precedence::of(tier, policy.priority.into(), action, order);
+                order += 1;
+                for (region, guessed) in [(self.certain(rule), false), (self.guessed(rule), true)] {
+                    let region = match (rule.source_ports.as_slice(), source) {
+                        ([], _) => region,
+                        (ranges, Some(port)) if ranges.iter().any(|range| range.contains(port)) => {
+                            region.and(&Region::with_ports())
+                        }
+                        _ => continue,
+                    };
+                    if !region.is_empty() {
+                        let rule = Some(rule);
+                        entries.push(Entry {
+                            precedence,
+                            tier,
+                            action,
+                            policy,
+                            rule,
+                            region,
+                            guessed,
+                        });
+                    }
+                }
+            }
+        }
+        // Stable: of equal defaults the first by name stays first.
+        entries.sort_by(|a, b| b.precedence.cmp(&a.precedence));
+        entries
+    }
+
+    /// The ports that a rule or assertion has whoever receives.
+    fn certain(&self, rule: &Rule) -> Region {
+        if rule.ports.is_empty() {
+            return Region::all();
+        }
+        let number = |port: &PortSpec| match port {
+            PortSpec::Match(ports) => Some(*ports),
+            PortSpec::Named { .. } => None,
+        };
+        Region::of(&rule.ports.iter().filter_map(number).collect::<Vec<_>>())
+    }
+
+    fn guessed(&self, rule: &Rule) -> Region {
+        rule.ports.iter().fold(Region::default(), |region, port| region.or(&self.named(port)))
+    }
+
+    fn named(&self, port: &PortSpec) -> Region {
+        match port {
+            PortSpec::Named { name, protocol } => {
+                self.named.get(&(name.clone(), *protocol)).cloned().unwrap_or_default()
+            }
+            PortSpec::Match(_) => Region::default(),
+        }
+    }
+
+    /// The ports of an assertion.
+    pub fn region(&self, ports: &[PortSpec]) -> Region {
+        let one = |port: &PortSpec| match port {
+            PortSpec::Match(ports) => Region::of(&[*ports]),
+            PortSpec::Named { .. } => self.named(port),
+        };
+        match ports {
+            [] => Region::all(),
+            ports => ports.iter().fold(Region::default(), |region, port| region.or(&one(port))),
+        }
+    }
+
+    /// Does an entry concern this subject and this peer?
+    pub fn concerns(&self, entry: &Entry, subject: &Domain, peer: &Party) -> Tri {
+        let picked = subject.picked(&entry.policy.subject);
+        if picked == Tri::No {
+            return Tri::No;
+        }
+        let Some(rule) = entry.rule else { return picked };
+        let all = picked.and(self.any(&rule.peers, rule.match_endpoints, peer));
+        if entry.guessed { all.and(Tri::Maybe) } else { all }
+    }
+
+    /// Is a party one of these peers? Without any: everyone.
+    pub fn any(&self, peers: &[model::Peer], endpoints: bool, party: &Party) -> Tri {
+        if peers.is_empty() {
+            return Tri::Yes;
+        }
+        let mut any = Tri::No;
+        for peer in peers {
+            any = any.or(self.is(peer, endpoints, party));
+            if any == Tri::Yes {
+                break;
+            }
+        }
+        any
+    }
+
+    pub fn is(&self, peer: &model::Peer, endpoints: bool, party: &Party) -> Tri {
+        match peer {
+            model::Peer::Selector(selector) => match party {
+                Party::Endpoint(domain) => domain.picked(selector),
+                Party::Outside(_) => Tri::No,
+            },
+            model::Peer::Entity(entity) => is_entity(*entity, party),
+            model::Peer::Cidr(cidr) => {
+                let is = |name: &SetName| matches!(name, SetName::Cidr(other) if other == cidr);
+                self.within(is, endpoints, party)
+            }
+            model::Peer::Group(group) => {
+                let is = |name: &SetName| matches!(name, SetName::Group(other) if other == group);
+                let within = self.within(is, endpoints, party);
+                let Some(group) = self.groups.get(group) else { return within };
+                let entities =
+                    group.entities.iter().fold(within, |any, e| any.or(is_entity(*e, party)));
+                let Party::Endpoint(domain) = party else { return entities };
+                group.selectors.iter().fold(entities, |any, s| any.or(domain.picked(s)))
+            }
+        }
+    }
+
+    fn within(&self, is: impl Fn(&SetName) -> bool, endpoints: bool, party: &Party) -> Tri {
+        match party {
+            Party::Outside(outside) if outside.sets.iter().any(|name| is(name)) => Tri::Yes,
+            Party::Endpoint(_) if endpoints && self.inside.iter().any(is) => Tri::Maybe,
+            _ => Tri::No,
+        }
+    }
+}
+
+fn is_entity(entity: Entity, party: &Party) -> Tri {
+    let is = match (entity, party) {
+        (Entity::All, _) | (Entity::Cluster, Party::Endpoint(_)) => true,
+        (_, Party::Endpoint(_)) => false,
+        (Entity::Host, Party::Outside(outside)) => outside.kind == Kind::Host,
+        (Entity::RemoteHost, Party::Outside(outside)) => outside.kind == Kind::RemoteHost,
+        (Entity::Unmanaged, Party::Outside(outside)) => outside.kind == Kind::Unmanaged,
+        (Entity::WorldIpv4, Party::Outside(outside)) => outside.kind == Kind::WorldIpv4,
+        (Entity::WorldIpv6, Party::Outside(outside)) => outside.kind == Kind::WorldIpv6,
+        (Entity::World, Party::Outside(outside)) => {
+            matches!(outside.kind, Kind::WorldIpv4 | Kind::WorldIpv6)
+        }
+        (Entity::Cluster, Party::Outside(outside)) => {
+            matches!(outside.kind, Kind::Host | Kind::RemoteHost | Kind::Unmanaged)
+        }
+    };
+    if is { Tri::Yes } else { Tri::No }
+}
