@@ -157,7 +157,7 @@ impl World {
             return self.0.who(address);
         }
         if text.contains('=') {
-            let member = Arc::new(Member::hypothetical(labels(text)));
+            let member = Arc::new(self.0.hypothetical(labels(text)));
             return Party::Endpoint { member, family: None };
         }
         match self.0.endpoint(&text.parse().unwrap()) {

@@ -9,14 +9,14 @@ mod peers;
 mod ranges;
 mod rank;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::config::model::{self, AddressWish, Config, Group, Host, Policy};
 use crate::desired::ipam::host_address;
 use crate::desired::snapshot::{Endpoint, Snapshot};
-use crate::types::{Family, LabelKey, Labels, Name};
+use crate::types::{Family, LabelKey, Labels, Name, PortMatch};
 
 pub use party::{Bears, Kind, Member, Party};
 pub use peers::Fit;
@@ -33,14 +33,20 @@ pub struct View {
     groups: HashMap<Name, GroupSet>,
     endpoints: HashMap<Name, Arc<Member>>,
     addresses: HashMap<IpAddr, Arc<Member>>,
+    /// What all endpoints of a label set call alike.
+    ports: HashMap<Arc<Labels>, Arc<Ports>>,
     host_addresses: Vec<IpAddr>,
     pools: Ranges,
     remote_hosts: Ranges,
     unmanaged: Ranges,
     match_endpoints: bool,
+    /// By family.
+    unknown_addresses: [bool; 2],
     /// What was asked before. [`View::CACHED`] bounds it: label sets may come from anybody.
     subjects: RwLock<Subjects>,
 }
+
+type Ports = BTreeMap<Name, PortMatch>;
 
 #[derive(Debug)]
 struct GroupSet {
@@ -116,13 +122,16 @@ impl View {
             rules.any(|rule| rule.match_endpoints)
         };
         let match_endpoints = policies.iter().any(special);
+        let unknown = |family| endpoints.iter().any(|one| one.address(family) == Bears::Unknown);
         View {
+            unknown_addresses: Family::BOTH.map(unknown),
             pools: Ranges::new(&pools, &[]),
             remote_hosts: Ranges::new(&host.remote_hosts, &[]),
             unmanaged: Ranges::new(&host.unmanaged, &[]),
             index: Index::new(&policies),
             groups: groups.into_iter().map(group).collect(),
             addresses: endpoints.iter().flat_map(by_address).collect(),
+            ports: common_ports(&endpoints),
             endpoints: endpoints.iter().filter_map(by_name).collect(),
             match_endpoints,
             subjects: RwLock::default(),
@@ -138,6 +147,15 @@ impl View {
 
     pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Member>> {
         self.endpoints.values()
+    }
+
+    /// An endpoint of these labels that there may be, with an address of the pools' and the named ports that all those
+    /// have that there are.
+    pub fn hypothetical(&self, labels: Labels) -> Member {
+        let labels = Arc::new(labels.filtered(|key| self.host.labels.wants(key)));
+        let ports = self.ports.get(&labels).cloned().unwrap_or_default();
+        let addresses = Family::BOTH.map(|family| automatic(&self.host, family));
+        Member { name: None, labels, ports, addresses }
     }
 
     /// Who an address is: an endpoint, else the host, else of a pool, else what `porin.toml` says of it.
@@ -164,6 +182,11 @@ impl View {
     /// Whether a label is part of what policy sees.
     pub fn wants(&self, key: &LabelKey) -> bool {
         self.host.labels.wants(key)
+    }
+
+    /// Whether some endpoint has an address of the family that is not known.
+    pub fn has_unknown_addresses(&self, family: Family) -> bool {
+        self.unknown_addresses[family as usize]
     }
 
     /// Whether some rule tells endpoints apart by their addresses.
@@ -199,6 +222,24 @@ fn own_addresses(host: &Host) -> impl Iterator<Item = IpAddr> {
     })
 }
 
+fn automatic(host: &Host, family: Family) -> Bears {
+    let of_family = |pool: &model::Pool| Family::of(pool.network.network()) == family;
+    if host.pools.iter().any(of_family) { Bears::Unknown } else { Bears::None }
+}
+
+fn common_ports(endpoints: &[Arc<Member>]) -> HashMap<Arc<Labels>, Arc<Ports>> {
+    let mut common: HashMap<Arc<Labels>, Arc<Ports>> = HashMap::new();
+    for endpoint in endpoints {
+        let ports = common
+            .entry(Arc::clone(&endpoint.labels))
+            .or_insert_with(|| Arc::clone(&endpoint.ports));
+        if *ports != endpoint.ports {
+            Arc::make_mut(ports).retain(|name, port| endpoint.ports.get(name) == Some(port));
+        }
+    }
+    common
+}
+
 fn of_endpoint(endpoint: &Endpoint) -> Member {
     let bears = |address: Option<IpAddr>| address.map_or(Bears::None, Bears::Is);
     Member {
@@ -213,10 +254,7 @@ fn of_written(endpoint: &model::Endpoint, host: &Host) -> Member {
     let bears = |family, wish| match wish {
         AddressWish::Fixed(address) => Bears::Is(address),
         AddressWish::None => Bears::None,
-        AddressWish::Auto => {
-            let of_family = |pool: &model::Pool| Family::of(pool.network.network()) == family;
-            if host.pools.iter().any(of_family) { Bears::Unknown } else { Bears::None }
-        }
+        AddressWish::Auto => automatic(host, family),
     };
     Member {
         name: Some(endpoint.name.clone()),

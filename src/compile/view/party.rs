@@ -30,12 +30,6 @@ pub enum Bears {
 }
 
 impl Member {
-    /// An endpoint that there may be, with an address of the pools'.
-    pub fn hypothetical(labels: Labels) -> Self {
-        let labels = Arc::new(labels);
-        Member { name: None, labels, ports: Arc::default(), addresses: [Bears::Unknown; 2] }
-    }
-
     pub fn address(&self, family: Family) -> Bears {
         self.addresses[family as usize]
     }
