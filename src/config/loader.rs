@@ -21,6 +21,7 @@ use super::read::{self, Stamp, Unreadable};
 use super::report::Report;
 use super::source::Source;
 use super::warn;
+use crate::types::Origin;
 
 /// All files together are at most this large, in bytes.
 pub const LARGEST_TOTAL: u64 = 64 << 20;
@@ -110,6 +111,19 @@ impl Loader {
         // Faults outside files (a directory that cannot be read) are looked at anew each time.
         self.last = (unread.is_empty() && self.known.len() == files.len()).then(|| loaded.clone());
         loaded
+    }
+
+    /// A place in what was last read, with the line to show.
+    pub fn place(&self, origin: &Origin) -> Place {
+        match self.known.get(&origin.file) {
+            Some(known) => {
+                let start = known.source.offset(origin.line, origin.column);
+                let line = known.source.text()[start..].find('\n');
+                let end = line.map_or(known.source.text().len(), |line| start + line);
+                known.source.place(&(start..end))
+            }
+            None => Place::file(origin.file.clone()),
+        }
     }
 
     /// Where a change can change what [`Loader::load`] returns: to be watched. Some may not exist yet.

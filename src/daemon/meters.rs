@@ -44,8 +44,11 @@ impl Meters for KernelMeters {
     }
 
     fn hits(&self) -> Result<BTreeMap<(Cookie, bool), u64>, String> {
-        // The datapath does not count them yet.
-        Ok(BTreeMap::new())
+        let hits = self.maps.hits().map_err(|error| error.to_string())?;
+        Ok(hits
+            .into_iter()
+            .map(|(key, count)| ((Cookie(key.cookie), key.shadow != 0), count))
+            .collect())
     }
 
     fn flows(&self) -> Result<(u64, u64), String> {
