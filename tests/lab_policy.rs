@@ -102,7 +102,7 @@ fn tiers_groups_and_addresses_decide_in_their_order() {
             admin.replace("action = \"pass\"", "action = \"deny\"")
         ));
         assert_eq!(three.open(ONE), [1003]);
-        // Within a priority deny beats pass, so the pass needs a priority of its own.
+        // The first that matches decides, so the pass has to come before.
         let first = "\n[[policy]]\nname = \"first\"\nsubject = \"app=twin\"\ntier = \"admin\"\npriority = 5\n\n\
                      [[policy.ingress]]\nfrom = \"app=front\"\nports = \"1001/tcp\"\naction = \"pass\"\n";
         three.policies(&format!("{normal}{}{first}", admin.replace("\"pass\"", "\"deny\"")));

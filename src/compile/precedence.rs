@@ -8,10 +8,11 @@
 //! ```
 //!
 //! *Tier*: admin is judged first, then normal, then baseline, then the default. *Priority* orders the policies of the
-//! admin and baseline tiers, lower first; policies of the normal tier have none (0). *Action*: within a priority deny
-//! beats reject, reject beats pass, pass beats allow. *Order*: the place of the rule among all rules of the
-//! table's direction, by the policy's name and the rule's index. It never changes a verdict; it makes precedences
-//! unique, so that the rule that is named when several decide alike is always the first.
+//! admin and baseline tiers, lower first; policies of the normal tier have none (0). *Action*: in the normal tier deny
+//! beats reject, reject beats pass, pass beats allow; in the other two it does not matter. *Order*: the place of the rule among all rules of the
+//! table's direction, by the policy's name and the rule's index. In the admin and baseline tiers that is the order in
+//! which rules of one priority are asked, as in Kubernetes' ClusterNetworkPolicy; in the normal tier it never changes a verdict. It
+//! makes precedences unique, so that the rule that is named when several decide alike is always the first.
 //!
 //! The default of a tier, where a policy denies what no rule of the tier matches, is below all rules of its tier and above
 //! those of the next: a policy of the normal tier that makes a direction default deny leaves nothing to the baseline.
@@ -35,11 +36,11 @@ pub fn of_default(tier: Tier) -> u32 {
 
 /// The precedence of a rule. `priority` and `order` beyond their fields count as the last ones there are.
 pub fn of(tier: Tier, priority: u32, action: Action, order: u32) -> u32 {
-    let action = match action {
-        Action::Allow => 0,
-        Action::Pass => 1,
-        Action::Reject => 2,
-        Action::Deny => 3,
+    let action = match (tier, action) {
+        (Tier::Admin | Tier::Baseline, _) | (Tier::Normal, Action::Allow) => 0,
+        (Tier::Normal, Action::Pass) => 1,
+        (Tier::Normal, Action::Reject) => 2,
+        (Tier::Normal, Action::Deny) => 3,
     };
     let last_first = |value: u32, values: u32| values - 1 - value.min(values - 1);
     (tier as u32 + 1) << 30
@@ -63,20 +64,22 @@ mod tests {
     fn fields_weigh_in_order() {
         use Action::{Allow, Deny, Pass, Reject};
         let descending = [
-            of(Tier::Admin, 0, Deny, 0),
-            of(Tier::Admin, 0, Reject, 0),
-            of(Tier::Admin, 0, Pass, 0),
             of(Tier::Admin, 0, Allow, 0),
+            of(Tier::Admin, 0, Deny, 1),
+            of(Tier::Admin, 0, Pass, 2),
             of(Tier::Admin, 1, Deny, 0),
             of(Tier::Admin, 1000, Allow, ORDERS - 1),
             of_default(Tier::Admin),
             of(Tier::Normal, 0, Deny, 0),
             of(Tier::Normal, 0, Deny, 1),
             of(Tier::Normal, 0, Deny, ORDERS - 1),
+            of(Tier::Normal, 0, Reject, 0),
+            of(Tier::Normal, 0, Pass, 0),
             of(Tier::Normal, 0, Allow, 0),
             of(Tier::Normal, 0, Allow, ORDERS - 1),
             of_default(Tier::Normal),
             of(Tier::Baseline, 0, Deny, 0),
+            of(Tier::Baseline, 0, Allow, 1),
             of(Tier::Baseline, 1000, Allow, ORDERS - 1),
             of_default(Tier::Baseline),
             DEFAULT,

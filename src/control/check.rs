@@ -23,8 +23,9 @@ pub enum CheckError {
     Nothing,
 }
 
-/// Loads `directories`, highest precedence first; without any, those of the daemon.
-pub fn check(directories: &[PathBuf]) -> Result<Loaded, CheckError> {
+/// Loads `directories`, highest precedence first; without any, those of the daemon. What only shows when they are
+/// compiled is not looked for.
+pub fn load(directories: &[PathBuf]) -> Result<(Loader, Loaded), CheckError> {
     for path in directories {
         let unreadable = |error| CheckError::Unreadable { path: path.clone(), error };
         std::fs::read_dir(path).map_err(unreadable)?;
@@ -39,7 +40,13 @@ pub fn check(directories: &[PathBuf]) -> Result<Loaded, CheckError> {
         directories.to_vec()
     };
     let mut loader = Loader::new(roots);
-    let mut loaded = loader.load();
+    let loaded = loader.load();
+    Ok((loader, loaded))
+}
+
+/// The same, and compiles it.
+pub fn check(directories: &[PathBuf]) -> Result<Loaded, CheckError> {
+    let (loader, mut loaded) = load(directories)?;
     let Some(config) = loaded.config.clone() else { return Ok(loaded) };
     let (refused, noted) = compiled(&config);
     let place = |fault: &desired::Fault| match (&fault.origin, config.host.pools.first()) {

@@ -53,7 +53,7 @@ pub fn run(run: &Path, args: &cli::Why, terminal: &mut Terminal) -> Result<Exit,
 
 /// What the files say, without the daemon.
 fn view(directories: &[std::path::PathBuf], width: Option<usize>) -> Result<View, Failure> {
-    let loaded = check::check(directories)?;
+    let (_, loaded) = check::load(directories)?;
     match &loaded.config {
         Some(config) => Ok(View::of_config(config)),
         None => Err(Failure::Files(check::text(&loaded, width))),
