@@ -1,10 +1,10 @@
 //! What the operator wrote: TOML files to a checked [`model::Config`], or every fault in them at once.
 //!
 //! [`Loader`] finds the files (`files`), reads (`read`) and parses (`parse`) what changed, and checks
-//! the whole (`check`, `warn`). Parsing goes by key tables (`keys`) through `table`, which turns every
-//! mismatch into a [`Fault`] with its place; `host`, `endpoint`, `policy`, `rule`, `peer`, `group`
-//! and `assertion` say what keys mean. A
-//! [`Report`] is for logs (`Display`), programs (`Serialize`) and people ([`Report::terminal`]).
+//! the whole (`check`), with what is hardly meant (`warn`, `moot`). Parsing goes by key tables (`keys`)
+//! through `table`, which turns every mismatch into a [`Fault`] with its place; `host`, `endpoint`,
+//! `policy`, `rule`, `peer`, `selector`, `group` and `assertion` say what keys mean. A [`Report`] is for
+//! logs (`Display`), programs (`Serialize`) and people ([`Report::terminal`]).
 
 mod assertion;
 mod check;

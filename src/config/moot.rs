@@ -10,7 +10,7 @@ use super::fault::{Fault, Faults, Place};
 use super::model::{Policy, Rule};
 use super::policy::WrittenPolicy;
 use crate::types::selector::Requirement;
-use crate::types::{Action, Direction, LabelKey, Mode, Selector, Tier};
+use crate::types::{Action, Direction, LabelKey, Mode, Name, Selector, Tier};
 
 /// Comparisons that are made at most: of what would take more, some is not told.
 const MOST: usize = 500_000;
@@ -35,8 +35,8 @@ pub fn all(policies: &[In<WrittenPolicy>], faults: &mut Faults) {
             if *judge.budget == 0 {
                 return;
             }
-            for (rule, places) in written.rules(direction) {
-                if let Some(told) = judge.rule(rule) {
+            for (at, (rule, places)) in written.rules(direction).enumerate() {
+                if let Some(told) = judge.rule(at, rule) {
                     faults.push(told.fault(source.place(&places.header)));
                 }
             }
@@ -106,10 +106,9 @@ impl<'a> Others<'a> {
     /// tiers are asked.
     fn passed_by(&self, subject: &Selector, policy: &Policy, rule: Option<&Rule>) -> bool {
         let before = |passes: &Policy| match rule {
-            Some(rule) if passes.priority == policy.priority => {
-                rank(rule.action) <= rank(Action::Pass)
-            }
-            Some(_) => passes.priority < policy.priority,
+            Some(rule) if passes.tier == Tier::Normal => rank(rule.action) <= rank(Action::Pass),
+            // Of the policy itself too: which of its rules come before does not matter enough.
+            Some(_) => order(passes) <= order(policy),
             // A default comes after all rules.
             None => true,
         };
@@ -140,12 +139,13 @@ fn is_over(other: &Policy, policy: &Policy) -> bool {
     in_force && other.subject.covers(&policy.subject)
 }
 
-/// Tiers and priorities in the order in which they are asked.
-fn order(policy: &Policy) -> (std::cmp::Reverse<Tier>, u16) {
-    (std::cmp::Reverse(policy.tier), policy.priority)
+/// Policies in the order in which they are asked; those of the normal tier are asked at once.
+fn order(policy: &Policy) -> (std::cmp::Reverse<Tier>, u16, Option<&Name>) {
+    let name = (policy.tier != Tier::Normal).then_some(&policy.name);
+    (std::cmp::Reverse(policy.tier), policy.priority, name)
 }
 
-/// Of what is asked at once, the higher one decides.
+/// Of what the normal tier is asked at once, the higher one decides.
 fn rank(action: Action) -> u8 {
     match action {
         Action::Allow => 0,
@@ -198,7 +198,7 @@ impl<'a> Judge<'a, '_> {
         None
     }
 
-    fn rule(&mut self, rule: &Rule) -> Option<Told> {
+    fn rule(&mut self, at: usize, rule: &Rule) -> Option<Told> {
         let policy: &'a Policy = &self.written.policy;
         for (source, other) in self.others.above(policy) {
             if !self.pay(1) {
@@ -207,11 +207,12 @@ impl<'a> Judge<'a, '_> {
             if !is_over(&other.policy, policy) {
                 continue;
             }
-            for (before, places) in other.rules(self.direction) {
-                let same_rank = order(&other.policy) == order(policy);
-                let first = match same_rank {
-                    true => rank(before.action) > rank(rule.action),
-                    false => self.comes_first(&other.policy, before),
+            let at_once = order(&other.policy) == order(policy);
+            for (other_at, (before, places)) in other.rules(self.direction).enumerate() {
+                let first = match policy.tier {
+                    _ if !at_once => self.comes_first(&other.policy, before),
+                    Tier::Normal => rank(before.action) > rank(rule.action),
+                    Tier::Admin | Tier::Baseline => other_at < at,
                 };
                 let cost = covers::cost(before, rule);
                 if !self.pay(if first { cost.min(MOST_AT_ONCE) } else { 1 }) {
@@ -258,11 +259,12 @@ impl<'a> Judge<'a, '_> {
 }
 
 fn hint(first: &Policy, then: &Policy) -> &'static str {
-    match (first.tier == then.tier, first.priority == then.priority) {
-        (true, true) => {
+    match (first.tier == then.tier, then.tier) {
+        (false, _) => "tiers are asked in the order admin, normal, baseline",
+        (true, Tier::Normal) => {
             "deny beats reject, reject pass, and pass allow, in whatever order they stand"
         }
-        (true, false) => "lower priorities are asked first",
-        (false, _) => "tiers are asked in the order admin, normal, baseline",
+        (true, _) if first.name == then.name => "rules are asked in the order in which they stand",
+        (true, _) => "lower priorities are asked first; of equal ones, by the policies' names",
     }
 }

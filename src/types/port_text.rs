@@ -95,7 +95,8 @@ fn alone(text: &str) -> Result<Vec<Protocol>, Invalid> {
         None if name == "any" => Err(Invalid::new("`any` stands for protocols with ports only")
             .hint("leave `ports` out to mean everything, or write */any")),
         None => {
-            let hint = match name.bytes().all(|b| b.is_ascii_digit() || b == b'-') && name != "" {
+            let number = name.starts_with(|c: char| c.is_ascii_digit());
+            let hint = match number && name.bytes().all(|b| b.is_ascii_digit() || b == b'-') {
                 true => format!("write {name}/tcp, {name}/udp or {name}/any"),
                 false => HINT.to_owned(),
             };
