@@ -58,6 +58,7 @@ impl Told {
 
 /// The policies that speak of a direction and may come before another, findable by what their subjects ask for.
 struct Others<'a> {
+    direction: Direction,
     found: HashMap<Option<Wanted<'a>>, Vec<In<'a, WrittenPolicy>>>,
     /// The policies with rules that pass.
     passes: Vec<&'a Policy>,
@@ -76,7 +77,7 @@ fn wanted(requirement: &Requirement) -> Wanted<'_> {
 
 impl<'a> Others<'a> {
     fn new(policies: &[In<'a, WrittenPolicy>], direction: Direction) -> Self {
-        let mut others = Others { found: HashMap::new(), passes: Vec::new() };
+        let mut others = Others { direction, found: HashMap::new(), passes: Vec::new() };
         let speaks = |written: &WrittenPolicy| written.policy.rules(direction).is_some();
         let has_baseline = policies
             .iter()
@@ -107,8 +108,12 @@ impl<'a> Others<'a> {
     fn passed_by(&self, subject: &Selector, policy: &Policy, rule: Option<&Rule>) -> bool {
         let before = |passes: &Policy| match rule {
             Some(rule) if passes.tier == Tier::Normal => rank(rule.action) <= rank(Action::Pass),
-            // Of the policy itself too: which of its rules come before does not matter enough.
-            Some(_) => order(passes) <= order(policy),
+            Some(rule) if passes.name == policy.name => {
+                let rules = policy.rules(self.direction).unwrap_or_default();
+                let before = rules.iter().take_while(|each| !std::ptr::eq(*each, rule));
+                before.into_iter().any(|each| each.action == Action::Pass)
+            }
+            Some(_) => order(passes) < order(policy),
             // A default comes after all rules.
             None => true,
         };
