@@ -5,7 +5,8 @@ use porin::kernel::datapath::abi::{self, EGRESS, INGRESS};
 
 use crate::frame::{ACK, Frame, SYN, TCP, UDP};
 use crate::world::{
-    IN, Move::*, SHOT, World, all_features, default_entries, endpoint, entry, from_class, rejecting,
+    IN, LIMITS, Move::*, SHOT, World, all_features, default_entries, endpoint, entry, from_class,
+    rejecting,
 };
 
 /// Ports from `first` on are of a class, on one side.
@@ -246,4 +247,26 @@ fn what_rules_decide_is_counted() {
     w.maps.delete_hits(&abi::HitKey { cookie: 901, shadow: 0 }).expect("deleted");
     w.from(1, Frame::tcp(ca, cb, ACK, b""));
     assert_eq!(hits(&w), [(21, 0, 1), (901, 0, 1)]);
+}
+
+/// What there is no counter for is counted as such, never lost.
+#[test]
+fn decisions_beyond_the_last_counter_are_counted_too() {
+    let limits = porin::kernel::datapath::MapLimits { hits: 16, ..LIMITS };
+    let mut w = World::with_limits(abi::Features { events: 0, ..all_features() }, &limits);
+    let (a, b) = (w.container(1), w.container(2));
+    let mut enforced = default_entries(true, true);
+    for port in 1..=100 {
+        let cookie = 100 + u32::from(port);
+        enforced.push(entry(0, EGRESS, Some((UDP, Some((port, 16)))), 5, cookie, true));
+    }
+    w.policy(1, &enforced);
+    for port in 1..=100 {
+        w.from(1, Frame::udp((a.ip6, 1), (b.ip6, port), b""));
+    }
+    let counted: u64 = w.maps.hits().expect("hits").iter().map(|(_, count)| count).sum();
+    let lost = w.maps.uncounted_hits().expect("budgets");
+    assert!(counted >= 16 && lost > 0, "{counted} and {lost}");
+    assert_eq!(counted + lost, 100);
+    assert_eq!(w.maps.suppressed_events().expect("budgets"), 0);
 }

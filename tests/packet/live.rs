@@ -357,3 +357,42 @@ fn no_container_can_set_the_mark_that_opens_a_gate() {
         assert!(dropped(&live) > before);
     }
 }
+
+/// A sender that leaves the checksum to its device has its answer's filled in there as well: the field must
+/// hold what the device begins with, which is the sum of the pseudo-header.
+#[test]
+fn a_checksum_left_to_the_device_stays_its() {
+    use rustix::net::{AddressFamily, Protocol, RawProtocol, RecvFlags, SocketType, recv, socket};
+    let mut live = Live::new();
+    live.remote.ip("route add 10.0.0.0/24 via 192.0.2.1");
+    live.world.policy(2, &rejecting_all(true, false));
+    for v6 in [false, true] {
+        let address = match container(2).ip(v6) {
+            Ip::V4(a) => SocketAddr::new(a.into(), 80),
+            Ip::V6(a) => SocketAddr::new(a.into(), 80),
+        };
+        let (l4, addresses) = if v6 { (54, 22..54) } else { (34, 26..34) };
+        let reset = live.remote.enter(|| {
+            const ALL: u32 = 0x0003_u16.to_be() as u32; // ETH_P_ALL
+            let all = RawProtocol::new(ALL).map(Protocol::from_raw);
+            let sniffer = socket(AddressFamily::PACKET, SocketType::RAW, all).expect("root");
+            rustix::net::sockopt::set_socket_timeout(
+                &sniffer,
+                rustix::net::sockopt::Timeout::Recv,
+                Some(Duration::from_secs(5)),
+            )
+            .expect("set");
+            let _ = TcpStream::connect_timeout(&address, Duration::from_secs(5));
+            let mut frame = [0; 2048];
+            loop {
+                let (length, _) = recv(&sniffer, &mut frame, RecvFlags::empty()).expect("a reset");
+                let is_reset = length == l4 + 20 && frame[l4 + 13] & crate::frame::RST != 0;
+                if is_reset && frame[l4..l4 + 2] == 80_u16.to_be_bytes() {
+                    return frame[..length].to_vec();
+                }
+            }
+        });
+        let pseudo = !crate::frame::checksum(&[&reset[addresses], &[0, 0, 0, 20, 0, 0, 0, 6]]);
+        assert_eq!(reset[l4 + 16..l4 + 18], pseudo.to_be_bytes(), "IPv6: {v6}");
+    }
+}
