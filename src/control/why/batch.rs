@@ -128,7 +128,12 @@ pub fn json(answer: &Answer) -> io::Result<String> {
 
 /// Whatever labels and files hold.
 fn put(output: &mut (impl Write + ?Sized), json: &str) -> io::Result<()> {
-    output.write_all(plain_json(json).as_bytes())?;
+    // Nearly always; and looking at bytes is many times as fast as looking at characters.
+    if json.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        output.write_all(json.as_bytes())?;
+    } else {
+        output.write_all(plain_json(json).as_bytes())?;
+    }
     output.write_all(b"\n")
 }
 
