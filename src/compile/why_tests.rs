@@ -453,3 +453,14 @@ fn a_policy_about_others_changes_nothing() {
     assert_eq!(world.says("api", "app=x,old=1", 80), "allow - -");
     assert!(matches!(world.party("192.0.2.99"), Party::Outside { kind: Kind::Unmanaged, .. }));
 }
+
+/// Whoever may ask, may ask about anything.
+#[test]
+fn what_is_remembered_is_bounded() {
+    let rules = vec!["allow"; 10_000];
+    let world = world(&[ingress("p", "", &rules)]);
+    for number in 0..60 {
+        world.ask("web", &format!("app=x{number}"), 80);
+        assert!(world.0.cached() <= 27);
+    }
+}

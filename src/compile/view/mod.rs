@@ -194,6 +194,13 @@ impl View {
         self.match_endpoints
     }
 
+    #[cfg(test)]
+    pub(super) fn cached(&self) -> usize {
+        let cached = self.subjects.read().unwrap();
+        assert!(cached.size <= Self::CACHED);
+        cached.by_labels.len()
+    }
+
     /// The rules that are about a label set.
     pub fn subject(&self, labels: &Arc<Labels>) -> Arc<Subject> {
         // A panic elsewhere leaves the cache whole: what is in it is never changed.

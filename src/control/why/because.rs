@@ -156,6 +156,9 @@ pub fn party(party: &Party) -> String {
 }
 
 fn list<T>(items: &[T], text: impl Fn(&T) -> String) -> String {
+    if let [only] = items {
+        return text(only);
+    }
     let mut named = items.iter().take(NAMED).map(text).collect::<Vec<_>>().join(" or ");
     if items.len() > NAMED {
         let _ = write!(named, " or {} more", items.len() - NAMED);

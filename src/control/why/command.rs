@@ -25,9 +25,11 @@ pub fn run(run: &Path, args: &cli::Why, terminal: &mut Terminal) -> Result<Exit,
     };
     let Some(query) = args.query() else {
         let input = io::stdin().lock();
+        // Not the terminal's: that looks for colours in every byte.
+        let output = &mut io::BufWriter::with_capacity(64 << 10, io::stdout().lock());
         let all = match files {
-            Some(view) => batch::run(input, &mut terminal.out, &mut Files(&view))?,
-            None => batch::run(input, &mut terminal.out, &mut Daemon::connect(run)?)?,
+            Some(view) => batch::run(input, output, &mut Files(&view))?,
+            None => batch::run(input, output, &mut Daemon::connect(run)?)?,
         };
         return Ok(if all { Exit::Ok } else { Exit::Usage });
     };
