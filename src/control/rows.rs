@@ -11,7 +11,7 @@ use crate::config::model::{self, Config, Policy};
 use crate::desired::Fault;
 use crate::desired::snapshot::{Endpoint, Snapshot};
 use crate::observe::counters::Counters;
-use crate::types::{Action, Cookie, Direction, Labels, Mode, Name};
+use crate::types::{Action, Cookie, Direction, Labels, Mode, Name, Tier};
 
 /// Every configured endpoint, in the order of names. Those that `snapshot` does not have are closed,
 /// for the reason that `faults` gives.
@@ -81,6 +81,10 @@ pub fn policies(snapshot: &Snapshot) -> Vec<PolicyView> {
         PolicyView {
             name: policy.name.to_string(),
             subject: policy.subject.to_string(),
+            tier: policy.tier,
+            priority: (policy.tier != Tier::Normal).then_some(policy.priority),
+            mode: policy.mode,
+            default_deny: policy.default_deny,
             ingress: rules(Direction::Ingress),
             egress: rules(Direction::Egress),
             endpoints,

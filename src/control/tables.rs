@@ -45,15 +45,16 @@ pub fn identities(identities: &[IdentityView], width: Option<usize>) -> String {
 }
 
 pub fn policies(policies: &[PolicyView], width: Option<usize>) -> String {
-    let header = ["NAME", "SUBJECT", "INGRESS", "EGRESS", "ENDPOINTS", "WHERE"];
+    let header = ["NAME", "SUBJECT", "TIER", "INGRESS", "EGRESS", "ENDPOINTS", "WHERE"];
     let mut table = Columns::new(&header);
-    table.right(4);
+    table.right(5);
     for policy in policies {
         table.row([
             policy.name.clone(),
             selector(&policy.subject),
-            rules(policy.ingress),
-            rules(policy.egress),
+            tier(policy),
+            rules(policy, policy.ingress),
+            rules(policy, policy.egress),
             policy.endpoints.len().to_string(),
             place(&policy.file, policy.line),
         ]);
@@ -105,10 +106,17 @@ fn selector(text: &str) -> String {
     text.split(',').map(str::trim).collect::<Vec<_>>().join(", ")
 }
 
-fn rules(rules: Option<u64>) -> String {
+/// With its priority, and whether it is only tried.
+fn tier(policy: &PolicyView) -> String {
+    let priority = policy.priority.map(|priority| format!(" {priority}")).unwrap_or_default();
+    let mode = if policy.mode == Mode::Shadow { ", shadow" } else { "" };
+    format!("{}{priority}{mode}", policy.tier)
+}
+
+fn rules(policy: &PolicyView, rules: Option<u64>) -> String {
     match rules {
         None => NOTHING.to_owned(),
-        Some(0) => "deny all".to_owned(),
+        Some(0) if policy.default_deny => "deny all".to_owned(),
         Some(1) => "1 rule".to_owned(),
         Some(count) => format!("{count} rules"),
     }

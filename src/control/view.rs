@@ -206,7 +206,13 @@ pub struct PolicyView {
     pub name: String,
     /// The selector as written.
     pub subject: String,
-    /// Number of rules; none: the policy does not speak of this direction; 0: it denies all.
+    pub tier: Tier,
+    /// None in the normal tier.
+    pub priority: Option<u16>,
+    pub mode: Mode,
+    /// Whether it denies what no rule of its tier matches.
+    pub default_deny: bool,
+    /// Number of rules; none: the policy does not speak of this direction.
     pub ingress: Option<u64>,
     pub egress: Option<u64>,
     /// Names of the endpoints that it is about.

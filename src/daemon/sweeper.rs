@@ -25,7 +25,9 @@ impl Sweeper {
     pub fn start(maps: Arc<Maps>, tracked: Arc<AtomicU64>) -> io::Result<Self> {
         let (stop, stopped) = mpsc::sync_channel::<()>(1);
         let thread = std::thread::Builder::new().name("sweeper".to_owned()).spawn(move || {
+            let mut uncounted = 0;
             loop {
+                uncounted = tell_uncounted(&maps, uncounted);
                 match sweep::sweep(&maps, sweep::now(), |_| {}) {
                     Ok(swept) => {
                         tracked.store(swept.alive as u64, Ordering::Relaxed);
@@ -39,6 +41,24 @@ impl Sweeper {
             }
         })?;
         Ok(Sweeper { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+/// Says so if rules decided without a counter since there were `before` such decisions.
+fn tell_uncounted(maps: &Maps, before: u64) -> u64 {
+    match maps.uncounted_hits() {
+        Ok(now) if now > before => {
+            log::warn!(
+                "{} decisions were not counted: there are no counters left for so many rules",
+                now - before
+            );
+            now
+        }
+        Ok(now) => now,
+        Err(error) => {
+            log::warn!("cannot tell whether all decisions are counted: {error}");
+            before
+        }
     }
 }
 

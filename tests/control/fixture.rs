@@ -140,6 +140,10 @@ pub fn policies() -> Vec<PolicyView> {
         PolicyView {
             name: "quarantine".into(),
             subject: "env=dev".into(),
+            tier: Tier::Admin,
+            priority: Some(100),
+            mode: Mode::Shadow,
+            default_deny: true,
             ingress: Some(0),
             egress: Some(0),
             endpoints: vec!["dev/intruder".into()],
@@ -149,6 +153,10 @@ pub fn policies() -> Vec<PolicyView> {
         PolicyView {
             name: "shop-api".into(),
             subject: "app=api,env in (prod,staging),!legacy".into(),
+            tier: Tier::Normal,
+            priority: None,
+            mode: Mode::Enforce,
+            default_deny: true,
             ingress: Some(2),
             egress: None,
             endpoints: vec!["api".into(), "api-2".into()],
