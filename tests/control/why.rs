@@ -267,3 +267,17 @@ fn a_batch_to_the_daemon_is_as_long_as_it_likes() {
         }
     }
 }
+
+/// Long enough for every core to have a part of it.
+#[test]
+fn a_long_batch_stays_in_order() {
+    let input: String = (1..=3000).map(|port| format!("frontend api {port}/tcp\n")).collect();
+    let (answers, all) = batch(input.as_bytes());
+    assert!(all);
+    let port = |answer: &Answer| match answer {
+        Answer::Why(why) => why.port.clone(),
+        Answer::Error(error) => panic!("{error:?}"),
+    };
+    let ports: Vec<_> = answers.iter().map(port).collect();
+    assert_eq!(ports, (1..=3000).map(|port| format!("{port}/tcp")).collect::<Vec<_>>());
+}

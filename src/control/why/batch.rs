@@ -16,7 +16,9 @@ use crate::types::Invalid;
 /// Bytes in the longest line.
 pub const LINE_MAX: usize = 16 << 10;
 /// Lines that are answered together.
-const TOGETHER: usize = 512;
+const TOGETHER: usize = 2048;
+/// So few are answered without the help of other cores.
+const ALONE: usize = 64;
 
 /// Why there are no more answers.
 #[derive(Debug, thiserror::Error)]
@@ -48,11 +50,33 @@ impl Oracle for Files<'_> {
         queries: &[Query],
         each: &mut dyn FnMut(&str) -> io::Result<()>,
     ) -> Result<u64, Failure> {
+        let view = self.0;
+        let judge = |queries: &[Query]| -> io::Result<Vec<(String, bool)>> {
+            let answers = queries.iter().map(|query| super::answer(view, None, query));
+            answers.map(|one| Ok((json(&one)?, matches!(one, Answer::Error(_))))).collect()
+        };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = if queries.len() < ALONE { 1 } else { cores };
+        let (own, others) = queries.split_at(queries.len().div_ceil(threads));
+        let answers = std::thread::scope(|scope| {
+            let begin =
+                |queries| std::thread::Builder::new().spawn_scoped(scope, move || judge(queries));
+            let workers: Vec<_> = others.chunks(own.len().max(1)).map(begin).collect();
+            let mut answers = vec![judge(own)];
+            for worker in workers {
+                // A panic goes on here.
+                answers.push(worker.and_then(|worker| {
+                    worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                }));
+            }
+            answers
+        });
         let mut failed = 0;
-        for query in queries {
-            let answer = super::answer(self.0, None, query);
-            failed += u64::from(matches!(answer, Answer::Error(_)));
-            each(&json(&answer)?)?;
+        for answers in answers {
+            for (answer, is_error) in answers? {
+                each(&answer)?;
+                failed += u64::from(is_error);
+            }
         }
         Ok(failed)
     }
