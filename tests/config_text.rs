@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use porin::config::model::{Config, Endpoint, Host, Policy};
+use porin::config::model::{Assert, Config, Endpoint, Group, Host, Policy};
 use porin::config::{Loaded, Loader, Report, print};
 use porin::types::Origin;
 use proptest::prelude::*;
@@ -44,6 +44,9 @@ fn soup() -> impl Strategy<Value = String> {
         "[[policy]]",
         "[policy]",
         "[[policy.ingress]]",
+        "[[group]]",
+        "[[assert]]",
+        "[assert.never]",
         "[[endpoint]]",
         "[[pool]]",
         "[labels]",
@@ -54,6 +57,17 @@ fn soup() -> impl Strategy<Value = String> {
         "ports",
         "except",
         "action",
+        "tier",
+        "priority",
+        "default",
+        "mode",
+        "source-ports",
+        "match-endpoints",
+        "members",
+        "never",
+        "always",
+        "remote-hosts",
+        "unmanaged",
         "network",
         "namespace",
         "ipv4",
@@ -72,6 +86,17 @@ fn soup() -> impl Strategy<Value = String> {
         "\"a\"",
         "\"app=web\"",
         "\"80/tcp\"",
+        "\"53/any\"",
+        "\"http/tcp\"",
+        "\"icmp/3/3\"",
+        "\"icmp//\"",
+        "\"protocol/é\"",
+        "\"1024-65535\"",
+        "\"admin\"",
+        "\"shadow\"",
+        "\"group:a\"",
+        "\"group:\"",
+        "{ app = true }",
         "\"cidr:10.0.0.0/8\"",
         "\"cidr:é\"",
         "\"entity:all\"",
@@ -165,7 +190,12 @@ fn printed(config: &Config) -> [String; 3] {
     [
         print::host(&config.host),
         config.endpoints.iter().map(|endpoint| print::endpoint(endpoint)).collect(),
-        config.policies.iter().map(|policy| print::policy(policy)).collect(),
+        [
+            config.policies.iter().map(|policy| print::policy(policy)).collect::<String>(),
+            config.groups.iter().map(|group| print::group(group)).collect(),
+            config.asserts.iter().map(|assert| print::assertion(assert)).collect(),
+        ]
+        .concat(),
     ]
 }
 
@@ -187,11 +217,17 @@ fn placeless(config: &Config) -> Config {
         }
         Arc::new(policy)
     };
+    let group =
+        |group: &Arc<Group>| Arc::new(Group { origin: nowhere.clone(), ..Group::clone(group) });
+    let assert = |assert: &Arc<Assert>| {
+        Arc::new(Assert { origin: nowhere.clone(), ..Assert::clone(assert) })
+    };
     Config {
         host,
         endpoints: config.endpoints.iter().map(endpoint).collect(),
         policies: config.policies.iter().map(policy).collect(),
-        ..Config::default()
+        groups: config.groups.iter().map(group).collect(),
+        asserts: config.asserts.iter().map(assert).collect(),
     }
 }
 
@@ -208,6 +244,11 @@ fn valid() -> impl Strategy<Value = [String; 3]> {
         };
         put(some[0], format!("mtu = {mtu}"));
         put(some[1], "uplinks = [\"eth0\", 'wan\\0']".to_owned());
+        put(
+            some[2],
+            "remote-hosts = [\"192.0.2.9\", \"192.0.2.8/31\", \"2001:db8::/64\"]".to_owned(),
+        );
+        put(some[3], "unmanaged = \"172.16.0.0/12\"".to_owned());
         put(true, "[[pool]]\nname = \"a\"\nnetwork = \"10.0.0.0/16\"".to_owned());
         put(some[2], "reserved = [\"10.0.3.0/24\", \"10.0.9.9\"]".to_owned());
         put(true, "[[pool]]\nname = \"b\"\nnetwork = \"fd00::/64\"".to_owned());
@@ -236,75 +277,182 @@ fn valid() -> impl Strategy<Value = [String; 3]> {
                 text.push_str("ipv6 = \"none\"\ninterface = \"net1\"\n");
             }
             if some[2] {
-                text.push_str("ports = { http = \"8080/tcp\", dns = \"53/udp\" }\n");
+                text.push_str(
+                    "ports = { http = \"8080/tcp\", dns = \"53/udp\", m3 = \"2905/sctp\" }\n",
+                );
             }
         }
         text
     });
-    let peer = prop::sample::select(vec![
-        "app=web",
-        "",
-        "a in (b,c),!d",
-        "a notin (x, y)",
-        "entity:all",
-        "entity:host",
-        "entity:world",
-        "cidr:10.0.0.0/8",
-        "cidr:10.0.0.0/12",
-        "cidr:::/0",
-        "cidr:0.0.0.0/0",
-        "cidr:192.0.2.1/32",
-    ]);
+    (host, endpoints, policies())
+        .prop_map(|(host, endpoints, policies)| [host, endpoints, policies])
+}
+
+const PEERS: [&str; 30] = [
+    "\"app=web\"",
+    "\"\"",
+    "\"a in (b,c),!d\"",
+    "\"a notin (x, y)\"",
+    "\"a!=x,a!=y,cidr:b\"",
+    "{}",
+    "{ app = \"web\", env = [\"prod\", \"test\"] }",
+    "{ app = true, \"io.example/x\" = false }",
+    "{ note = \"a, b (c) = d!\" }",
+    "{ \"cidr:x\" = \"y\" }",
+    "{ \"10.0.0.1\" = true }",
+    "{ \"entitty:x\" = [\"y\", \"\", \"=\"] }",
+    "\"entity:all\"",
+    "\"entity:host\"",
+    "\"entity:remote-host\"",
+    "\"entity:world\"",
+    "\"entity:world-ipv4\"",
+    "\"entity:world-ipv6\"",
+    "\"entity:cluster\"",
+    "\"entity:unmanaged\"",
+    "\"cidr:10.0.0.0/8\"",
+    "\"cidr:10.0.0.0/12\"",
+    "\"cidr:10.1.2.0/24\"",
+    "\"cidr:::/0\"",
+    "\"cidr:0.0.0.0/0\"",
+    "\"cidr:192.0.2.1/32\"",
+    // Groups have only those above.
+    "\"group:g0\"",
+    "\"group:g1\"",
+    "\"group:g2\"",
+    "\"group:g2\"",
+];
+
+fn peers(kinds: usize, some: std::ops::Range<usize>) -> impl Strategy<Value = Vec<&'static str>> {
+    prop::collection::vec(prop::sample::select(&PEERS[..kinds]), some)
+}
+
+fn ports() -> impl Strategy<Value = Vec<&'static str>> {
     let port = prop::sample::select(vec![
         "80/tcp",
         "1-65535/udp",
         "*/tcp",
+        "*/any",
         "udp",
+        "sctp",
+        "tcp+udp",
+        "53/tcp+udp",
+        "53/any",
+        "http/tcp",
+        "dns/any",
+        "no-such/sctp",
+        "gre",
+        "protocol/89",
         "icmp",
+        "icmp/8",
+        "icmp/3/3",
+        "icmp/3",
+        "icmp/77/7",
         "icmpv6/echo-request",
-        "icmp/echo-request",
+        "icmpv6/nd-neighbor-solicit",
+        "icmpv6/1/port-unreachable",
     ]);
-    let rule = (
-        prop::option::of(prop::collection::vec(peer, 1..4)),
-        prop::option::of(prop::collection::vec(port, 1..4)),
-        any::<[bool; 2]>(),
-    );
-    let rules = || prop::option::of(prop::collection::vec(rule.clone(), 0..4));
-    let policies = prop::collection::vec((rules(), rules()), 0..4).prop_map(|policies| {
-        let mut text = String::new();
-        for (i, directions) in policies.into_iter().enumerate() {
-            text.push_str(&format!("[[policy]]\nname = \"p{i}\"\nsubject = \"app=x{i}\"\n"));
-            for (key, peers, rules) in
-                [("ingress", "from", directions.0), ("egress", "to", directions.1)]
-            {
-                let rules = rules.map(|rules| {
-                    rules.into_iter().map(|rule| inline(peers, rule)).collect::<Vec<_>>().join(", ")
-                });
-                if let Some(rules) = rules {
-                    text.push_str(&format!("{key} = [{rules}]\n"));
-                }
-            }
-        }
-        text
-    });
-    (host, endpoints, policies).prop_map(|(host, endpoints, policies)| [host, endpoints, policies])
+    prop::collection::vec(port, 1..4)
 }
 
-type RuleParts = (Option<Vec<&'static str>>, Option<Vec<&'static str>>, [bool; 2]);
+#[derive(Debug, Clone)]
+struct RuleParts {
+    peers: Option<Vec<&'static str>>,
+    ports: Option<Vec<&'static str>>,
+    source_ports: Option<Vec<&'static str>>,
+    action: Option<&'static str>,
+    except: bool,
+    match_endpoints: Option<bool>,
+}
 
-fn inline(key: &str, (peers, ports, [except, deny]): RuleParts) -> String {
+fn rule() -> impl Strategy<Value = RuleParts> {
+    let source_ports = prop::sample::select(vec!["53", "1-1023", "1024-65535", "53-53"]);
+    let action = prop::sample::select(vec!["allow", "deny", "reject", "pass"]);
+    (
+        prop::option::of(peers(PEERS.len(), 1..4)),
+        prop::option::of(ports()),
+        prop::option::weighted(0.3, prop::collection::vec(source_ports, 1..3)),
+        prop::option::of(action),
+        any::<bool>(),
+        any::<Option<bool>>(),
+    )
+        .prop_map(|(peers, ports, source_ports, action, except, match_endpoints)| RuleParts {
+            peers,
+            ports,
+            source_ports,
+            action,
+            except,
+            match_endpoints,
+        })
+}
+
+/// `policies.d/a.toml`: policies, the groups that they name, and asserts.
+fn policies() -> impl Strategy<Value = String> {
+    let rules = || prop::option::of(prop::collection::vec(rule(), 0..4));
+    let head = prop::sample::select(vec![
+        "",
+        "tier = \"normal\"\ndefault = \"allow\"\n",
+        "tier = \"admin\"\npriority = 0\n",
+        "tier = \"admin\"\npriority = 7\ndefault = \"deny\"\nmode = \"enforce\"\n",
+        "tier = \"baseline\"\npriority = 1000\nmode = \"shadow\"\n",
+        "mode = \"shadow\"\ndefault = \"deny\"\n",
+    ]);
+    let subject = prop::sample::select(&PEERS[..12]);
+    let policy = (head, subject, rules(), rules());
+    let group = (peers(26, 0..8), any::<[bool; 2]>());
+    let claim = (
+        any::<bool>(),
+        prop::option::of(peers(PEERS.len(), 1..3)),
+        prop::option::of(peers(26, 1..2)),
+        prop::option::of(ports()),
+    );
+    let some = (
+        prop::collection::vec(policy, 0..4),
+        prop::collection::vec(group, 3),
+        prop::collection::vec(claim, 0..3),
+    );
+    some.prop_map(|(policies, groups, claims)| {
+        let mut text = String::new();
+        for (i, (head, subject, ingress, egress)) in policies.into_iter().enumerate() {
+            text.push_str(&format!("[[policy]]\nname = \"p{i}\"\nsubject = {subject}\n{head}"));
+            for (key, peers, rules) in [("ingress", "from", ingress), ("egress", "to", egress)] {
+                let Some(rules) = rules else { continue };
+                let rules: Vec<_> = rules.into_iter().map(|rule| inline(peers, rule)).collect();
+                text.push_str(&format!("{key} = [{}]\n", rules.join(", ")));
+            }
+        }
+        for (i, (members, except)) in groups.into_iter().enumerate() {
+            text.push_str(&format!("[[group]]\nname = \"g{i}\"\nmembers = [{}]\n", members.join(", ")));
+            let all = members.contains(&"\"cidr:0.0.0.0/0\"");
+            if except[0] && (all || members.contains(&"\"cidr:10.0.0.0/8\"")) {
+                text.push_str("except = [\"cidr:10.1.0.0/16\", \"cidr:10.128.0.0/16\", \"cidr:10.1.0.0/24\"]\n");
+            }
+        }
+        for (never, from, to, ports) in claims {
+            let mut parts = Vec::new();
+            parts.extend(from.map(|from| format!("from = [{}]", from.join(", "))));
+            parts.extend(to.map(|to| format!("to = {}", to[0])));
+            parts.extend(ports.map(|ports| format!("ports = {ports:?}")));
+            let key = if never { "never" } else { "always" };
+            text.push_str(&format!("[[assert]]\n{key} = {{ {} }}\n", parts.join(", ")));
+        }
+        text
+    })
+}
+
+fn inline(key: &str, rule: RuleParts) -> String {
     let mut parts = Vec::new();
-    if let Some(peers) = peers {
-        if except && peers.contains(&"cidr:10.0.0.0/8") {
+    if let Some(peers) = rule.peers {
+        if rule.except
+            && peers.contains(&"\"cidr:10.0.0.0/8\"")
+            && !peers.contains(&"\"cidr:10.1.2.0/24\"")
+        {
             parts.push("except = [\"cidr:10.1.0.0/16\", \"cidr:10.128.0.0/16\"]".to_owned());
         }
-        parts.push(format!("{key} = {peers:?}"));
+        parts.push(format!("{key} = [{}]", peers.join(", ")));
     }
-    if let Some(ports) = ports {
-        parts.push(format!("ports = {ports:?}"));
-    }
-    if deny {
-        parts.push("action = \"deny\"".to_owned());
-    }
+    parts.extend(rule.ports.map(|ports| format!("ports = {ports:?}")));
+    parts.extend(rule.source_ports.map(|ports| format!("source-ports = {ports:?}")));
+    parts.extend(rule.match_endpoints.map(|yes| format!("match-endpoints = {yes}")));
+    parts.extend(rule.action.map(|action| format!("action = \"{action}\"")));
     format!("{{ {} }}", parts.join(", "))
 }

@@ -1,7 +1,7 @@
 //! What no file can tell alone: names, addresses and networks that must not meet. Both places are told.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::ops::Range;
@@ -9,13 +9,17 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::assertion::WrittenAssert;
 use super::endpoint::WrittenEndpoint;
 use super::fault::{Fault, Faults};
+use super::group::WrittenGroup;
 use super::host::{Merged, POOLS};
-use super::model::{AddressWish, Pool};
+use super::model::{AddressWish, Peer, Pool};
 use super::policy::WrittenPolicy;
 use super::source::Source;
+use super::table::nearest;
 use super::value::overlap;
+use crate::types::{Direction, Name};
 
 /// A thing with the text that it stands in.
 pub type In<'a, T> = (&'a Arc<Source>, &'a T);
@@ -46,6 +50,7 @@ pub fn host(merged: &Merged, faults: &mut Faults) {
             }
         }
     }
+    disjoint(merged, faults);
     let reload = &merged.host.reload;
     if let Some((source, span)) = merged.reload
         && reload.quiet > reload.at_most
@@ -55,6 +60,37 @@ pub fn host(merged: &Merged, faults: &mut Faults) {
         faults.push(
             Fault::error(source.place(span), what).hint("at-most counts from the first change"),
         );
+    }
+}
+
+/// An address is of one kind: an endpoint's, another host's or an unmanaged container's.
+fn disjoint(merged: &Merged, faults: &mut Faults) {
+    type Placed<'a> = (IpNet, &'static str, &'a Source, &'a Range<usize>);
+    let mut all: Vec<Placed> = Vec::new();
+    for (source, pool) in &merged.pools {
+        all.push((pool.pool.network, "pool", source, &pool.network));
+    }
+    for (kind, said) in [("remote-hosts", &merged.remote_hosts), ("unmanaged", &merged.unmanaged)] {
+        if let Some((source, networks)) = said {
+            all.extend(networks.iter().map(|(network, span)| (*network, kind, &***source, span)));
+        }
+    }
+    all.sort_by_key(|(network, ..)| *network);
+    // Those that the network at hand is inside of.
+    let mut around: Vec<Placed> = Vec::new();
+    for inner in all {
+        around.retain(|(outer, ..)| outer.contains(&inner.0));
+        for outer in around.iter().filter(|outer| outer.1 != inner.1) {
+            // Pools are what others must keep out of.
+            let (wrong, right) = if inner.1 == "pool" { (outer, &inner) } else { (&inner, outer) };
+            let what = match right.1 {
+                "pool" => format!("`{}`: {} overlaps the pool {}", wrong.1, wrong.0, right.0),
+                _ => format!("`{}`: {} overlaps {} of `{}`", wrong.1, wrong.0, right.0, right.1),
+            };
+            let fault = Fault::error(wrong.2.place(wrong.3), what);
+            faults.push(fault.related(right.2.place(right.3), "the other network"));
+        }
+        around.push(inner);
     }
 }
 
@@ -99,6 +135,52 @@ pub fn policies(policies: &[In<WrittenPolicy>], faults: &mut Faults) {
         |written| Some((&written.policy.name, &written.name)),
         |name| format!("two policies are named `{name}`"),
     );
+}
+
+pub fn groups(groups: &[In<WrittenGroup>], faults: &mut Faults) {
+    unique(
+        groups,
+        faults,
+        |written| Some((&written.group.name, &written.name)),
+        |name| format!("two groups are named `{name}`"),
+    );
+}
+
+/// Every group that is named must be one of `groups`.
+pub fn references(
+    policies: &[In<WrittenPolicy>],
+    groups: &[In<WrittenGroup>],
+    asserts: &[In<WrittenAssert>],
+    faults: &mut Faults,
+) {
+    let known: HashSet<&Name> = groups.iter().map(|(_, written)| &written.group.name).collect();
+    let mut check = |source: &Source, peers: &[Peer], spans: &[Range<usize>]| {
+        for (peer, span) in peers.iter().zip(spans) {
+            let Peer::Group(name) = peer else { continue };
+            if known.contains(name) {
+                continue;
+            }
+            let fault = Fault::error(source.place(span), format!("no group is named `{name}`"));
+            // To compare with very many takes long, once for each fault.
+            const MOST: usize = 1000;
+            let names = || groups.iter().take(MOST).map(|(_, written)| written.group.name.as_str());
+            faults.push(fault.hint(match nearest(name.as_str(), names()) {
+                Some(near) => format!("did you mean `group:{near}`?"),
+                None => "add a [[group]] of this name".to_owned(),
+            }));
+        }
+    };
+    for (source, written) in policies {
+        for direction in Direction::BOTH {
+            for (rule, places) in written.rules(direction) {
+                check(source, &rule.peers, &places.peers);
+            }
+        }
+    }
+    for (source, written) in asserts {
+        check(source, &written.assert.from, &written.from);
+        check(source, &written.assert.to, &written.to);
+    }
 }
 
 pub fn ipv6(written: &WrittenEndpoint) -> (AddressWish, &Range<usize>) {

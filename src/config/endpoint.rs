@@ -11,6 +11,7 @@ use super::table::{Item, Table};
 use super::value;
 use crate::types::addr::check_unicast;
 use crate::types::label::check_value;
+use crate::types::port_text::port_name;
 use crate::types::{Family, Invalid, Label, Labels, Name, PortMatch};
 
 #[derive(Debug, Clone)]
@@ -96,7 +97,7 @@ fn ports(table: &Table) -> Option<std::collections::BTreeMap<Name, PortMatch>> {
     };
     let pairs = item.pairs()?;
     let parse = |(key, value): &(Item, Item)| {
-        let name = key.key.parse().map_err(|invalid: Invalid| key.invalid(&invalid)).ok();
+        let name = port_name(key.key).map_err(|invalid| key.invalid(&invalid)).ok();
         let port = value.parse_by(value::named_port);
         Some((name?, port?))
     };

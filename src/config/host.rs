@@ -5,11 +5,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::keys;
 use super::model::{Host, Pool, Uplink};
 use super::source::Source;
-use super::table::Table;
-use super::value;
+use super::table::{Item, Table};
+use super::{networks, value};
 use crate::types::PortRange;
 
 /// Uplinks at most.
@@ -22,6 +24,8 @@ pub const POOLS: usize = 1024;
 pub struct HostPart {
     pub mtu: Option<u16>,
     pub uplinks: Option<Vec<Uplink>>,
+    pub remote_hosts: Option<Vec<WrittenNetwork>>,
+    pub unmanaged: Option<Vec<WrittenNetwork>>,
     pub pools: Vec<WrittenPool>,
     pub include: Option<Vec<String>>,
     pub exclude: Option<Vec<String>>,
@@ -42,10 +46,15 @@ pub struct WrittenPool {
     pub network: Range<usize>,
 }
 
+/// A network with its place.
+pub type WrittenNetwork = (IpNet, Range<usize>);
+
 pub fn read(root: &Table) -> HostPart {
     let mut part = HostPart {
         mtu: root.optional("mtu").and_then(|item| item.integer(1280..=65535)).map(|mtu| mtu as u16),
         uplinks: uplinks(root),
+        remote_hosts: networks(root, "remote-hosts"),
+        unmanaged: networks(root, "unmanaged"),
         pools: root.tables("pool", &keys::POOL).iter().filter_map(pool).collect(),
         ..HostPart::default()
     };
@@ -92,6 +101,13 @@ fn uplinks(root: &Table) -> Option<Vec<Uplink>> {
         uplinks.push(Uplink { interface, origin: item.sink.origin(&item.span) });
     }
     Some(uplinks)
+}
+
+/// Sorted, none inside another.
+fn networks(root: &Table, key: &'static str) -> Option<Vec<WrittenNetwork>> {
+    let items = root.optional(key)?.list()?;
+    let network = |item: Item| Some((item.parse_by(value::network_or_address)?, item.span));
+    Some(networks::merged(items.into_iter().filter_map(network).collect()))
 }
 
 fn pool(table: &Table) -> Option<WrittenPool> {
@@ -144,15 +160,19 @@ fn duration(table: &Table, key: &'static str) -> Option<(Duration, Range<usize>)
 
 /// All files' parts in the order in which they apply: what a later one says counts. Its pools are
 /// added, but one of a known name replaces the earlier one.
+#[derive(Default)]
 pub struct Merged<'a> {
     pub host: Host,
     pub pools: Vec<(&'a Arc<Source>, &'a WrittenPool)>,
+    /// Where the last lists of [`Host::remote_hosts`] and [`Host::unmanaged`] are.
+    pub remote_hosts: Option<(&'a Arc<Source>, &'a [WrittenNetwork])>,
+    pub unmanaged: Option<(&'a Arc<Source>, &'a [WrittenNetwork])>,
     /// Where `quiet` and `at-most` were last set.
     pub reload: Option<(&'a Arc<Source>, &'a Range<usize>)>,
 }
 
 pub fn merge<'a>(parts: impl Iterator<Item = (&'a Arc<Source>, &'a HostPart)>) -> Merged<'a> {
-    let mut merged = Merged { host: Host::default(), pools: Vec::new(), reload: None };
+    let mut merged = Merged::default();
     let host = &mut merged.host;
     for (source, part) in parts {
         set(&mut host.labels.include, &part.include);
@@ -172,6 +192,14 @@ pub fn merge<'a>(parts: impl Iterator<Item = (&'a Arc<Source>, &'a HostPart)>) -
         if let Some((at_most, span)) = &part.at_most {
             host.reload.at_most = *at_most;
             merged.reload = Some((source, span));
+        }
+        if let Some(networks) = &part.remote_hosts {
+            host.remote_hosts = networks.iter().map(|(network, _)| *network).collect();
+            merged.remote_hosts = Some((source, networks));
+        }
+        if let Some(networks) = &part.unmanaged {
+            host.unmanaged = networks.iter().map(|(network, _)| *network).collect();
+            merged.unmanaged = Some((source, networks));
         }
         // Two of one name in the same file are not an override but a mistake: `check` tells.
         let named: HashSet<_> = part.pools.iter().map(|pool| &pool.pool.name).collect();

@@ -40,6 +40,8 @@ pub const HOST: Keys = Keys {
     keys: &[
         key("mtu", "integer", "bytes", "", "mtu = 1400"),
         key("uplinks", "list of text", "", "[]", "uplinks = [\"eth0\"]"),
+        key("remote-hosts", "list of networks", "", "[]", "remote-hosts = [\"192.0.2.7\"]"),
+        key("unmanaged", "list of networks", "", "[]", "unmanaged = [\"172.17.0.0/16\"]"),
         key("pool", "list of tables", "", "", "[[pool]]"),
         key("labels", "table", "", "", "[labels]"),
         key("masquerade", "table", "", "", "[masquerade]"),
@@ -127,8 +129,12 @@ pub const ENDPOINT: Keys = Keys {
 
 pub const POLICIES: Keys = Keys {
     title: "policies.d/*.toml",
-    keys: &[key("policy", "list of tables", "", "", "[[policy]]")],
-    later: &["assert", "group", "groups"],
+    keys: &[
+        key("policy", "list of tables", "", "", "[[policy]]"),
+        key("group", "list of tables", "", "", "[[group]]"),
+        key("assert", "list of tables", "", "", "[[assert]]"),
+    ],
+    later: &["service", "services"],
 };
 
 pub const POLICY: Keys = Keys {
@@ -136,19 +142,25 @@ pub const POLICY: Keys = Keys {
     keys: &[
         key("name", "text", "", "", "name = \"shop-api\""),
         key("subject", "selector", "", "", "subject = \"app=api,env=prod\""),
+        key("tier", "admin, normal or baseline", "", "\"normal\"", "tier = \"admin\""),
+        key("priority", "integer", "", "", "priority = 100"),
+        key("default", "allow or deny", "", "", "default = \"allow\""),
+        key("mode", "enforce or shadow", "", "\"enforce\"", "mode = \"shadow\""),
         key("ingress", "list of tables", "", "", "[[policy.ingress]]"),
         key("egress", "list of tables", "", "", "[[policy.egress]]"),
     ],
-    later: &["tier", "priority", "mode", "default", "assert", "group"],
+    later: &[],
 };
 
 pub const INGRESS: Keys = Keys {
     title: "[[policy.ingress]]",
     keys: &[
         key("from", "list of peers", "", "", "from = [\"app=frontend\"]"),
-        key("except", "list of networks", "", "[]", "except = [\"cidr:10.1.0.0/16\"]"),
+        EXCEPT,
         key("ports", "list of ports", "", "", "ports = [\"8080/tcp\"]"),
-        key("action", "allow or deny", "", "\"allow\"", "action = \"deny\""),
+        SOURCE_PORTS,
+        MATCH_ENDPOINTS,
+        ACTION,
     ],
     later: RULE_LATER,
 };
@@ -157,20 +169,57 @@ pub const EGRESS: Keys = Keys {
     title: "[[policy.egress]]",
     keys: &[
         key("to", "list of peers", "", "", "to = [\"app=db\"]"),
-        key("except", "list of networks", "", "[]", "except = [\"cidr:10.1.0.0/16\"]"),
+        EXCEPT,
         key("ports", "list of ports", "", "", "ports = [\"5432/tcp\"]"),
-        key("action", "allow or deny", "", "\"allow\"", "action = \"deny\""),
+        SOURCE_PORTS,
+        MATCH_ENDPOINTS,
+        ACTION,
     ],
     later: RULE_LATER,
 };
 
-const RULE_LATER: &[&str] = &["http", "mode", "log", "priority", "tier", "services", "host", "tls"];
+const EXCEPT: Key = key("except", "list of networks", "", "[]", "except = [\"cidr:10.1.0.0/16\"]");
+const SOURCE_PORTS: Key =
+    key("source-ports", "list of ports", "", "", "source-ports = [\"1024-65535\"]");
+const MATCH_ENDPOINTS: Key =
+    key("match-endpoints", "boolean", "", "false", "match-endpoints = true");
+const ACTION: Key =
+    key("action", "allow, deny, reject or pass", "", "\"allow\"", "action = \"deny\"");
+const RULE_LATER: &[&str] = &["http", "tls", "host", "log", "services"];
+
+pub const GROUP: Keys = Keys {
+    title: "[[group]]",
+    keys: &[
+        key("name", "text", "", "", "name = \"office\""),
+        key("members", "list of peers", "", "", "members = [\"cidr:192.0.2.0/24\"]"),
+        key("except", "list of networks", "", "[]", "except = [\"cidr:192.0.2.128/25\"]"),
+    ],
+    later: &[],
+};
+
+pub const ASSERT: Keys = Keys {
+    title: "[[assert]]",
+    keys: &[
+        key("never", "table", "", "", "never = { from = \"env=dev\", to = \"env=prod\" }"),
+        key("always", "table", "", "", "always = { from = \"app=probe\", ports = \"80/tcp\" }"),
+    ],
+    later: &[],
+};
+
+const CLAIM: &[Key] = &[
+    key("from", "list of peers", "", "", "from = \"env=dev\""),
+    key("to", "list of peers", "", "", "to = [\"env=prod\"]"),
+    key("ports", "list of ports", "", "", "ports = [\"5432/tcp\"]"),
+];
+
+pub const NEVER: Keys = Keys { title: "[assert.never]", keys: CLAIM, later: RULE_LATER };
+pub const ALWAYS: Keys = Keys { title: "[assert.always]", keys: CLAIM, later: RULE_LATER };
 
 /// Per man page: its name and the tables that it documents.
 pub const PAGES: [(&str, &[&Keys]); 3] = [
     ("porin.toml", &[&HOST, &POOL, &LABELS, &MASQUERADE, &CONNTRACK, &FLOWS, &RELOAD]),
     ("porin.endpoint", &[&ENDPOINTS, &ENDPOINT]),
-    ("porin.policy", &[&POLICIES, &POLICY, &INGRESS, &EGRESS]),
+    ("porin.policy", &[&POLICIES, &POLICY, &INGRESS, &EGRESS, &GROUP, &ASSERT, &NEVER, &ALWAYS]),
 ];
 
 impl Keys {

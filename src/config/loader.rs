@@ -1,15 +1,18 @@
 //! Reading it all: finds the files, parses those that changed, checks the whole.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
+use super::assertion::WrittenAssert;
 use super::check::{self, In};
 use super::endpoint::WrittenEndpoint;
 use super::fault::{Fault, Faults, Place};
 use super::files::{self, Found, Listing};
+use super::group::WrittenGroup;
 use super::host::{self, HostPart};
 use super::model::Config;
 use super::parse::{self, Content};
@@ -121,11 +124,14 @@ impl Loader {
         let mut hosts: Vec<In<HostPart>> = Vec::new();
         let mut endpoints: Vec<In<WrittenEndpoint>> = Vec::new();
         let mut policies: Vec<In<WrittenPolicy>> = Vec::new();
+        let mut groups: Vec<In<WrittenGroup>> = Vec::new();
+        let mut asserts: Vec<In<WrittenAssert>> = Vec::new();
         let mut digest = Sha256::new();
-        let mut hosts_are_whole = true;
+        let (mut hosts_are_whole, mut groups_are_whole) = (true, true);
         for found in files {
             let Some(file) = self.known.get(&found.path) else {
                 hosts_are_whole &= found.kind != files::Kind::Host;
+                groups_are_whole &= found.kind != files::Kind::Policies;
                 continue;
             };
             digest.update(found.path.as_os_str().as_encoded_bytes());
@@ -139,9 +145,12 @@ impl Loader {
                     endpoints.extend(more.iter().map(|one| (source, one)))
                 }
                 Some(Content::Policies(more)) => {
-                    policies.extend(more.iter().map(|one| (source, one)))
+                    policies.extend(more.policies.iter().map(|one| (source, one)));
+                    groups.extend(more.groups.iter().map(|one| (source, one)));
+                    asserts.extend(more.asserts.iter().map(|one| (source, one)));
+                    groups_are_whole &= more.has_all_groups;
                 }
-                None => {}
+                None => groups_are_whole &= found.kind != files::Kind::Policies,
             }
         }
         let merged = host::merge(hosts.into_iter());
@@ -149,6 +158,10 @@ impl Loader {
         let pools = hosts_are_whole.then_some(merged.host.pools.as_slice());
         check::endpoints(&endpoints, pools, &mut faults);
         check::policies(&policies, &mut faults);
+        check::groups(&groups, &mut faults);
+        if groups_are_whole {
+            check::references(&policies, &groups, &asserts, &mut faults);
+        }
         let mut config = None;
         if faults.errors() == 0 {
             warn::all(&merged.host, &endpoints, &policies, &mut faults);
@@ -157,7 +170,10 @@ impl Loader {
             let mut policies: Vec<_> = policies.iter().map(|(_, one)| one.policy.clone()).collect();
             endpoints.sort_by(|a, b| a.name.cmp(&b.name));
             policies.sort_by(|a, b| a.name.cmp(&b.name));
-            let (groups, asserts) = (Vec::new(), Vec::new());
+            let mut groups: Vec<_> = groups.iter().map(|(_, one)| one.group.clone()).collect();
+            let mut asserts: Vec<_> = asserts.iter().map(|(_, one)| one.assert.clone()).collect();
+            groups.sort_by(|a, b| a.name.cmp(&b.name));
+            asserts.sort_by(|a, b| a.origin.cmp(&b.origin));
             config =
                 Some(Arc::new(Config { host: merged.host, endpoints, policies, groups, asserts }));
         }
@@ -219,25 +235,34 @@ fn unreadable(found: &Found, error: &Unreadable) -> Option<Fault> {
 fn share(content: &mut Content, before: &Content) {
     match (content, before) {
         (Content::Endpoints(fresh), Content::Endpoints(before)) => {
-            let before = before.iter().map(|one| (&one.endpoint.name, &one.endpoint));
-            let before: HashMap<_, _> = before.collect();
-            for one in fresh {
-                match before.get(&one.endpoint.name) {
-                    Some(same) if **same == one.endpoint => one.endpoint = Arc::clone(same),
-                    _ => {}
-                }
-            }
+            same(fresh, before, |one| &one.endpoint, |one| &mut one.endpoint, |one| &one.name);
         }
         (Content::Policies(fresh), Content::Policies(before)) => {
-            let before = before.iter().map(|one| (&one.policy.name, &one.policy));
-            let before: HashMap<_, _> = before.collect();
-            for one in fresh {
-                match before.get(&one.policy.name) {
-                    Some(same) if **same == one.policy => one.policy = Arc::clone(same),
-                    _ => {}
-                }
-            }
+            let (new, old) = (&mut fresh.policies, &before.policies);
+            same(new, old, |one| &one.policy, |one| &mut one.policy, |one| &one.name);
+            let (new, old) = (&mut fresh.groups, &before.groups);
+            same(new, old, |one| &one.group, |one| &mut one.group, |one| &one.name);
+            // They have no names; but no two are at one place.
+            let (new, old) = (&mut fresh.asserts, &before.asserts);
+            same(new, old, |one| &one.assert, |one| &mut one.assert, |one| &one.origin);
         }
         _ => {}
+    }
+}
+
+fn same<W, T: PartialEq, K: Hash + Eq>(
+    fresh: &mut [W],
+    before: &[W],
+    value: impl Fn(&W) -> &Arc<T>,
+    replace: impl Fn(&mut W) -> &mut Arc<T>,
+    key: impl Fn(&T) -> &K,
+) {
+    let before: HashMap<_, _> =
+        before.iter().map(&value).map(|before| (key(before), before)).collect();
+    for one in fresh {
+        match before.get(key(value(one))) {
+            Some(same) if **same == *value(one) => *replace(one) = Arc::clone(same),
+            _ => {}
+        }
     }
 }

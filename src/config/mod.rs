@@ -2,17 +2,21 @@
 //!
 //! [`Loader`] finds the files (`files`), reads (`read`) and parses (`parse`) what changed, and checks
 //! the whole (`check`, `warn`). Parsing goes by key tables (`keys`) through `table`, which turns every
-//! mismatch into a [`Fault`] with its place; `host`, `endpoint` and `policy` say what keys mean. A
+//! mismatch into a [`Fault`] with its place; `host`, `endpoint`, `policy`, `rule`, `peer`, `group`
+//! and `assertion` say what keys mean. A
 //! [`Report`] is for logs (`Display`), programs (`Serialize`) and people ([`Report::terminal`]).
 
+mod assertion;
 mod check;
 mod endpoint;
 mod fault;
 mod files;
+mod group;
 mod host;
 pub mod keys;
 mod loader;
 pub mod model;
+mod networks;
 mod parse;
 mod peer;
 mod policy;
@@ -20,6 +24,8 @@ pub mod print;
 mod read;
 mod render;
 mod report;
+mod rule;
+mod selector;
 mod source;
 mod table;
 mod value;

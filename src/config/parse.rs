@@ -5,11 +5,13 @@ use std::sync::Arc;
 use toml::de::{DeTable, Error};
 use toml_parser::lexer::TokenKind;
 
+use super::assertion::{self, WrittenAssert};
 use super::endpoint::{self, WrittenEndpoint};
 use super::fault::{Excerpt, Fault, Faults, Place, Position};
 use super::files::Kind;
+use super::group::{self, WrittenGroup};
 use super::host::{self, HostPart};
-use super::keys::{ENDPOINTS, HOST, POLICIES};
+use super::keys::{ASSERT, ENDPOINTS, GROUP, HOST, POLICIES, POLICY};
 use super::policy::{self, WrittenPolicy};
 use super::source::Source;
 use super::table::{Sink, Table};
@@ -18,7 +20,17 @@ use super::table::{Sink, Table};
 pub enum Content {
     Host(Box<HostPart>),
     Endpoints(Vec<WrittenEndpoint>),
-    Policies(Vec<WrittenPolicy>),
+    Policies(Box<PolicyFile>),
+}
+
+/// What a file of `policies.d` has.
+#[derive(Debug, Clone)]
+pub struct PolicyFile {
+    pub policies: Vec<WrittenPolicy>,
+    pub groups: Vec<WrittenGroup>,
+    pub asserts: Vec<WrittenAssert>,
+    /// Every `[[group]]` is among `groups`: none had faults.
+    pub has_all_groups: bool,
 }
 
 /// None: it could not be parsed as TOML at all.
@@ -88,8 +100,17 @@ fn walk<'a>(kind: Kind, sink: &'a Sink<'a>, document: &'a DeTable<'a>) -> Conten
     match kind {
         Kind::Host => Content::Host(Box::new(host::read(&table(&HOST)))),
         Kind::Endpoints => Content::Endpoints(endpoint::read(&table(&ENDPOINTS))),
-        Kind::Policies => Content::Policies(policy::read(&table(&POLICIES))),
+        Kind::Policies => Content::Policies(Box::new(policies(&table(&POLICIES)))),
     }
+}
+
+fn policies(root: &Table) -> PolicyFile {
+    let policies = root.tables("policy", &POLICY).iter().filter_map(policy::read).collect();
+    let tables = root.tables("group", &GROUP);
+    let groups: Vec<_> = tables.iter().filter_map(group::read).collect();
+    let written = root.optional("group").map_or(0, |item| item.len());
+    let asserts = root.tables("assert", &ASSERT).iter().filter_map(assertion::read).collect();
+    PolicyFile { policies, has_all_groups: groups.len() == written, groups, asserts }
 }
 
 fn syntax(sink: &Sink, error: &Error, end: usize) {

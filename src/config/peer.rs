@@ -1,4 +1,4 @@
-//! Peers of rules, as written: selectors, `cidr:NETWORK`, `entity:NAME`; and what `except` takes out.
+//! Peers, as written: selectors, `cidr:NETWORK`, `entity:NAME`, `group:NAME`; and what a rule's `except` takes out.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -9,19 +9,50 @@ use ipnet::IpNet;
 use super::fault::Fault;
 use super::model::{CidrSet, Peer};
 use super::table::{Item, Table, nearest};
-use super::value;
+use super::{selector, value};
 use crate::types::{Entity, Invalid, Selector};
 
-/// Kinds of peers, with whether this version has them.
-const KINDS: [(&str, bool); 5] =
-    [("cidr", true), ("entity", true), ("group", false), ("name", false), ("service", false)];
+/// Kinds of peers, those of later versions too.
+const KINDS: [&str; 5] = ["cidr", "entity", "group", "name", "service"];
 
-pub fn read(item: &Item) -> Option<Peer> {
+/// `from` and `to`: each peer once, with its place. Not there: none.
+pub fn list(table: &Table, key: &'static str) -> Option<Vec<(Peer, Range<usize>)>> {
+    let Some(item) = table.optional(key) else {
+        return Some(Vec::new());
+    };
+    let items = not_empty(&item, item.peers()?, "peer")?;
+    each(&items)
+}
+
+/// Said twice is said once.
+pub fn each(items: &[Item]) -> Option<Vec<(Peer, Range<usize>)>> {
+    let peers: Vec<_> = items.iter().map(|item| Some((read(item)?, item.span.clone()))).collect();
+    let mut peers = peers.into_iter().collect::<Option<Vec<_>>>()?;
+    let mut seen = HashSet::with_capacity(peers.len());
+    peers.retain(|(peer, _)| seen.insert(peer.clone()));
+    Some(peers)
+}
+
+/// For a list that restricts: an empty one would restrict to nothing, and looks like everything.
+pub fn not_empty<'a>(item: &Item, items: Vec<Item<'a>>, of: &str) -> Option<Vec<Item<'a>>> {
+    if items.is_empty() {
+        let hint =
+            format!("to mean every {of}, leave `{}` out; to allow nobody, drop the rule", item.key);
+        item.fault(format!("`{}` is empty", item.key), hint);
+        return None;
+    }
+    Some(items)
+}
+
+fn read(item: &Item) -> Option<Peer> {
+    if item.is_table() {
+        return selector::read(item).map(Peer::Selector);
+    }
     let text = item.text()?;
-    if let Some(kind) = text.split_once(':').and_then(|(kind, _)| peer_kind(kind)) {
+    if let Some(kind) = peer_kind(text) {
         return kind.read(item, text);
     }
-    if text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok() {
+    if is_address(text) {
         let what = format!("`{text}` is an address, but stands where a selector is expected");
         item.fault(what, format!("write cidr:{text}"));
         return None;
@@ -43,19 +74,31 @@ pub fn read(item: &Item) -> Option<Peer> {
 enum Kind {
     Cidr,
     Entity,
+    Group,
     Later(&'static str),
     /// Hardly a label key: a misspelt kind. As a selector it would pick nobody, and weaken a deny.
     Misspelt(&'static str),
 }
 
-fn peer_kind(written: &str) -> Option<Kind> {
-    let kind = match KINDS.iter().find(|(name, _)| *name == written) {
-        Some(("cidr", _)) => Kind::Cidr,
-        Some(("entity", _)) => Kind::Entity,
-        Some((name, _)) => Kind::Later(name),
+/// Whether `text`, if it is a selector, is read as one.
+pub fn is_selector(text: &str) -> bool {
+    peer_kind(text).is_none() && !is_address(text)
+}
+
+fn is_address(text: &str) -> bool {
+    text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok()
+}
+
+fn peer_kind(text: &str) -> Option<Kind> {
+    let (written, _) = text.split_once(':')?;
+    let kind = match KINDS.iter().find(|name| **name == written) {
+        Some(&"cidr") => Kind::Cidr,
+        Some(&"entity") => Kind::Entity,
+        Some(&"group") => Kind::Group,
+        Some(name) => Kind::Later(name),
         None => {
             let lower = written.to_ascii_lowercase();
-            Kind::Misspelt(nearest(&lower, KINDS.iter().map(|(name, _)| *name))?)
+            Kind::Misspelt(nearest(&lower, KINDS.into_iter())?)
         }
     };
     Some(kind)
@@ -69,13 +112,16 @@ impl Kind {
                 Some(Peer::Cidr(CidrSet { network, except: Vec::new() }))
             }
             Kind::Entity => {
-                let entity = |text: &str| later_entity(text).unwrap_or_else(|| text.parse());
-                let parse = |text: &str| entity(text.strip_prefix("entity:").unwrap_or(text));
+                let parse = |text: &str| text.strip_prefix("entity:").unwrap_or(text).parse();
                 Some(Peer::Entity(item.parse_by(parse)?))
+            }
+            Kind::Group => {
+                let parse = |text: &str| text.strip_prefix("group:").unwrap_or(text).parse();
+                Some(Peer::Group(item.parse_by(parse)?))
             }
             Kind::Later(kind) => {
                 let what = format!("`{kind}:` peers are not supported by this version");
-                item.fault(what, "write a selector, cidr:NETWORK or entity:NAME");
+                item.fault(what, "write a selector, cidr:NETWORK, entity:NAME or group:NAME");
                 None
             }
             Kind::Misspelt(near) => {
@@ -95,15 +141,6 @@ fn cidr(text: &str) -> Result<IpNet, Invalid> {
         debug_assert_eq!(prefix, "cidr:");
         invalid.hint = invalid.hint.map(as_peer);
         invalid
-    })
-}
-
-fn later_entity(name: &str) -> Option<Result<Entity, Invalid>> {
-    const LATER: [&str; 6] =
-        ["remote-host", "world-ipv4", "world-ipv6", "cluster", "unmanaged", "init"];
-    LATER.contains(&name).then(|| {
-        Err(Invalid::new(format!("the entity `{name}` is not supported by this version"))
-            .hint("entities are: host, world, all"))
     })
 }
 

@@ -1,16 +1,14 @@
-//! `policies.d/*.toml`: one file's policies, each valid by itself.
+//! `[[policy]]`: one policy, valid by itself.
 
-use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::fault::Fault;
-use super::keys::{self, Keys};
-use super::model::{Peer, Policy, Rule};
-use super::peer;
-use super::table::{Item, Table};
-use super::value;
-use crate::types::{Action, Direction, Invalid, Mode, Name, Origin, PortSpec, Selector, Tier};
+use super::model::{Policy, Rule};
+use super::rule::{self, WrittenRule};
+use super::table::Table;
+use super::{keys, selector};
+use crate::types::{Direction, Invalid, Mode, Name, Tier};
 
 #[derive(Debug, Clone)]
 pub struct WrittenPolicy {
@@ -19,14 +17,6 @@ pub struct WrittenPolicy {
     pub subject: Range<usize>,
     pub ingress: Vec<WrittenRule>,
     pub egress: Vec<WrittenRule>,
-}
-
-/// Places in a rule, beside the rule of the same index.
-#[derive(Debug, Clone)]
-pub struct WrittenRule {
-    pub header: Range<usize>,
-    /// Of each peer.
-    pub peers: Vec<Range<usize>>,
 }
 
 impl WrittenPolicy {
@@ -39,34 +29,44 @@ impl WrittenPolicy {
     }
 }
 
-pub fn read(root: &Table) -> Vec<WrittenPolicy> {
-    root.tables("policy", &keys::POLICY).iter().filter_map(policy).collect()
-}
-
-fn policy(table: &Table) -> Option<WrittenPolicy> {
+pub fn read(table: &Table) -> Option<WrittenPolicy> {
     // All first, so that every fault of the table is told.
     let name = table.required("name");
     let name = name.and_then(|item| Some((item.parse::<Name>()?, item.span)));
     let subject = table.required("subject");
-    let subject = subject.and_then(|item| Some((item.parse::<Selector>()?, item.span)));
-    let ingress = direction(table, "ingress", "from", &keys::INGRESS);
-    let egress = direction(table, "egress", "to", &keys::EGRESS);
+    let subject = subject.and_then(|item| Some((selector::read(&item)?, item.span)));
+    let rank = rank(table);
+    let mode = optional(table, "mode", &MODES, Mode::Enforce);
+    let ingress = rule::direction(table, "ingress", "from", &keys::INGRESS);
+    let egress = rule::direction(table, "egress", "to", &keys::EGRESS);
     let ((name, name_span), (subject, subject_span)) = (name?, subject?);
+    let (Rank { tier, priority, default_deny }, mode) = (rank?, mode?);
     let (ingress, egress) = (ingress?, egress?);
-    if ingress.rules.is_none() && egress.rules.is_none() {
-        let what =
-            format!("the policy `{name}` says nothing of ingress or egress, so it does nothing");
+    let idle = |rules: &Option<Vec<Rule>>| match rules {
+        Some(rules) => rules.is_empty() && !default_deny,
+        None => true,
+    };
+    if idle(&ingress.rules) && idle(&egress.rules) {
+        let what = match ingress.rules.is_none() && egress.rules.is_none() {
+            true => "says nothing of ingress or egress, so it does nothing",
+            false => "has no rules and denies nothing by default, so it does nothing",
+        };
+        let what = format!("the policy `{name}` {what}");
         let fault = Fault::warning(table.sink.place(&name_span), what);
-        table.sink.push(fault.hint("add [[policy.ingress]], or ingress = [] to deny everything"));
+        let hint = match default_deny {
+            true => "add [[policy.ingress]], or ingress = [] to deny everything",
+            false => "add rules, or default = \"deny\"",
+        };
+        table.sink.push(fault.hint(hint));
     }
     Some(WrittenPolicy {
         policy: Arc::new(Policy {
             name,
             subject,
-            tier: Tier::Normal,
-            priority: 0,
-            default_deny: true,
-            mode: Mode::Enforce,
+            tier,
+            priority,
+            default_deny,
+            mode,
             ingress: ingress.rules,
             egress: egress.rules,
             origin: table.sink.origin(&table.span),
@@ -80,106 +80,59 @@ fn policy(table: &Table) -> Option<WrittenPolicy> {
     })
 }
 
-#[derive(Default)]
-struct Rules {
-    rules: Option<Vec<Rule>>,
-    written: Vec<WrittenRule>,
-    /// Where the direction became default deny.
-    origin: Option<Origin>,
+struct Rank {
+    tier: Tier,
+    priority: u16,
+    default_deny: bool,
 }
 
-/// None: there are faults.
-fn direction(
+const TIERS: [(&str, Tier); 3] =
+    [("admin", Tier::Admin), ("normal", Tier::Normal), ("baseline", Tier::Baseline)];
+const MODES: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("shadow", Mode::Shadow)];
+const DEFAULTS: [(&str, bool); 2] = [("allow", false), ("deny", true)];
+
+fn rank(table: &Table) -> Option<Rank> {
+    let tier = optional(table, "tier", &TIERS, Tier::Normal);
+    let priority = table.optional("priority");
+    let value = priority.as_ref().map(|item| item.integer(0..=u32::from(Policy::PRIORITIES)));
+    // Only a normal policy's rules allow parts of what would be denied else, as in Kubernetes.
+    let default = optional(table, "default", &DEFAULTS, tier == Some(Tier::Normal));
+    let (tier, default_deny) = (tier?, default?);
+    let priority = match (tier, priority, value) {
+        (Tier::Normal, None, _) => 0,
+        (Tier::Normal, Some(item), _) => {
+            let what = "`priority` has no meaning in the normal tier, whose policies have no order";
+            item.fault(what, "remove it, or write tier = \"admin\" or tier = \"baseline\"");
+            return None;
+        }
+        // At most PRIORITIES.
+        (_, _, Some(value)) => value? as u16,
+        (_, _, None) => {
+            let what = format!("`priority` is missing in a policy of the tier {tier}");
+            let fault = Fault::error(table.sink.place(&table.span), what);
+            table
+                .sink
+                .push(fault.hint("add, for example, priority = 100; lower ones are asked first"));
+            return None;
+        }
+    };
+    Some(Rank { tier, priority, default_deny })
+}
+
+/// One of some words.
+fn optional<T: Copy>(
     table: &Table,
     key: &'static str,
-    peers: &'static str,
-    keys: &'static Keys,
-) -> Option<Rules> {
-    let Some(item) = table.optional(key) else {
-        return Some(Rules::default());
-    };
-    if item.is_table() {
-        let what = format!("`{key}` is one table; it must be a list of tables");
-        item.fault(what, format!("write [[policy.{key}]], with two brackets"));
-        return None;
-    }
-    let tables = item.tables(keys)?;
-    let first = tables.first().map_or(&item.span, |table| &table.span);
-    let origin = Some(table.sink.origin(first));
-    let rules: Vec<_> = tables.iter().map(|table| rule(table, peers)).collect();
-    let (rules, written) = rules.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
-    Some(Rules { rules: Some(rules), written, origin })
-}
-
-fn rule(table: &Table, key: &'static str) -> Option<(Rule, WrittenRule)> {
-    let items = match table.optional(key) {
-        Some(item) => items(&item, "peer"),
-        None => Some(Vec::new()),
-    };
-    let peers = items.and_then(|items| peers(table, &items));
-    let ports = ports(table);
-    let action = match table.optional("action") {
-        Some(item) => item.parse_by(action),
-        None => Some(Action::Allow),
-    };
-    let (peers, ports, action) = (peers?, ports?, action?);
-    if peers.is_empty() && ports.is_empty() && action == Action::Allow {
-        let what = "this rule allows everything: it names neither peers nor ports";
-        let fault = Fault::warning(table.sink.place(&table.span), what);
-        table.sink.push(fault.hint(format!("if that is meant, write {key} = \"entity:all\"")));
-    }
-    let (peers, spans) = peers.into_iter().unzip();
-    let origin = table.sink.origin(&table.span);
-    let written = WrittenRule { header: table.span.clone(), peers: spans };
-    let (source_ports, match_endpoints) = (Vec::new(), false);
-    Some((Rule { action, peers, ports, source_ports, match_endpoints, origin }, written))
-}
-
-/// The values of a list that restricts: an empty one would restrict to nothing, and looks like everything.
-fn items<'a>(item: &Item<'a>, of: &str) -> Option<Vec<Item<'a>>> {
-    let items = item.list()?;
-    if items.is_empty() {
-        let hint =
-            format!("to mean every {of}, leave `{}` out; to allow nobody, drop the rule", item.key);
-        item.fault(format!("`{}` is empty", item.key), hint);
-        return None;
-    }
-    Some(items)
-}
-
-fn peers(table: &Table, items: &[Item]) -> Option<Vec<(Peer, Range<usize>)>> {
-    let parsed: Vec<_> =
-        items.iter().map(|item| Some((peer::read(item)?, item.span.clone()))).collect();
-    let except = match table.optional("except") {
-        Some(item) => peer::exceptions(&item),
-        None => Vec::new(),
-    };
-    let mut peers = parsed.into_iter().collect::<Option<Vec<_>>>()?;
-    // Said twice is said once.
-    let mut seen = HashSet::with_capacity(peers.len());
-    peers.retain(|(peer, _)| seen.insert(peer.clone()));
-    peer::except(table, &mut peers, &except);
-    Some(peers)
-}
-
-fn ports(table: &Table) -> Option<Vec<PortSpec>> {
-    let Some(item) = table.optional("ports") else {
-        return Some(Vec::new());
-    };
-    let ports = items(&item, "port")?;
-    let ports: Vec<_> =
-        ports.iter().map(|item| item.parse_by(value::port_match).map(PortSpec::from)).collect();
-    ports.into_iter().collect()
-}
-
-fn action(text: &str) -> Result<Action, Invalid> {
-    match text {
-        "allow" => Ok(Action::Allow),
-        "deny" => Ok(Action::Deny),
-        "reject" | "pass" => {
-            Err(Invalid::new(format!("the action `{text}` is not supported by this version"))
-                .hint("write allow or deny"))
+    words: &[(&'static str, T)],
+    default: T,
+) -> Option<T> {
+    let Some(item) = table.optional(key) else { return Some(default) };
+    item.parse_by(|text| match words.iter().find(|(word, _)| *word == text) {
+        Some((_, value)) => Ok(*value),
+        None => {
+            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            Err(Invalid::new(format!("unknown {key} `{text}`"))
+                .hint(format!("write one of: {}", words.join(", "))))
         }
-        _ => Err(Invalid::new(format!("unknown action `{text}`")).hint("write allow or deny")),
-    }
+    })
 }

@@ -7,7 +7,14 @@ use std::collections::BTreeSet;
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
-use super::model::{AddressWish, CidrSet, Endpoint, Host, Peer, Policy, Rule};
+use ipnet::IpNet;
+
+use super::model::{
+    AddressWish, Assert, AssertKind, CidrSet, Endpoint, Group, Host, Peer, Policy, Rule,
+};
+use super::peer;
+use crate::types::selector::Requirement;
+use crate::types::{Selector, Tier};
 
 /// As `porin.toml`.
 pub fn host(host: &Host) -> String {
@@ -16,6 +23,8 @@ pub fn host(host: &Host) -> String {
         out.pair("mtu", mtu);
     }
     out.pair("uplinks", list(host.uplinks.iter().map(|uplink| &uplink.interface)));
+    out.pair("remote-hosts", list(&host.remote_hosts));
+    out.pair("unmanaged", list(&host.unmanaged));
     for pool in &host.pools {
         out.header("[[pool]]");
         out.pair("name", quoted(&pool.name));
@@ -62,7 +71,13 @@ pub fn policy(policy: &Policy) -> String {
     let mut out = Lines::default();
     out.header("[[policy]]");
     out.pair("name", quoted(&policy.name));
-    out.pair("subject", quoted(&policy.subject));
+    out.pair("subject", selector(&policy.subject));
+    out.pair("tier", quoted(policy.tier));
+    if policy.tier != Tier::Normal {
+        out.pair("priority", policy.priority);
+    }
+    out.pair("default", quoted(if policy.default_deny { "deny" } else { "allow" }));
+    out.pair("mode", quoted(policy.mode));
     let directions = [("ingress", "from", &policy.ingress), ("egress", "to", &policy.egress)];
     // A table's own keys come before its sub-tables.
     for (direction, _, rules) in directions {
@@ -79,9 +94,43 @@ pub fn policy(policy: &Policy) -> String {
     out.0
 }
 
+/// As one `[[group]]`.
+pub fn group(group: &Group) -> String {
+    let mut out = Lines::default();
+    out.header("[[group]]");
+    out.pair("name", quoted(&group.name));
+    let selectors = group.selectors.iter().map(peer_selector);
+    let entities = group.entities.iter().map(|entity| quoted(format_args!("entity:{entity}")));
+    let networks = group.networks.iter().map(cidr);
+    out.pair("members", array(selectors.chain(entities).chain(networks)));
+    if !group.except.is_empty() {
+        out.pair("except", array(group.except.iter().map(cidr)));
+    }
+    out.0
+}
+
+/// As one `[[assert]]`.
+pub fn assertion(assert: &Assert) -> String {
+    let mut out = Lines::default();
+    out.header("[[assert]]");
+    out.header(match assert.kind {
+        AssertKind::Never => "[assert.never]",
+        AssertKind::Always => "[assert.always]",
+    });
+    for (key, peers) in [("from", &assert.from), ("to", &assert.to)] {
+        if !peers.is_empty() {
+            out.pair(key, array(peers.iter().map(one_peer)));
+        }
+    }
+    if !assert.ports.is_empty() {
+        out.pair("ports", list(&assert.ports));
+    }
+    out.0
+}
+
 fn rule(out: &mut Lines, key: &str, rule: &Rule) {
     if !rule.peers.is_empty() {
-        out.pair(key, list(rule.peers.iter().map(peer)));
+        out.pair(key, array(rule.peers.iter().map(one_peer)));
     }
     let except = |peer| match peer {
         &Peer::Cidr(CidrSet { ref except, .. }) => except.as_slice(),
@@ -89,21 +138,73 @@ fn rule(out: &mut Lines, key: &str, rule: &Rule) {
     };
     let except: BTreeSet<_> = rule.peers.iter().flat_map(except).collect();
     if !except.is_empty() {
-        out.pair("except", list(except.iter().map(|network| format!("cidr:{network}"))));
+        out.pair("except", array(except.into_iter().map(cidr)));
     }
     if !rule.ports.is_empty() {
         out.pair("ports", list(&rule.ports));
     }
+    if !rule.source_ports.is_empty() {
+        out.pair("source-ports", list(&rule.source_ports));
+    }
+    if rule.match_endpoints {
+        out.pair("match-endpoints", true);
+    }
     out.pair("action", quoted(rule.action));
 }
 
-fn peer(peer: &Peer) -> String {
+fn one_peer(peer: &Peer) -> String {
     match peer {
-        Peer::Selector(selector) => selector.to_string(),
-        Peer::Entity(entity) => format!("entity:{entity}"),
-        Peer::Cidr(set) => format!("cidr:{}", set.network),
-        Peer::Group(name) => format!("group:{name}"),
+        Peer::Selector(selector) => peer_selector(selector),
+        Peer::Entity(entity) => quoted(format_args!("entity:{entity}")),
+        Peer::Cidr(set) => cidr(&set.network),
+        Peer::Group(name) => quoted(format_args!("group:{name}")),
     }
+}
+
+fn cidr(network: &IpNet) -> String {
+    quoted(format_args!("cidr:{network}"))
+}
+
+/// As text if that says it, else as a table.
+fn selector(selector: &Selector) -> String {
+    match as_table(selector) {
+        Some(table) if !selector.is_written() => table,
+        _ => quoted(selector),
+    }
+}
+
+/// As a peer: text that would be taken for another kind of peer is avoided.
+fn peer_selector(each: &Selector) -> String {
+    let text = each.to_string();
+    if peer::is_selector(&text) {
+        return selector(each);
+    }
+    if let Some(table) = as_table(each) {
+        return table;
+    }
+    let requirements: Vec<_> = each.requirements().map(ToString::to_string).collect();
+    let begins = |at: usize| [&requirements[at..], &requirements[..at]].concat().join(",");
+    let orders = (0..requirements.len()).map(begins);
+    quoted(orders.into_iter().find(|text| peer::is_selector(text)).unwrap_or(text))
+}
+
+/// None: tables cannot say it.
+fn as_table(selector: &Selector) -> Option<String> {
+    let mut keys = BTreeSet::new();
+    let mut pairs = Vec::new();
+    for requirement in selector.requirements() {
+        let value = match requirement {
+            Requirement::Exists(_) => "true".to_owned(),
+            Requirement::Absent(_) => "false".to_owned(),
+            Requirement::In(_, values) => list(values),
+            Requirement::NotIn(..) => return None,
+        };
+        if !keys.insert(requirement.key()) {
+            return None;
+        }
+        pairs.push((quoted(requirement.key()), value));
+    }
+    Some(table(pairs.into_iter()))
 }
 
 fn wish(wish: AddressWish) -> String {
@@ -133,7 +234,11 @@ fn quoted(text: impl Display) -> String {
 }
 
 fn list(items: impl IntoIterator<Item = impl Display>) -> String {
-    let items: Vec<String> = items.into_iter().map(quoted).collect();
+    array(items.into_iter().map(quoted))
+}
+
+fn array(items: impl Iterator<Item = String>) -> String {
+    let items: Vec<String> = items.collect();
     format!("[{}]", items.join(", "))
 }
 

@@ -93,6 +93,11 @@ impl<'a> Table<'a> {
         Some(Item { sink: self.sink, key: name, example, span, value })
     }
 
+    /// Where the key `name` stands.
+    pub fn key_span(&self, name: &str) -> Option<Range<usize>> {
+        self.entries.get_key_value(name).map(|(key, _)| key.span())
+    }
+
     pub fn required(&self, name: &'static str) -> Option<Item<'a>> {
         let item = self.optional(name);
         if item.is_none() {
@@ -214,12 +219,24 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// A list, or a lone value, which counts as a list of one.
+    /// A list, or a lone text, which counts as a list of one.
     pub fn list(&self) -> Option<Vec<Item<'a>>> {
+        self.list_or("a list of text")
+    }
+
+    pub fn list_or(&self, expected: &str) -> Option<Vec<Item<'a>>> {
         match self.value {
             DeValue::Array(items) => Some(self.items(items)),
             DeValue::String(_) => Some(vec![self.clone()]),
-            _ => self.mismatch("a list of text"),
+            _ => self.mismatch(expected),
+        }
+    }
+
+    /// A list of peers, in which selectors may be tables; a lone one counts as a list of one.
+    pub fn peers(&self) -> Option<Vec<Item<'a>>> {
+        match self.value {
+            DeValue::Table(_) => Some(vec![self.clone()]),
+            _ => self.list_or("a list of peers"),
         }
     }
 
@@ -250,6 +267,18 @@ impl<'a> Item<'a> {
             (item(name, key.span(), value.get_ref()), item(name, value.span(), value.get_ref()))
         };
         Some(entries.iter().map(pair).collect())
+    }
+
+    /// Of a list: how many items it has; of anything else 1.
+    pub fn len(&self) -> usize {
+        match self.value {
+            DeValue::Array(items) => items.len(),
+            _ => 1,
+        }
+    }
+
+    pub fn is_boolean(&self) -> bool {
+        matches!(self.value, DeValue::Boolean(_))
     }
 
     pub fn is_table(&self) -> bool {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::types::{Family, Invalid, LabelKey, PortMatch, PortRange, Protocol, port};
+use crate::types::{Family, Invalid, LabelKey, PortMatch, PortRange, port, port_text};
 
 /// `ADDRESS/LENGTH` without host bits.
 pub fn network(text: &str) -> Result<IpNet, Invalid> {
@@ -174,37 +174,22 @@ pub fn label_pattern(text: &str) -> Result<String, Invalid> {
     Ok(text.to_owned())
 }
 
-/// Protocol and ports of a rule. What the full language has and this version has not is named as such.
-pub fn port_match(text: &str) -> Result<PortMatch, Invalid> {
-    let later = |what: &str| {
-        Err(Invalid::new(format!("{what} are not supported in rules by this version"))
-            .hint("write PORT/tcp, FIRST-LAST/udp, tcp, udp, icmp or icmpv6/echo-request"))
-    };
-    let (ports, protocol) = match text.split_once('/') {
-        Some((ports, protocol)) => (ports, Some(protocol)),
-        None => (text, None),
-    };
-    let starts_with_letter = |text: &str| text.starts_with(|c: char| c.is_ascii_alphabetic());
-    match (ports, protocol) {
-        (_, Some("icmp" | "icmpv6")) => {
-            return Err(Invalid::new(format!("`{text}`: ICMP has no ports"))
-                .hint("write icmp, icmpv6, icmp/echo-request or icmpv6/echo-request"));
+/// `80` or `8000-8100`: the sender's ports.
+pub fn source_ports(text: &str) -> Result<PortRange, Invalid> {
+    port_text::port_range(text).map_err(|invalid| match text.split_once('/') {
+        Some((ports, _)) if port_text::port_range(ports).is_ok() => {
+            Invalid::new(format!("`{text}` names a protocol"))
+                .hint(format!("write {ports}; `ports` says of which protocols"))
         }
-        ("icmp" | "icmpv6", Some("echo-request") | None) | ("tcp" | "udp", None) => {}
-        ("icmp" | "icmpv6", Some(_)) => return later("ICMP types other than echo-request"),
-        (_, Some("sctp")) | ("sctp", None) => return later("SCTP ports"),
-        (name, _) if starts_with_letter(name) => return later("named ports"),
-        (_, Some(number)) if number.parse::<u8>().is_ok() => return later("protocol numbers"),
-        _ => {}
-    }
-    text.parse()
+        _ => invalid.hint("write PORT or FIRST-LAST, 1 to 65535"),
+    })
 }
 
 /// What a named port of an endpoint stands for: one port.
 pub fn named_port(text: &str) -> Result<PortMatch, Invalid> {
     let port: PortMatch = text.parse()?;
     let single = port.ports.first() == port.ports.last();
-    if single && matches!(port.protocol, Protocol::TCP | Protocol::UDP) {
+    if single && port.protocol.has_ports() {
         return Ok(port);
     }
     Err(Invalid::new(format!("`{text}` is not one port")).hint("write, for example, 8080/tcp"))
@@ -276,24 +261,20 @@ mod tests {
     }
 
     #[test]
-    fn ports_say_what_is_wrong() {
-        for (text, what) in [
-            ("8/icmp", "ICMP has no ports"),
-            ("icmp/3", "not supported"),
-            ("http", "named ports are not supported"),
-            ("http/tcp", "named ports are not supported"),
-            ("80/sctp", "SCTP"),
-            ("80/6", "protocol numbers"),
-            ("80", "names no protocol"),
-            ("80/tpc", "unknown protocol"),
-        ] {
-            let invalid = port_match(text).unwrap_err();
-            assert!(invalid.what.contains(what), "{text}: {}", invalid.what);
+    fn ports_of_one_side() {
+        for bad in ["80-81/tcp", "icmp", "icmp/echo-request", "*/tcp", "53/any", "http/tcp", "gre"]
+        {
+            assert!(named_port(bad).is_err(), "{bad}");
         }
-        for text in ["80/tcp", "*/udp", "icmp", "icmpv6/echo-request", "tcp"] {
-            assert!(port_match(text).is_ok(), "{text}");
+        assert!(named_port("80/tcp").is_ok() && named_port("5000/sctp").is_ok());
+        assert_eq!(source_ports("1024-65535").unwrap().to_string(), "1024-65535");
+        assert_eq!(
+            source_ports("53/udp").unwrap_err().hint.unwrap(),
+            "write 53; `ports` says of which protocols"
+        );
+        for bad in ["", "0", "*", "2-1", "x/tcp", "1-65536"] {
+            assert!(source_ports(bad).is_err(), "{bad}");
         }
-        assert!(named_port("80-81/tcp").is_err() && named_port("icmp").is_err());
     }
 
     #[test]

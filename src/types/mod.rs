@@ -5,11 +5,13 @@
 
 pub mod addr;
 pub mod entity;
+pub mod icmp;
 pub mod id;
 pub mod label;
 pub mod name;
 pub mod origin;
 pub mod port;
+pub mod port_text;
 pub mod selector;
 pub mod verdict;
 

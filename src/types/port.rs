@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::icmp::{self, Codes, Message};
 use super::{Invalid, Name};
 
 /// An IP protocol number (IANA "Assigned Internet Protocol Numbers").
@@ -17,19 +17,38 @@ impl Protocol {
     pub const ICMP: Protocol = Protocol(1);
     pub const TCP: Protocol = Protocol(6);
     pub const UDP: Protocol = Protocol(17);
+    pub const DCCP: Protocol = Protocol(33);
     pub const ICMPV6: Protocol = Protocol(58);
     pub const SCTP: Protocol = Protocol(132);
+    pub const UDPLITE: Protocol = Protocol(136);
 
-    const NAMES: [(&'static str, Protocol); 5] = [
+    /// Those that can be written by name.
+    pub const NAMES: [(&'static str, Protocol); 11] = [
         ("tcp", Self::TCP),
         ("udp", Self::UDP),
+        ("sctp", Self::SCTP),
         ("icmp", Self::ICMP),
         ("icmpv6", Self::ICMPV6),
-        ("sctp", Self::SCTP),
+        ("gre", Protocol(47)),
+        ("esp", Protocol(50)),
+        ("ah", Protocol(51)),
+        ("udplite", Self::UDPLITE),
+        ("dccp", Self::DCCP),
+        ("igmp", Protocol(2)),
     ];
 
+    pub fn named(name: &str) -> Option<Protocol> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, protocol)| *protocol)
+    }
+
+    /// Source and destination ports are its first four bytes.
     pub fn has_ports(self) -> bool {
-        matches!(self, Self::TCP | Self::UDP | Self::SCTP)
+        matches!(self, Self::TCP | Self::UDP | Self::SCTP | Self::UDPLITE | Self::DCCP)
+    }
+
+    /// ICMP and ICMPv6: what stands for a port is type and code.
+    pub fn has_types(self) -> bool {
+        matches!(self, Self::ICMP | Self::ICMPV6)
     }
 }
 
@@ -50,6 +69,7 @@ pub struct PortRange {
 }
 
 impl PortRange {
+    /// With 0, which nobody can write.
     pub const ALL: PortRange = PortRange { first: 0, last: u16::MAX };
 
     pub fn new(first: u16, last: u16) -> Result<Self, Invalid> {
@@ -73,8 +93,7 @@ impl PortRange {
     }
 }
 
-/// What a rule says of protocol and port. Written `8080/tcp`, `8000-8100/udp`, `*/tcp`, `icmp/echo-request`,
-/// `icmpv6/echo-request`, `icmp`, `icmpv6`, `tcp`, `udp`.
+/// What a rule says of protocol and port; `port_text` has how it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct PortMatch {
     pub protocol: Protocol,
@@ -126,52 +145,9 @@ impl PortMatch {
     }
 }
 
-const HINT: &str = "write PORT/tcp, FIRST-LAST/udp, tcp, udp, icmp, icmpv6, icmp/echo-request or icmpv6/echo-request";
-
-impl FromStr for PortMatch {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        match text {
-            "tcp" => return Ok(Self::whole(Protocol::TCP)),
-            "udp" => return Ok(Self::whole(Protocol::UDP)),
-            "icmp" => return Ok(Self::whole(Protocol::ICMP)),
-            "icmpv6" => return Ok(Self::whole(Protocol::ICMPV6)),
-            "icmp/echo-request" => return Ok(Self::icmp(Protocol::ICMP, 8)),
-            "icmpv6/echo-request" => return Ok(Self::icmp(Protocol::ICMPV6, 128)),
-            _ => {}
-        }
-        let Some((ports, protocol)) = text.split_once('/') else {
-            return Err(Invalid::new(format!("`{text}` names no protocol")).hint(HINT));
-        };
-        let protocol = match protocol {
-            "tcp" => Protocol::TCP,
-            "udp" => Protocol::UDP,
-            other => {
-                return Err(Invalid::new(format!("unknown protocol `{other}`")).hint(HINT));
-            }
-        };
-        let ports = if ports == "*" {
-            PortRange::ALL
-        } else if let Some((first, last)) = ports.split_once('-') {
-            PortRange::new(port(first)?, port(last)?)?
-        } else {
-            let port = port(ports)?;
-            PortRange::new(port, port)?
-        };
-        Ok(PortMatch { protocol, ports })
-    }
-}
-
 impl PortMatch {
-    fn whole(protocol: Protocol) -> Self {
+    pub fn whole(protocol: Protocol) -> Self {
         PortMatch { protocol, ports: PortRange::ALL }
-    }
-
-    /// One ICMP type with code 0, the only code that echo has (RFC 792, RFC 4443 section 4.1).
-    fn icmp(protocol: Protocol, kind: u8) -> Self {
-        let port = u16::from(kind) << 8;
-        PortMatch { protocol, ports: PortRange { first: port, last: port } }
     }
 }
 
@@ -185,53 +161,53 @@ pub fn port(text: &str) -> Result<u16, Invalid> {
     }
 }
 
+/// As [`PortMatch::from_str`](std::str::FromStr::from_str) reads it.
 impl fmt::Display for PortMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let PortRange { first, last } = self.ports;
+        let named = Protocol::NAMES.iter().any(|(_, protocol)| *protocol == self.protocol);
         match (self.protocol, first, last) {
-            (protocol, 0, u16::MAX) => protocol.fmt(f),
-            (Protocol::ICMP, 0x0800, 0x0800) => f.write_str("icmp/echo-request"),
-            (Protocol::ICMPV6, 0x8000, 0x8000) => f.write_str("icmpv6/echo-request"),
+            (protocol, 0, u16::MAX) if named => protocol.fmt(f),
+            (protocol, 0, u16::MAX) => write!(f, "protocol/{protocol}"),
+            (protocol, first, last) if protocol.has_types() && first >> 8 == last >> 8 => {
+                self.fmt_icmp(f)
+            }
             (protocol, first, last) if first == last => write!(f, "{first}/{protocol}"),
             (protocol, first, last) => write!(f, "{first}-{last}/{protocol}"),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_printed_reads_back() {
-        for text in [
-            "80/tcp",
-            "8000-8100/udp",
-            "tcp",
-            "icmp",
-            "icmpv6",
-            "icmp/echo-request",
-            "icmpv6/echo-request",
-            "1-65535/tcp",
-        ] {
-            let parsed: PortMatch = text.parse().unwrap();
-            assert_eq!(parsed.to_string(), text);
+impl PortMatch {
+    /// Of one type.
+    fn fmt_icmp(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (protocol, [kind, first]) = (self.protocol, self.ports.first.to_be_bytes());
+        let [_, last] = self.ports.last.to_be_bytes();
+        let known = icmp::of_kind(protocol, kind);
+        match (known, first, last) {
+            (Some(Message { name, codes: Codes::Zero, .. }), 0, 0)
+            | (Some(Message { name, codes: Codes::Named(_), .. }), 0, 255) => {
+                write!(f, "{protocol}/{name}")
+            }
+            (_, 0, 255) => write!(f, "{protocol}/{kind}"),
+            (Some(message), first, last) if first == last => {
+                match message.code_names().get(usize::from(first)) {
+                    Some(code) => write!(f, "{protocol}/{}/{code}", message.name),
+                    None => write!(f, "{protocol}/{}/{first}", message.name),
+                }
+            }
+            (None, first, last) if first == last => write!(f, "{protocol}/{kind}/{first}"),
+            (_, first, last) => write!(f, "{protocol}/{kind}/{first}-{last}"),
         }
-        assert_eq!("*/tcp".parse::<PortMatch>().unwrap(), "tcp".parse().unwrap());
     }
+}
 
-    #[test]
-    fn faults_name_what_is_wrong() {
-        for (text, what) in [
-            ("80", "`80` names no protocol"),
-            ("80/tpc", "unknown protocol `tpc`"),
-            ("0/tcp", "`0` is not a port"),
-            ("65536/tcp", "`65536` is not a port"),
-            ("+1/tcp", "`+1` is not a port"),
-            ("9-8/tcp", "the range 9-8 is empty"),
-            ("/tcp", "`` is not a port"),
-        ] {
-            assert_eq!(text.parse::<PortMatch>().unwrap_err().what, what);
+/// `80` or `8000-8100`.
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.first == self.last {
+            true => self.first.fmt(f),
+            false => write!(f, "{}-{}", self.first, self.last),
         }
     }
 }

@@ -37,6 +37,17 @@ impl Selector {
         self.0.is_empty()
     }
 
+    /// Whether it can be written: a value from a table may have what the written form gives a meaning to.
+    pub fn is_written(&self) -> bool {
+        self.to_string().parse().is_ok_and(|read: Selector| read == *self)
+    }
+
+    /// Picks whoever `other` picks, as far as requirements can be compared one by one.
+    pub fn covers(&self, other: &Selector) -> bool {
+        let implied = |wanted: &Requirement| other.0.iter().any(|given| given.implies(wanted));
+        self.0.iter().all(implied)
+    }
+
     pub fn requirements(&self) -> impl Iterator<Item = &Requirement> {
         self.0.iter()
     }
@@ -52,6 +63,22 @@ impl Requirement {
         }
     }
 
+    /// Whatever meets this meets `other`.
+    fn implies(&self, other: &Requirement) -> bool {
+        use Requirement::{Absent, Exists, In, NotIn};
+        if self == other {
+            return true;
+        }
+        self.key() == other.key()
+            && match (self, other) {
+                (In(..), Exists(_)) | (Absent(_), NotIn(..)) => true,
+                (In(_, few), In(_, many)) => few.is_subset(many),
+                (In(_, wanted), NotIn(_, unwanted)) => wanted.is_disjoint(unwanted),
+                (NotIn(_, many), NotIn(_, few)) => few.is_subset(many),
+                _ => false,
+            }
+    }
+
     fn matches(&self, labels: &Labels) -> bool {
         let value = labels.value(self.key().as_str());
         match self {
@@ -60,6 +87,12 @@ impl Requirement {
             Requirement::In(_, wanted) => value.is_some_and(|value| wanted.contains(value)),
             Requirement::NotIn(_, unwanted) => value.is_none_or(|value| !unwanted.contains(value)),
         }
+    }
+}
+
+impl FromIterator<Requirement> for Selector {
+    fn from_iter<I: IntoIterator<Item = Requirement>>(requirements: I) -> Self {
+        Selector(requirements.into_iter().collect())
     }
 }
 
@@ -79,6 +112,9 @@ impl FromStr for Selector {
             match parser.next_char() {
                 None => return Ok(Selector(requirements)),
                 Some(',') => parser.bump(','),
+                Some(c @ ('<' | '>')) => {
+                    return Err(parser.fault(format!("`{c}` compares numbers, labels are text")));
+                }
                 Some(c) => return Err(parser.fault(format!("expected `,`, found {c:?}"))),
             }
         }
@@ -86,6 +122,8 @@ impl FromStr for Selector {
 }
 
 const HINT: &str = "a selector is written like `app=web,tier in (a,b),!legacy`";
+
+const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
 
 struct Parser<'a> {
     text: &'a str,
@@ -113,8 +151,9 @@ impl<'a> Parser<'a> {
         found
     }
 
+    /// As Kubernetes takes it, so that a selector may have several lines.
     fn space(&mut self) {
-        self.at += self.rest().len() - self.rest().trim_start_matches(' ').len();
+        self.at += self.rest().len() - self.rest().trim_start_matches(SPACE).len();
     }
 
     fn fault(&self, what: String) -> Invalid {
@@ -135,7 +174,7 @@ impl<'a> Parser<'a> {
         if self.take("==") || self.take("=") {
             return Ok(Requirement::In(key, BTreeSet::from([self.value()?])));
         }
-        let word = self.rest().split(['(', ' ']).next().unwrap_or("");
+        let word = self.rest().split(['(', ' ', '\t', '\r', '\n']).next().unwrap_or("");
         match word {
             "in" | "notin" => {
                 self.at += word.len();
@@ -166,7 +205,8 @@ impl<'a> Parser<'a> {
     fn value(&mut self) -> Result<String, Invalid> {
         self.space();
         let rest = self.rest();
-        let end = rest.find([',', '(', ')', '=', '!', ' ']).unwrap_or(rest.len());
+        let ends = |c: char| matches!(c, ',' | '(' | ')' | '=' | '!') || SPACE.contains(&c);
+        let end = rest.find(ends).unwrap_or(rest.len());
         let value = &rest[..end];
         check_value(value).map_err(|invalid| self.fault(invalid.what))?;
         self.at += end;
@@ -260,6 +300,11 @@ mod tests {
             ("in=x", true),
             ("in in (x)", true),
             ("app=", false),
+            ("app\tin\n( web ,\r\n x)", true),
+            ("app in(web)", true),
+            ("app in ()", false),
+            ("missing notin ()", true),
+            ("! missing", true),
         ] {
             assert_eq!(selector.parse::<Selector>().unwrap().matches(&web), picks, "{selector}");
         }
@@ -283,9 +328,48 @@ mod tests {
             ("a=b c", 4),
             ("a=b=c", 3),
             ("a,,b", 2),
+            ("a > 5", 2),
+            ("a<5", 1),
+            (",a", 0),
+            ("!", 1),
+            ("a in (b))", 8),
         ] {
             let fault = text.parse::<Selector>().unwrap_err();
             assert_eq!(fault.at, Some(at), "{text}: {}", fault.what);
         }
+    }
+
+    #[test]
+    fn covering_is_never_claimed_wrongly() {
+        for (wide, narrow, covers) in [
+            ("", "a=b", true),
+            ("a=b", "", false),
+            ("a", "a=b,c", true),
+            ("a in (b,c)", "a=b", true),
+            ("a=b", "a in (b,c)", false),
+            ("a!=x", "a=b", true),
+            ("a!=x", "!a", true),
+            ("a!=x", "a notin (x,y)", true),
+            ("a notin (x,y)", "a!=x", false),
+            ("a!=b", "a=b", false),
+            ("!a", "a!=b", false),
+            ("a", "a!=b", false),
+            ("a=b,c=d", "c=d,a=b,e", true),
+        ] {
+            let selector = |text: &str| text.parse::<Selector>().unwrap();
+            assert_eq!(selector(wide).covers(&selector(narrow)), covers, "{wide} of {narrow}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_known() {
+        let one = |value: &str| {
+            let values = BTreeSet::from([value.to_owned()]);
+            Selector::from_iter([Requirement::In("a".parse().unwrap(), values)])
+        };
+        for value in ["b c", "b,c", "b=c", "!", "(b)"] {
+            assert!(!one(value).is_written(), "{value}");
+        }
+        assert!(one("b").is_written() && one("").is_written() && Selector::default().is_written());
     }
 }
