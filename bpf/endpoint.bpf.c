@@ -56,7 +56,7 @@ int from_endpoint(struct __sk_buff *skb)
 	p = &s->packet;
 	reason = enter(skb, p, FROM_ENDPOINT, &way);
 	if (reason)
-		return drop(p, reason);
+		return refuse(skb, p, reason, FROM_ENDPOINT);
 	switch (way.deliver.kind) {
 	case PORIN_DELIVER_LOCAL:
 		return deliver_local(skb, p, &way.deliver);
@@ -83,7 +83,7 @@ int to_endpoint(struct __sk_buff *skb)
 	p = &s->packet;
 	reason = enter(skb, p, TO_ENDPOINT, &way);
 	if (reason)
-		return drop(p, reason);
+		return refuse(skb, p, reason, TO_ENDPOINT);
 	count_traffic(p);
 	return TC_ACT_OK;
 }

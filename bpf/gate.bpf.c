@@ -28,18 +28,34 @@ static __always_inline __u32 event_rate(void)
 	return gate.event_rate;
 }
 
+static __always_inline struct porin_state *state_get(void)
+{
+	__u32 zero = 0;
+
+	return array_look_up(&state, &zero);
+}
+
+/* Is this a variant's own answer (reject.h), on its way to who shall have it? */
+static __always_inline bool is_answer(struct __sk_buff *skb, const struct porin_state *s)
+{
+	if (!s || !skb->mark || skb->mark != *(volatile const __u32 *)&s->mark)
+		return false;
+	skb->mark = 0;
+	return true;
+}
+
 /*
  * Goes on to the variant of the generation in force. Returns only if there is
  * none. The generation, the slot and the count of look-ups go along.
  */
-static __always_inline void enter_variant(struct __sk_buff *skb, __u32 hook)
+static __always_inline void enter_variant(struct __sk_buff *skb, const struct porin_state *s,
+					  __u32 hook)
 {
-	__u32 zero = 0, generation;
-	struct porin_state *s = array_look_up(&state, &zero);
+	__u32 generation;
 
 	if (!s)
 		return;
-	generation = *(volatile __u32 *)&s->generation;
+	generation = *(volatile const __u32 *)&s->generation;
 	if (!generation)
 		return;
 	skb->cb[PORIN_CB_GENERATION] = generation;
@@ -158,18 +174,22 @@ static __always_inline int check_source(struct __sk_buff *skb)
 SEC("tc")
 int gate_ingress(struct __sk_buff *skb)
 {
-	int reason = check_source(skb);
+	struct porin_state *s = state_get();
+	int reason;
 
+	if (is_answer(skb, s))
+		return TC_ACT_OK;
+	reason = check_source(skb);
 	if (reason)
 		return refuse(skb, PORIN_HOOK_INGRESS, reason);
-	enter_variant(skb, PORIN_HOOK_INGRESS);
+	enter_variant(skb, s, PORIN_HOOK_INGRESS);
 	return refuse(skb, PORIN_HOOK_INGRESS, PORIN_DROP_NOT_READY);
 }
 
 SEC("tc")
 int gate_egress(struct __sk_buff *skb)
 {
-	enter_variant(skb, PORIN_HOOK_EGRESS);
+	enter_variant(skb, state_get(), PORIN_HOOK_EGRESS);
 	return refuse(skb, PORIN_HOOK_EGRESS, PORIN_DROP_NOT_READY);
 }
 
@@ -183,16 +203,20 @@ int uplink_ingress(struct __sk_buff *skb)
 {
 	if (!skb->vlan_present &&
 	    (skb->protocol == bpf_htons(ETH_P_IP) || skb->protocol == bpf_htons(ETH_P_IPV6)))
-		enter_variant(skb, PORIN_HOOK_INGRESS);
+		enter_variant(skb, state_get(), PORIN_HOOK_INGRESS);
 	return TC_ACT_UNSPEC;
 }
 
 SEC("tc")
 int uplink_egress(struct __sk_buff *skb)
 {
+	struct porin_state *s = state_get();
+
+	if (is_answer(skb, s))
+		return TC_ACT_UNSPEC;
 	if (!skb->vlan_present &&
 	    (skb->protocol == bpf_htons(ETH_P_IP) || skb->protocol == bpf_htons(ETH_P_IPV6)))
-		enter_variant(skb, PORIN_HOOK_EGRESS);
+		enter_variant(skb, s, PORIN_HOOK_EGRESS);
 	return TC_ACT_UNSPEC;
 }
 

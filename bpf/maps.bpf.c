@@ -14,6 +14,7 @@ const volatile struct {
 	struct porin_policy_key policy_key;
 	struct porin_policy_value policy_value;
 	struct porin_drop_key drop_key;
+	struct porin_hit_key hit_key;
 	struct porin_event event;
 	struct porin_features features;
 	struct porin_gate gate;

@@ -136,7 +136,7 @@ int from_uplink(struct __sk_buff *skb)
 	if (reason == PORIN_DROP_HOP_LIMIT)
 		return icmp_answer(skb, reason, 0);
 	if (reason)
-		return drop(p, reason);
+		return refuse(skb, p, reason, FROM_UPLINK);
 	if (hop_limit_decrement(skb, p) || way.deliver.kind != PORIN_DELIVER_LOCAL)
 		return drop(p, PORIN_DROP_FAULT);
 	return deliver_local(skb, p, &way.deliver);

@@ -49,12 +49,16 @@ static __noinline int event_tell(const struct packet *p, __u32 type, __u32 reaso
 	e->destination_port = p->destination_port;
 	e->protocol = p->protocol;
 	e->verdict = type == PORIN_EVENT_FLOW ? PORIN_VERDICT_ALLOW : PORIN_VERDICT_DENY;
+	if (type == PORIN_EVENT_DENY && p->why.enforced.verdict == PORIN_VERDICT_REJECT)
+		e->verdict = PORIN_VERDICT_REJECT;
 	e->tcp_flags = p->tcp_flags;
-	e->pad = 0;
+	e->shadow = p->why.shadow.verdict;
 	e->source_peer = p->why.source_peer;
 	e->destination_peer = p->why.destination_peer;
-	e->egress_cookie = p->why.egress_cookie;
-	e->ingress_cookie = p->why.ingress_cookie;
+	e->egress_cookie = p->why.enforced.egress_cookie;
+	e->ingress_cookie = p->why.enforced.ingress_cookie;
+	e->shadow_egress_cookie = p->why.shadow.egress_cookie;
+	e->shadow_ingress_cookie = p->why.shadow.ingress_cookie;
 	/* This record is among those waiting. A wake-up costs microseconds: one per crossing. */
 	waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
 	crossing =

@@ -114,7 +114,7 @@ static __noinline int icmp4_build(struct __sk_buff *skb, const struct packet *p,
 }
 
 static __noinline int icmp6_build(struct __sk_buff *skb, const struct packet *p,
-				  const union address *source, __u32 type, __u32 info)
+				  const union address *source, __u32 type, __u64 code_info)
 {
 	struct icmp6_error e = {};
 	const __u32 headers = sizeof(e.ip) + sizeof(e.icmp);
@@ -136,7 +136,8 @@ static __noinline int icmp6_build(struct __sk_buff *skb, const struct packet *p,
 	__builtin_memcpy(&e.ip.saddr, source, sizeof(e.ip.saddr));
 	__builtin_memcpy(&e.ip.daddr, &p->source, sizeof(e.ip.daddr));
 	e.icmp.type = type;
-	e.icmp.info = bpf_htonl(info);
+	e.icmp.code = code_info >> 32;
+	e.icmp.info = bpf_htonl((__u32)code_info);
 	pseudo[0] = bpf_htonl(sizeof(e.icmp) + quoted);
 	pseudo[1] = bpf_htonl(IPPROTO_ICMPV6);
 	sum = bpf_csum_diff(NULL, 0, pseudo, sizeof(pseudo), 0);
@@ -153,28 +154,35 @@ static __noinline int icmp6_build(struct __sk_buff *skb, const struct packet *p,
 /* Each object says whether its packets' senders know this host as their gateway. */
 static __always_inline bool answers_as_gateway(void);
 
+/* May an error be told of the packet now? RFC 1122 section 3.2.2, RFC 4443 section 2.4 e and f. */
+static __always_inline bool icmp_may(const struct packet *p)
+{
+	struct porin_budget *budget;
+	bool taken;
+
+	budget = budget_take(PORIN_BUDGET_ICMP, p->now, ICMP_RATE, &taken);
+	return budget && taken && !(p->kind & (PACKET_LATER_FRAGMENT | PACKET_ICMP_ERROR));
+}
+
 /*
  * Drops the packet, and tells its sender why unless an error may not be told of
- * it (RFC 1122 section 3.2.2, RFC 4443 section 2.4 e). An endpoint hears it from
- * its gateway. To the outside the error bears the address that the packet was
- * sent to: this host answers for it, and has no better one that porin knows.
+ * it. An endpoint hears it from its gateway. To the outside the error bears the
+ * address that the packet was sent to: this host answers for it, and has no better
+ * one that porin knows.
  */
 __noinline int icmp_answer(struct __sk_buff *skb, __u32 reason, __u32 mtu)
 {
 	const bool too_big = reason == PORIN_DROP_TOO_BIG;
 	struct scratch *s = scratch_get();
-	struct porin_budget *budget;
 	union address source;
 	struct packet *p;
-	bool taken;
 	int error = -1;
 
 	if (!s)
 		return TC_ACT_SHOT;
 	p = &s->packet;
 	drop(p, reason);
-	budget = budget_take(PORIN_BUDGET_ICMP, p->now, ICMP_RATE, &taken);
-	if (!budget || !taken || (p->kind & (PACKET_LATER_FRAGMENT | PACKET_ICMP_ERROR)))
+	if (!icmp_may(p))
 		return TC_ACT_SHOT;
 	source = p->destination;
 	if (features.ipv4 && p->version == 4) {

@@ -58,7 +58,7 @@ static __always_inline int error_sender(struct __sk_buff *skb, const struct pack
 
 	if (place == FROM_ENDPOINT || place == TO_UPLINK)
 		return 0; /* the gate and the addresses have vouched for it */
-	reason = end_resolve(skb, &p->source, p->generation & 1, end);
+	reason = end_resolve(skb, &p->source, p->generation & 1, packet_family(p), end);
 	if (reason)
 		return reason;
 	if (end->slot || (end->flags & PORIN_PREFIX_POOL))

@@ -38,6 +38,7 @@
 #define ICMP4_ECHO_REPLY 0
 #define ICMP4_UNREACHABLE 3
 #define ICMP4_FRAG_NEEDED 4 /* code of the above */
+#define ICMP4_PROHIBITED 13 /* likewise: communication administratively prohibited */
 #define ICMP4_QUENCH 4
 #define ICMP4_REDIRECT 5
 #define ICMP4_ECHO 8
@@ -45,6 +46,8 @@
 #define ICMP4_ROUTER_SOLICITATION 10
 #define ICMP4_TIME_EXCEEDED 11
 #define ICMP4_PARAMETER 12
+#define ICMP6_UNREACHABLE 1
+#define ICMP6_PROHIBITED 1 /* code of the above */
 #define ICMP6_TOO_BIG 2
 #define ICMP6_TIME_EXCEEDED 3
 #define ICMP6_ECHO 128
@@ -68,12 +71,19 @@ union address {
 	__u64 half[2];
 };
 
-/* Peers and cookies of a judgement, as far as there was one; in packet order. */
+/* What was decided, and by which rules of the sender's egress and the receiver's ingress. */
+struct decision {
+	__u32 verdict; /* enum porin_verdict */
+	__u32 egress_cookie;
+	__u32 ingress_cookie;
+};
+
+/* Peers and decisions of a judgement, as far as there was one; in packet order. */
 struct reasons {
 	__u32 source_peer;
 	__u32 destination_peer;
-	__u32 egress_cookie;
-	__u32 ingress_cookie;
+	struct decision enforced;
+	struct decision shadow;
 };
 
 struct packet {

@@ -10,16 +10,17 @@
 /* One end of a flow, as one side of the tables has it. */
 struct end {
 	__u32 slot; /* 0: no endpoint of this host */
-	__u32 peer; /* identity or address class */
+	__u32 peer; /* identity, role or address class */
 	__u32 policy; /* policy slot; endpoints only */
+	__u32 shadow; /* likewise, with shadow policies; 0: none */
 	__u32 flags; /* PORIN_PREFIX_*; others only */
 	struct porin_delivery deliver;
 };
 
 struct judgement {
 	struct end end[2]; /* [PORIN_FLOW_ORIGINAL] originator, [PORIN_FLOW_REPLY] responder */
-	__u32 egress_cookie;
-	__u32 ingress_cookie;
+	struct decision enforced;
+	struct decision shadow; /* verdict 0: neither end has shadow policies, or nobody asked */
 };
 
 /* What a verdict is about, in the flow's original direction. */
@@ -29,10 +30,18 @@ struct question {
 	__be16 port; /* see policy_port() */
 	__u8 protocol;
 	__u8 side;
+	__u8 family; /* PORIN_FAMILY_* */
+	__u8 source_class;
+	__u8 pad[2];
 };
 
-/* An endpoint, as known by its slot. */
-static __always_inline int end_of_slot(__u32 slot, __u32 side, struct end *end)
+static __always_inline __u32 packet_family(const struct packet *p)
+{
+	return p->version == 4 ? PORIN_FAMILY_IPV4 : PORIN_FAMILY_IPV6;
+}
+
+/* An endpoint, as known by its slot. What it is called depends on the family it is met in. */
+static __always_inline int end_of_slot(__u32 slot, __u32 side, __u32 family, struct end *end)
 {
 	struct porin_endpoint *e = array_look_up(&endpoints, &slot);
 	struct porin_endpoint_side *s;
@@ -44,8 +53,10 @@ static __always_inline int end_of_slot(__u32 slot, __u32 side, struct end *end)
 	s = side ? &e->side[1] : &e->side[0];
 	if (!s->identity)
 		return PORIN_DROP_NO_ENDPOINT;
-	end->peer = s->identity;
+	end->peer = family == PORIN_FAMILY_IPV4 ? s->peer[PORIN_FAMILY_IPV4]
+						: s->peer[PORIN_FAMILY_IPV6];
 	end->policy = s->policy;
+	end->shadow = s->shadow;
 	end->deliver.ifindex = e->ifindex;
 	end->deliver.kind = PORIN_DELIVER_LOCAL;
 	end->deliver.pad = 0;
@@ -69,7 +80,7 @@ static __always_inline bool endpoint_has(__u32 slot, const union address *addres
 
 /* Whoever has an address. */
 static __noinline int end_resolve(struct __sk_buff *skb, const union address *address, __u32 side,
-				  struct end *end)
+				  __u32 family, struct end *end)
 {
 	struct porin_prefix_value *prefix;
 	struct porin_address_value *known;
@@ -84,7 +95,7 @@ static __noinline int end_resolve(struct __sk_buff *skb, const union address *ad
 		__u32 slot = side ? known->slot[1] : known->slot[0];
 
 		if (slot)
-			return endpoint_has(slot, address) ? end_of_slot(slot, side, end)
+			return endpoint_has(slot, address) ? end_of_slot(slot, side, family, end)
 							   : PORIN_DROP_NO_ENDPOINT;
 	}
 
@@ -104,19 +115,66 @@ static __noinline int end_resolve(struct __sk_buff *skb, const union address *ad
 	return 0;
 }
 
-/* Asks one end's policy about the other. Returns 0 (allowed) or a drop reason. */
-static __noinline int policy_ask(struct __sk_buff *skb, const struct question *q,
-				 struct judgement *j, __u32 direction)
+/* The class of a source port; 0 if the protocol has none. */
+static __always_inline __u8 source_class(__u8 protocol, __be16 source_port, __u32 side)
+{
+	struct porin_source_block *block;
+	__u32 port = bpf_ntohs(source_port), index;
+
+	if (!features.source_ports)
+		return 0;
+	switch (protocol) {
+	case IPPROTO_TCP:
+	case IPPROTO_UDP:
+	case IPPROTO_UDPLITE:
+	case IPPROTO_SCTP:
+	case IPPROTO_DCCP:
+		break;
+	default:
+		return 0;
+	}
+	index = PORIN_SOURCE_INDEX(port / PORIN_SOURCE_BLOCK, side & 1);
+	block = array_look_up(&source_classes, &index);
+	return block ? block->class[port % PORIN_SOURCE_BLOCK] : 0;
+}
+
+/* The better of two answers, of which the first is preferred. Either may be none. */
+static __always_inline struct porin_policy_value *policy_better(struct porin_policy_value *first,
+								struct porin_policy_value *second)
+{
+	return first && (!second || first->precedence >= second->precedence) ? first : second;
+}
+
+/* The answer for the packet's class of source ports, or for any (0). */
+static __always_inline struct porin_policy_value *
+policy_look_up(struct __sk_buff *skb, void *table, struct porin_policy_key *key, __u32 peer)
+{
+	struct porin_policy_value *named, *any;
+
+	key->peer = bpf_htonl(peer);
+	named = hash_look_up(skb, table, key);
+	key->peer = PORIN_PEER_ANY;
+	any = hash_look_up(skb, table, key);
+	return policy_better(named, any);
+}
+
+/*
+ * Asks one end's policy about the other: that which is enforced, or the one with shadow
+ * policies if it has one. Returns a verdict; PORIN_VERDICT_NONE is a fault.
+ */
+static __noinline __u32 policy_ask(struct __sk_buff *skb, const struct question *q,
+				   struct judgement *j, __u32 direction, __u32 shadow)
 {
 	const bool egress = direction == PORIN_EGRESS;
 	const struct end *subject = egress ? &j->end[0] : &j->end[1];
 	const struct end *peer = egress ? &j->end[1] : &j->end[0];
-	__u32 index = PORIN_POLICY_INDEX(subject->policy, q->side & 1);
-	struct porin_policy_value *named, *any, *best;
+	const __u32 slot = shadow && subject->shadow ? subject->shadow : subject->policy;
+	__u32 index = PORIN_POLICY_INDEX(slot, q->side & 1);
+	struct decision *decision = shadow ? &j->shadow : &j->enforced;
+	struct porin_policy_value *best = NULL;
 	struct porin_policy_key key = {
 		.prefixlen = 64,
-		.peer = bpf_htonl(peer->peer),
-		.direction = direction,
+		.scope = PORIN_SCOPE(direction, 0),
 		.protocol = q->protocol,
 		.port = q->port,
 	};
@@ -124,44 +182,78 @@ static __noinline int policy_ask(struct __sk_buff *skb, const struct question *q
 	void *table = number ? array_look_up(&policies, number) : NULL;
 
 	if (!table)
-		return PORIN_DROP_NO_POLICY;
-	named = hash_look_up(skb, table, &key);
-	key.peer = PORIN_PEER_ANY;
-	any = hash_look_up(skb, table, &key);
-	best = any;
-	if (named && (!any || named->precedence > any->precedence))
-		best = named;
+		return PORIN_VERDICT_NONE;
+	if (features.source_ports && q->source_class) {
+		key.scope = PORIN_SCOPE(direction, q->source_class);
+		best = policy_look_up(skb, table, &key, peer->peer);
+		key.scope = PORIN_SCOPE(direction, 0);
+	}
+	best = policy_better(best, policy_look_up(skb, table, &key, peer->peer));
 	if (!best)
-		return PORIN_DROP_NO_POLICY;
+		return PORIN_VERDICT_NONE;
 	if (egress)
-		j->egress_cookie = best->cookie;
+		decision->egress_cookie = best->cookie;
 	else
-		j->ingress_cookie = best->cookie;
-	if (best->verdict == PORIN_VERDICT_ALLOW)
+		decision->ingress_cookie = best->cookie;
+	decision->verdict = best->verdict;
+	return best->verdict;
+}
+
+/* The drop reason of a verdict, or 0. */
+static __always_inline int policy_reason(__u32 verdict, __u32 direction)
+{
+	switch (verdict) {
+	case PORIN_VERDICT_ALLOW:
 		return 0;
-	return egress ? PORIN_DROP_POLICY_EGRESS : PORIN_DROP_POLICY_INGRESS;
+	case PORIN_VERDICT_NONE:
+		return PORIN_DROP_NO_POLICY;
+	}
+	return direction == PORIN_EGRESS ? PORIN_DROP_POLICY_EGRESS : PORIN_DROP_POLICY_INGRESS;
 }
 
 /*
  * Both must agree: the originator's egress and the responder's ingress, each if
  * it is an endpoint. `own` is the slot whose variant this is: its features say
- * whether its own egress can deny at all; another's must be asked.
+ * whether its own egress can deny at all; another's must be asked. Returns 0
+ * (allowed) or a drop reason.
  */
 static __always_inline int policy_judge(struct __sk_buff *skb, const struct question *q,
 					struct judgement *j, __u32 own)
 {
 	const __u32 from = j->end[PORIN_FLOW_ORIGINAL].slot, to = j->end[PORIN_FLOW_REPLY].slot;
+	const struct decision allowed = { .verdict = PORIN_VERDICT_ALLOW };
 	int reason;
 
-	j->egress_cookie = 0;
-	j->ingress_cookie = 0;
+	j->enforced = allowed;
 	if (from && (features.egress_policy || from != own)) {
-		reason = policy_ask(skb, q, j, PORIN_EGRESS);
+		reason = policy_reason(policy_ask(skb, q, j, PORIN_EGRESS, false), PORIN_EGRESS);
 		if (reason)
 			return reason;
 	}
 	if (to && features.ingress_policy)
-		return policy_ask(skb, q, j, PORIN_INGRESS);
+		return policy_reason(policy_ask(skb, q, j, PORIN_INGRESS, false), PORIN_INGRESS);
+	return 0;
+}
+
+/* Judges again as if shadow policies were enforced, if either end has any. Changes no verdict. */
+static __noinline int policy_shadow(struct __sk_buff *skb, const struct question *q,
+				    struct judgement *j, __u32 own)
+{
+	const struct end *from = &j->end[PORIN_FLOW_ORIGINAL], *to = &j->end[PORIN_FLOW_REPLY];
+	const struct decision none = {};
+	__u32 verdict = PORIN_VERDICT_ALLOW;
+
+	j->shadow = none;
+	if (!(from->slot && from->shadow) && !(to->slot && to->shadow))
+		return 0;
+	if (from->slot && (from->shadow || features.egress_policy || from->slot != own))
+		verdict = policy_ask(skb, q, j, PORIN_EGRESS, true);
+	if (verdict == PORIN_VERDICT_ALLOW && to->slot && (to->shadow || features.ingress_policy))
+		verdict = policy_ask(skb, q, j, PORIN_INGRESS, true);
+	if (verdict == PORIN_VERDICT_NONE)
+		j->shadow = none; /* a fault is not a verdict */
+	else
+		j->shadow.verdict = verdict;
 	return 0;
 }
 

@@ -110,26 +110,32 @@ static __always_inline int ends_resolve(struct __sk_buff *skb, const struct pack
 	struct end *originator = &s->judgement.end[PORIN_FLOW_ORIGINAL];
 	struct end *responder = &s->judgement.end[PORIN_FLOW_REPLY];
 	const bool reply = direction == PORIN_FLOW_REPLY;
+	const struct decision none = {};
 	struct question *q = &s->question;
+	__be16 source_port;
 	int from, to;
 
 	if (reply) {
 		q->originator = p->destination;
 		q->responder = p->source;
+		source_port = p->destination_port;
 		q->port = policy_port(p->protocol, p->destination_port, p->source_port);
 	} else {
 		q->originator = p->source;
 		q->responder = p->destination;
+		source_port = p->source_port;
 		q->port = policy_port(p->protocol, p->source_port, p->destination_port);
 	}
 	q->protocol = p->protocol;
 	q->side = p->generation & 1;
-	s->judgement.egress_cookie = 0;
-	s->judgement.ingress_cookie = 0;
-	from = own && !reply ? end_of_slot(own, q->side, originator)
-			     : end_resolve(skb, &q->originator, q->side, originator);
-	to = own && reply ? end_of_slot(own, q->side, responder)
-			  : end_resolve(skb, &q->responder, q->side, responder);
+	q->family = packet_family(p);
+	q->source_class = source_class(p->protocol, source_port, q->side);
+	s->judgement.enforced = none;
+	s->judgement.shadow = none;
+	from = own && !reply ? end_of_slot(own, q->side, q->family, originator)
+			     : end_resolve(skb, &q->originator, q->side, q->family, originator);
+	to = own && reply ? end_of_slot(own, q->side, q->family, responder)
+			  : end_resolve(skb, &q->responder, q->side, q->family, responder);
 	return from ? from : to;
 }
 
@@ -140,24 +146,28 @@ static __always_inline void reasons_from(struct reasons *why, const struct judge
 
 	why->source_peer = reply ? j->end[1].peer : j->end[0].peer;
 	why->destination_peer = reply ? j->end[0].peer : j->end[1].peer;
-	why->egress_cookie = j->egress_cookie;
-	why->ingress_cookie = j->ingress_cookie;
+	why->enforced = j->enforced;
+	why->shadow = j->shadow;
 }
 
 static __always_inline void flow_fill(struct porin_flow *flow, const struct judgement *j)
 {
 	flow->deliver[PORIN_FLOW_ORIGINAL] = j->end[PORIN_FLOW_REPLY].deliver;
 	flow->deliver[PORIN_FLOW_REPLY] = j->end[PORIN_FLOW_ORIGINAL].deliver;
-	flow->egress_cookie = j->egress_cookie;
-	flow->ingress_cookie = j->ingress_cookie;
+	flow->egress_cookie = j->enforced.egress_cookie;
+	flow->ingress_cookie = j->enforced.ingress_cookie;
 	flow->identity[0] = j->end[0].peer;
 	flow->identity[1] = j->end[1].peer;
 }
 
-static __always_inline __u64 flow_word(__u32 generation, __u32 reason)
+static __always_inline __u64 flow_word(__u32 generation, __u32 reason, __u32 verdict)
 {
-	return (__u64)generation << 32 | reason << 8 |
-	       (reason ? PORIN_VERDICT_DENY : PORIN_VERDICT_ALLOW);
+	return (__u64)generation << 32 | reason << 8 | verdict;
+}
+
+static __always_inline __u64 flow_allowed(__u32 generation)
+{
+	return flow_word(generation, 0, PORIN_VERDICT_ALLOW);
 }
 
 static __always_inline bool reason_is_policy(__u32 reason)
@@ -205,7 +215,7 @@ static __always_inline void flow_restamp(struct porin_flow *flow, const struct p
 	if (!flow_claim(flow, seen))
 		return;
 	flow_fill(flow, j);
-	flow_release(flow, flow_word(p->generation, reason));
+	flow_release(flow, flow_word(p->generation, reason, j->enforced.verdict));
 }
 
 /* A new entry. Of two CPUs with a first packet each, one makes it. */
@@ -223,7 +233,7 @@ static __always_inline int flow_create(const struct packet *p, struct scratch *s
 		flow->packets[0] = 1;
 		flow->bytes[0] = p->length;
 	}
-	flow->judged = flow_word(p->generation, 0);
+	flow->judged = flow_allowed(p->generation);
 	error = flow_store(p, flow, how);
 	if (error && error != -EEXIST)
 		return PORIN_DROP_CONNTRACK_FULL;
@@ -242,7 +252,18 @@ static __always_inline bool flow_apart(const struct porin_flow *flow, const stru
 	return (p->protocol == IPPROTO_UDP || p->protocol == IPPROTO_UDPLITE) &&
 	       direction == PORIN_FLOW_REPLY && !flow_masqueraded(flow) &&
 	       FLOW_GENERATION(judged) == p->generation &&
-	       FLOW_VERDICT(judged) == PORIN_VERDICT_DENY;
+	       FLOW_VERDICT(judged) != PORIN_VERDICT_ALLOW;
+}
+
+/* Notes what was decided. `first`: of a new flow, or to deny; what goes on is not counted again. */
+static __always_inline void decided(struct __sk_buff *skb, struct packet *p, struct scratch *s,
+				    __u32 direction, bool first)
+{
+	if (features.shadow && first)
+		policy_shadow(skb, &s->question, &s->judgement, p->slot);
+	reasons_from(&p->why, &s->judgement, direction);
+	if (first)
+		count_decision(&p->why);
 }
 
 /* The long way: no entry, an entry of another generation, or one that denies. */
@@ -289,18 +310,20 @@ static __noinline int admit_judged(struct __sk_buff *skb, struct packet *p, enum
 		barrier();
 		if (FLOW_GENERATION(judged) == p->generation &&
 		    FLOW_VERDICT(judged) != PORIN_VERDICT_ALLOW) {
-			why->egress_cookie = flow->egress_cookie;
-			why->ingress_cookie = flow->ingress_cookie;
+			s->judgement.enforced.egress_cookie = flow->egress_cookie;
+			s->judgement.enforced.ingress_cookie = flow->ingress_cookie;
+			s->judgement.enforced.verdict = FLOW_VERDICT(judged);
 			reason = FLOW_REASON(judged);
-			if (flow_still(flow, judged))
+			if (flow_still(flow, judged)) {
+				decided(skb, p, s, direction, true);
 				return reason ? reason : PORIN_DROP_FAULT;
+			}
 		}
 	}
 	reason = policy_judge(skb, &s->question, &s->judgement, p->slot);
-	why->egress_cookie = s->judgement.egress_cookie;
-	why->ingress_cookie = s->judgement.ingress_cookie;
 	if (!fresh && flow_outdated(p, judged))
 		flow_restamp(flow, p, judged, &s->judgement, reason);
+	decided(skb, p, s, direction, reason ? reason_is_policy(reason) : fresh);
 	if (reason)
 		return reason;
 	if (!fresh) {
@@ -344,12 +367,12 @@ static __always_inline int admit(struct __sk_buff *skb, struct packet *p, enum p
 			return reason;
 	}
 	if (flow && !flow_expired(flow, p) && !flow_anew(flow, p, way->direction) &&
-	    !flow_absurd(p) && *(volatile __u64 *)&flow->judged == flow_word(p->generation, 0)) {
+	    !flow_absurd(p) && *(volatile __u64 *)&flow->judged == flow_allowed(p->generation)) {
 		struct ways ways;
 
 		barrier();
 		flow_ways(flow, way->direction, &ways);
-		if (flow_still(flow, flow_word(p->generation, 0))) {
+		if (flow_still(flow, flow_allowed(p->generation))) {
 			if (!place_fits(skb, place, &ways.ahead, &ways.back))
 				return PORIN_DROP_SPOOFED_ADDRESS;
 			way->touched = flow_touch(flow, p, way->direction, place != TO_UPLINK);

@@ -96,12 +96,12 @@ static __noinline int deliver_world(struct __sk_buff *skb, const struct packet *
 			return drop(p, reason);
 	}
 	/* Not before: who finds it there takes the flow's mapping for the uplink's. */
-	if (uplink && flow_claim(way->flow, flow_word(p->generation, 0))) {
+	if (uplink && flow_claim(way->flow, flow_allowed(p->generation))) {
 		if (way->direction == PORIN_FLOW_ORIGINAL)
 			way->flow->deliver[0].ifindex = fib.ifindex;
 		else
 			way->flow->deliver[1].ifindex = fib.ifindex;
-		flow_release(way->flow, flow_word(p->generation, 0));
+		flow_release(way->flow, flow_allowed(p->generation));
 	}
 	if (hop_limit_decrement(skb, p))
 		return drop(p, PORIN_DROP_FAULT);

@@ -186,8 +186,8 @@ impl Terminal {
             FlowType::Drop => AnsiColor::Yellow.on_default(),
         };
         let dim = Style::new().dimmed();
-        let Line { time, kind, rest } = line;
-        Ok(writeln!(self.out, "{dim}{time}{dim:#} {style}{}{style:#}{rest}", kind.as_str())?)
+        let Line { time, word, rest, .. } = line;
+        Ok(writeln!(self.out, "{dim}{time}{dim:#} {style}{word}{style:#}{rest}")?)
     }
 
     fn text(&mut self, text: &str) -> Result<(), Failure> {

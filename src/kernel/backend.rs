@@ -121,6 +121,9 @@ impl Backend for Host {
             Op::SetPrefixes(side, number) => {
                 self.maps.set_prefixes(side.index() as u32, *number).map_err(reason)
             }
+            Op::SetSources(side, table) => {
+                self.maps.set_sources(&layout::sources(table, *side)).map_err(reason)
+            }
         }
     }
 

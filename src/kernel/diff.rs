@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::datapath::{Program, TableKind};
-use super::mirror::{Held, Mirror, Row, UplinkRow};
+use super::mirror::{EndpointSide, Held, Mirror, Row, UplinkRow};
 use super::numbers::Exhausted;
 use super::ops::{Gate, GateOwner, Op, Sources, Variant};
 use crate::compile::plan::{Digest, Features, Plan, PlannedEndpoint, PlannedUplink, PolicyTable};
@@ -48,6 +48,9 @@ pub fn prepare(mirror: &Mirror, plan: &Plan) -> Result<Vec<Op>, Impossible> {
     let side = mirror.inactive();
     if mirror.prefixes[side.index()] != prefix_table {
         ops.push(Op::SetPrefixes(side, prefix_table));
+    }
+    if mirror.sources[side.index()] != Some(plan.sources.digest) {
+        ops.push(Op::SetSources(side, plan.sources.clone()));
     }
     for address in &plan.host_sources {
         if !mirror.host_addresses.contains(address) {
@@ -203,7 +206,12 @@ fn endpoints(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) -> Result<(), Slot
                 return Err(SlotInUse(*slot));
             }
         }
-        sides[side.index()] = Some((endpoint.identity, planned.policy));
+        sides[side.index()] = Some(EndpointSide {
+            identity: endpoint.identity,
+            policy: planned.policy,
+            shadow: planned.shadow,
+            peers: planned.peers,
+        });
         let row = Row {
             ipv6: endpoint.ipv6,
             ipv4: endpoint.ipv4,

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::datapath::TableKind;
-use super::mirror::{GateState, Held, Interface, Mirror, Row, UplinkRow};
+use super::mirror::{EndpointSide, GateState, Held, Interface, Mirror, Row, UplinkRow};
 use super::numbers::Content;
 use super::ops::{Op, Variant};
 use super::transaction::{Backend, Reason};
 use crate::compile::plan::Digest;
-use crate::types::{AddressKey, Generation, Identity, PolicySlot, Side, Slot};
+use crate::types::{AddressKey, Generation, Side, Slot};
 
 type Id = u32;
 
@@ -34,6 +34,8 @@ pub struct World {
     /// The numbers of tables.
     pub policies: BTreeMap<u32, u32>,
     pub prefixes: [u32; 2],
+    /// Of what was half written nothing is known.
+    pub sources: [Option<Digest>; 2],
     pub variants: BTreeMap<Id, Variant>,
     /// What is in the tables; of half-filled ones nothing is known.
     pub tables: BTreeMap<(TableKind, u32), Content>,
@@ -69,11 +71,12 @@ pub enum Trouble {
 /// What one side says, without the numbers of kernel objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
-    pub endpoints: BTreeMap<Slot, (Identity, PolicySlot, [u8; 16])>,
+    pub endpoints: BTreeMap<Slot, (EndpointSide, [u8; 16])>,
     pub addresses: BTreeMap<AddressKey, Slot>,
     pub programs: BTreeMap<u32, Variant>,
     pub policies: BTreeMap<u32, Digest>,
     pub prefixes: Option<Digest>,
+    pub sources: Option<Digest>,
 }
 
 impl World {
@@ -92,8 +95,7 @@ impl World {
                 .endpoints
                 .iter()
                 .filter_map(|(slot, (row, _))| {
-                    let (identity, policy) = row.sides[side.index()]?;
-                    Some((*slot, (identity, policy, row.incarnation)))
+                    Some((*slot, (row.sides[side.index()]?, row.incarnation)))
                 })
                 .collect(),
             addresses: self
@@ -105,6 +107,7 @@ impl World {
             programs: programs.map(|i| (i >> 1, self.variants[&self.programs[i]])).collect(),
             policies: policies.map(|(i, n)| (i >> 1, whole(TableKind::Policy, *n))).collect(),
             prefixes: (prefixes != 0).then(|| whole(TableKind::Prefix, prefixes)),
+            sources: self.sources[side.index()],
         }
     }
 
@@ -208,6 +211,9 @@ impl Fake {
         assert_eq!(rows(mirror), rows(&read));
         assert_eq!(mirror.policies, world.policies);
         assert_eq!(mirror.prefixes, world.prefixes);
+        for (known, is) in mirror.sources.iter().zip(&world.sources) {
+            assert!(known.is_none() || known == is, "classes of source ports");
+        }
         for ((kind, number), content) in &world.tables {
             let known = match kind {
                 TableKind::Policy => mirror.policy_tables.content(*number),
@@ -329,6 +335,7 @@ impl Fake {
                 }
             }
             Op::SetPrefixes(side, number) => world.prefixes[side.index()] = *number,
+            Op::SetSources(side, table) => world.sources[side.index()] = Some(table.digest),
         }
         Ok(())
     }
@@ -340,6 +347,9 @@ impl Fake {
 
     /// Tables are made in some order: a failure leaves the first half of them.
     fn fail(&mut self, op: &Op) {
+        if let Op::SetSources(side, _) = op {
+            self.world.sources[side.index()] = None;
+        }
         let tables = &mut self.world.tables;
         let mut half = |kind, number: &u32| _ = tables.insert((kind, *number), Content::Unknown);
         match op {
@@ -372,7 +382,7 @@ impl Fake {
         match op {
             Op::SetProgram(index, _) => self.check_inactive(side(index)),
             Op::SetPolicies(batch) => batch.iter().for_each(|(i, _)| self.check_inactive(side(i))),
-            Op::SetPrefixes(side, _) => self.check_inactive(*side),
+            Op::SetPrefixes(side, _) | Op::SetSources(side, _) => self.check_inactive(*side),
             Op::MakeSpares(kind, numbers) => {
                 numbers.iter().for_each(|number| self.check_unused((*kind, *number)));
             }

@@ -5,14 +5,15 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::datapath::abi;
-use super::mirror::{Row, UplinkRow};
+use super::mirror::{EndpointSide, Row, UplinkRow};
 use crate::compile::plan::{
     Features, PolicyKey, PolicyTable, PolicyValue, PortPrefix, PrefixTable, PrefixValue,
+    SourceTable,
 };
 use crate::desired::snapshot::Endpoint;
-use crate::types::{Direction, Identity, Mac, PolicySlot, Slot, Verdict};
+use crate::types::{Direction, Identity, Mac, Peer, PolicySlot, Side, Slot, Verdict};
 
-/// Bits of a policy key before protocol and port: peer and direction.
+/// Bits of a policy key before protocol and port: peer and scope.
 const POLICY_PEER_BITS: u32 = 40;
 
 pub fn features(features: &Features, coarse_clock: bool) -> abi::Features {
@@ -21,6 +22,9 @@ pub fn features(features: &Features, coarse_clock: bool) -> abi::Features {
         ipv6: features.ipv6.into(),
         egress_policy: features.egress_policy.into(),
         ingress_policy: features.ingress_policy.into(),
+        source_ports: features.source_ports.into(),
+        reject: features.reject.into(),
+        shadow: features.shadow.into(),
         masquerade: features.masquerade.into(),
         accounting: features.accounting.into(),
         events: features.events.into(),
@@ -45,8 +49,13 @@ pub fn gate(endpoint: &Endpoint, event_rate: u32) -> abi::Gate {
 }
 
 pub fn endpoint(row: &Row, ifindex: u32) -> abi::Endpoint {
-    let side = |side: Option<(Identity, PolicySlot)>| match side {
-        Some((identity, policy)) => abi::EndpointSide { identity: identity.0, policy: policy.0 },
+    let side = |side: Option<EndpointSide>| match side {
+        Some(side) => abi::EndpointSide {
+            identity: side.identity.0,
+            policy: side.policy.0,
+            shadow: side.shadow.map_or(0, |slot| slot.0),
+            peer: side.peers.map(|peer| peer.0),
+        },
         None => abi::EndpointSide::default(),
     };
     abi::Endpoint {
@@ -63,7 +72,12 @@ pub fn endpoint(row: &Row, ifindex: u32) -> abi::Endpoint {
 /// `interface`: the name that goes with its ifindex.
 pub fn row(endpoint: &abi::Endpoint, interface: String) -> Row {
     let side = |side: abi::EndpointSide| {
-        (side.identity != 0).then_some((Identity(side.identity), PolicySlot(side.policy)))
+        (side.identity != 0).then_some(EndpointSide {
+            identity: Identity(side.identity),
+            policy: PolicySlot(side.policy),
+            shadow: Some(PolicySlot(side.shadow)).filter(|slot| slot.0 != 0),
+            peers: side.peer.map(Peer),
+        })
     };
     Row {
         ipv6: Some(Ipv6Addr::from(endpoint.address6)).filter(|a| !a.is_unspecified()),
@@ -105,10 +119,13 @@ fn policy_key(key: &PolicyKey) -> abi::PolicyKey {
     abi::PolicyKey {
         prefixlen: POLICY_PEER_BITS + bits,
         peer: key.peer.0.to_be(),
-        direction: match key.direction {
-            Direction::Ingress => abi::INGRESS,
-            Direction::Egress => abi::EGRESS,
-        },
+        scope: abi::scope(
+            match key.direction {
+                Direction::Ingress => abi::INGRESS,
+                Direction::Egress => abi::EGRESS,
+            },
+            key.source.0,
+        ),
         protocol,
         port: port.to_be(),
     }
@@ -120,10 +137,28 @@ fn policy_value(value: &PolicyValue) -> abi::PolicyValue {
         cookie: value.cookie.0,
         verdict: match value.verdict {
             Verdict::Allow => abi::VERDICT_ALLOW,
-            Verdict::Deny | Verdict::Reject => abi::VERDICT_DENY,
+            Verdict::Deny => abi::VERDICT_DENY,
+            Verdict::Reject => abi::VERDICT_REJECT,
         },
         ..abi::PolicyValue::default()
     }
+}
+
+/// All of one side of `source_classes`.
+pub fn sources(table: &SourceTable, side: Side) -> Vec<(u32, abi::SourceBlock)> {
+    let mut classes = vec![0; 1 << 16];
+    for (at, (first, class)) in table.runs.iter().enumerate() {
+        let end = table.runs.get(at + 1).map_or(classes.len(), |(next, _)| usize::from(*next));
+        if let Some(run) = classes.get_mut(usize::from(*first)..end) {
+            run.fill(class.0);
+        }
+    }
+    let block = |(number, classes): (u32, &[u8])| {
+        let mut block = abi::SourceBlock::default();
+        block.class.copy_from_slice(classes); // chunks of just that size
+        (abi::source_index(number, side.index() as u32), block)
+    };
+    (0..).zip(classes.chunks_exact(abi::SOURCE_BLOCK)).map(block).collect()
 }
 
 pub fn prefixes(table: &PrefixTable) -> Vec<(abi::PrefixKey, abi::PrefixValue)> {
@@ -153,17 +188,45 @@ fn prefix_value(value: PrefixValue) -> abi::PrefixValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Peer, Protocol};
+    use crate::compile::plan::SourceClass;
+    use crate::types::Protocol;
+
+    #[test]
+    fn every_port_has_its_class_and_the_last_one_is_what_the_datapath_has_room_for() {
+        assert_eq!(u32::from(SourceClass::LAST) + 1, abi::SOURCE_CLASSES);
+        let runs = [(0, 0), (53, 1), (54, 0), (1024, 2), (65535, 3)];
+        let runs = runs.map(|(first, class)| (first, SourceClass(class))).to_vec();
+        let table = SourceTable { runs, digest: [1; 16] };
+        let blocks = sources(&table, Side::BOTH[1]);
+        assert_eq!(blocks.len(), abi::SOURCE_BLOCKS as usize);
+        for (index, block) in blocks {
+            assert_eq!(index & 1, 1);
+            for (port, class) in ((index >> 1) * 64..).zip(block.class) {
+                assert_eq!(class, table.class(u16::try_from(port).unwrap()).0, "port {port}");
+            }
+        }
+        let none = sources(&SourceTable::default(), Side::BOTH[0]);
+        assert!(none.iter().all(|(_, block)| block.class == [0; 64]));
+        // Whatever the order of runs: no panic.
+        let runs = vec![(9, SourceClass(1)), (3, SourceClass(2))];
+        sources(&SourceTable { runs, digest: [1; 16] }, Side::BOTH[0]);
+    }
 
     #[test]
     fn rows_come_back_as_they_were_written() {
+        let side = EndpointSide {
+            identity: Identity(256),
+            policy: PolicySlot(3),
+            shadow: Some(PolicySlot(4)),
+            peers: [Peer(256), Peer(0x80_0001)],
+        };
         let row = Row {
             ipv6: Some("fd00::1".parse().unwrap()),
             ipv4: None,
             mac: Mac([2, 0, 0, 0, 0, 1]),
             interface: "pn0".to_owned(),
             incarnation: [7; 16],
-            sides: [None, Some((Identity(256), PolicySlot(3)))],
+            sides: [None, Some(side)],
         };
         assert_eq!(super::row(&endpoint(&row, 9), "pn0".to_owned()), row);
         let row = UplinkRow {
@@ -180,11 +243,12 @@ mod tests {
         let key = |ports| PolicyKey {
             peer: Peer(0x0102_0304),
             direction: Direction::Egress,
-            source: crate::compile::plan::SourceClass::ANY,
+            source: SourceClass(SourceClass::LAST),
             ports,
         };
         let any = policy_key(&key(PortPrefix::Any));
         assert_eq!((any.prefixlen, any.peer.to_ne_bytes()), (40, [1, 2, 3, 4]));
+        assert_eq!(any.scope, 0xff);
         let tcp = PortPrefix::Protocol { protocol: Protocol::TCP, bits: 16, port: 8080 };
         let tcp = policy_key(&key(tcp));
         assert_eq!((tcp.prefixlen, tcp.protocol, tcp.port.to_ne_bytes()), (64, 6, [0x1f, 0x90]));

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use super::datapath::TableKind;
 use super::numbers::{Content, Numbers};
 use super::ops::{Gate, Op, Sources, Variant};
+use crate::compile::plan::Digest;
 use crate::desired::snapshot::Endpoint;
-use crate::types::{AddressKey, Generation, Identity, Mac, PolicySlot, Side, Slot};
+use crate::types::{AddressKey, Generation, Identity, Mac, Peer, PolicySlot, Side, Slot};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mirror {
@@ -37,6 +38,8 @@ pub struct Mirror {
     pub policies: BTreeMap<u32, u32>,
     /// By side; 0: none.
     pub prefixes: [u32; 2],
+    /// The classes of source ports that a side has. None: an earlier daemon's, or half written.
+    pub sources: [Option<Digest>; 2],
     pub policy_tables: Numbers,
     pub prefix_tables: Numbers,
 }
@@ -84,7 +87,18 @@ pub struct Row {
     /// Host side; empty if it has vanished.
     pub interface: String,
     pub incarnation: [u8; 16],
-    pub sides: [Option<(Identity, PolicySlot)>; 2],
+    pub sides: [Option<EndpointSide>; 2],
+}
+
+/// What an endpoint is on one side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndpointSide {
+    pub identity: Identity,
+    pub policy: PolicySlot,
+    /// With shadow policies; none: the same.
+    pub shadow: Option<PolicySlot>,
+    /// What others' policies call it, by family.
+    pub peers: [Peer; 2],
 }
 
 /// `uplinks[ifindex]`, with the interface by name.
@@ -153,6 +167,7 @@ impl Mirror {
                 }
             }
             Op::SetPrefixes(side, number) => self.prefixes[side.index()] = *number,
+            Op::SetSources(side, table) => self.sources[side.index()] = Some(table.digest),
         }
     }
 
@@ -165,6 +180,7 @@ impl Mirror {
             }
             Op::FillPolicy(number, _) => self.policy_tables.note(*number, Content::Unknown),
             Op::FillPrefixes(number, _) => self.prefix_tables.note(*number, Content::Unknown),
+            Op::SetSources(side, _) => self.sources[side.index()] = None,
             _ => {}
         }
     }

@@ -5,7 +5,7 @@
 //!
 //! `ops` says what can be done, `mirror` what is so, `numbers` which tables there are, `diff` what is missing,
 //! `clean` what is superfluous; `transaction` runs it, `backend` carries it out by `netlink`, `links` and
-//! `datapath`. `recover` reads what an earlier daemon left, `teardown` removes it all.
+//! `datapath`. `hits` forgets the counters of rules that are gone; `recover` reads what an earlier daemon left, `teardown` removes it all.
 
 mod ahead;
 mod backend;
@@ -15,6 +15,7 @@ mod clsact;
 #[allow(unsafe_code)]
 pub mod datapath;
 pub mod diff;
+mod hits;
 mod layout;
 pub mod links;
 pub mod mirror;
@@ -46,7 +47,7 @@ use netlink::adopted::Adopted;
 use paths::Layout;
 use probe::{Attach, Support};
 
-use crate::compile::plan::Plan;
+use crate::compile::plan::{Plan, RuleTable};
 use crate::types::{Generation, Slot};
 
 pub use teardown::TeardownReport;
@@ -92,6 +93,12 @@ pub enum Error {
     Netlink(#[from] netlink::Error),
     #[error(transparent)]
     Links(#[from] links::Error),
+    /// Gates and maps of another ABI. They go on as they are: nothing reads or changes them any more.
+    #[error(
+        "{} is of another version of porin, and still in force: remove it with `porind --teardown`, then start again",
+        .0.display()
+    )]
+    OtherVersion(PathBuf),
     #[error("{0}")]
     Other(String),
 }
@@ -105,6 +112,8 @@ pub struct Kernel {
     in_force: Option<Plan>,
     /// Something remains to be done.
     unsettled: bool,
+    /// The rules that there may be counters of. None: an earlier daemon's.
+    counted: Option<Arc<RuleTable>>,
 }
 
 impl Kernel {
@@ -113,6 +122,9 @@ impl Kernel {
         let support = Support::probe()?;
         probe::mount_bpffs(&paths.bpffs)?;
         let layout = Layout::new(&paths.bpffs);
+        if let Some(other) = paths::others(&paths.bpffs).into_iter().next() {
+            return Err(Error::OtherVersion(other));
+        }
         let failed = |error: std::io::Error| {
             Error::Other(format!("cannot make directories in {}: {error}", paths.bpffs.display()))
         };
@@ -159,7 +171,9 @@ impl Kernel {
             variants: Default::default(),
             counted,
         };
-        Ok((Kernel { host, mirror, support, in_force: None, unsettled: true }, recovered))
+        let kernel =
+            Kernel { host, mirror, support, in_force: None, unsettled: true, counted: None };
+        Ok((kernel, recovered))
     }
 
     /// Brings the kernel to `plan` as the next generation, or leaves it as it is. It is in force when this
@@ -190,11 +204,28 @@ impl Kernel {
         let in_force = self.in_force.as_ref();
         let settled = transaction::settle(&mut self.host, &mut self.mirror, in_force);
         self.unsettled = !settled.leftovers.is_empty();
+        if !self.unsettled
+            && let Err(error) = self.forget_hits()
+        {
+            log::warn!("{error}"); // the next commit's settling tries again
+        }
         // Without the mark the next daemon only has more to do.
         if let Err(error) = self.mark_gates() {
             log::warn!("{error}");
         }
         settled
+    }
+
+    /// Away with the counters of rules that are gone.
+    fn forget_hits(&mut self) -> datapath::Result<()> {
+        let Some(plan) = &self.in_force else { return Ok(()) };
+        let before = self.counted.as_ref();
+        if before.is_some_and(|before| Arc::ptr_eq(before, &plan.rules)) {
+            return Ok(());
+        }
+        hits::forget(&self.host.maps, before.map(|rules| &**rules), &plan.rules)?;
+        self.counted = Some(plan.rules.clone());
+        Ok(())
     }
 
     /// The generation in force.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::datapath::{Program, TableKind};
 use super::mirror::{Mirror, Row, UplinkRow};
-use crate::compile::plan::{Features, PolicyTable, PrefixTable};
+use crate::compile::plan::{Features, PolicyTable, PrefixTable, SourceTable};
 use crate::desired::snapshot::{Endpoint, Uplink};
 use crate::types::{AddressKey, Side, Slot};
 
@@ -49,6 +49,8 @@ pub enum Op {
     /// Indices as in `PORIN_POLICY_INDEX`, with the numbers of tables; 0: none.
     SetPolicies(Vec<(u32, u32)>),
     SetPrefixes(Side, u32),
+    /// Which class each source port is of.
+    SetSources(Side, Arc<SourceTable>),
 }
 
 /// A program specialised for a set of features.
@@ -145,13 +147,14 @@ impl Op {
             Op::LoadVariant(variant) => {
                 only((!before.variants.contains(variant)).then_some(Op::DropVariant(*variant)))
             }
-            // Nothing to restore, or only ever done to what nobody uses.
+            // Nothing to restore, or only ever done to what nobody uses; the mirror says what is there.
             Op::Grace
             | Op::DetachGate(_)
             | Op::DropVariant(_)
             | Op::MakeSpares(..)
             | Op::FillPolicy(..)
-            | Op::FillPrefixes(..) => Vec::new(),
+            | Op::FillPrefixes(..)
+            | Op::SetSources(..) => Vec::new(),
             Op::SetEndpoint(slot, _) => {
                 vec![Op::SetEndpoint(*slot, before.endpoints.get(slot).cloned())]
             }
@@ -252,6 +255,9 @@ impl fmt::Display for Op {
             Op::SetProgram(index, _) => write!(f, "write program index {index}"),
             Op::SetPolicies(batch) => write!(f, "write {} policies", batch.len()),
             Op::SetPrefixes(side, _) => write!(f, "write the prefixes of side {}", side.index()),
+            Op::SetSources(side, _) => {
+                write!(f, "write the classes of source ports of side {}", side.index())
+            }
         }
     }
 }

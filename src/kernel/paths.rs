@@ -1,11 +1,11 @@
 //! Where porin's things are on bpffs, and the marks it leaves there.
 //!
 //! ```text
-//! v1/maps/<name>                     maps
-//! v1/links/<interface>_<hook>        tcx links of gates
-//! v1/links/<interface>_clsact/       this qdisc is porin's
-//! v1/addresses/<32 hex digits>/      this address on lo is porin's
-//! v1/gates/<digest>-<rate>/          all gates have this code and event rate
+//! v2/maps/<name>                     maps
+//! v2/links/<interface>_<hook>        tcx links of gates
+//! v2/links/<interface>_clsact/       this qdisc is porin's
+//! v2/addresses/<32 hex digits>/      this address on lo is porin's
+//! v2/gates/<digest>-<rate>/          all gates have this code and event rate
 //! ```
 //! A mark is an empty directory: the one thing on bpffs that needs no kernel object. It is made before
 //! what it stands for, and removed after.
@@ -128,6 +128,17 @@ fn remove(mark: &Path) -> Result<(), Reason> {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(Reason(format!("cannot remove {}: {errno}", mark.display()))),
     }
+}
+
+/// Directories of other ABIs.
+pub fn others(bpffs: &Path) -> Vec<PathBuf> {
+    let own = format!("v{}", abi::ABI);
+    let is_version = |name: &String| {
+        let number = name.strip_prefix('v').unwrap_or_default();
+        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let names = names(bpffs).into_iter().filter(|name| is_version(name) && *name != own);
+    names.map(|name| bpffs.join(name)).collect()
 }
 
 fn names(directory: &Path) -> Vec<String> {

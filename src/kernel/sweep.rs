@@ -168,6 +168,7 @@ fn record(protocol: u8, addresses: [IpAddr; 2], ports: [u16; 2], flow: &abi::Flo
         verdict: match abi::judged_verdict(flow.judged) {
             abi::VERDICT_ALLOW => Some(Verdict::Allow),
             abi::VERDICT_DENY => Some(Verdict::Deny),
+            abi::VERDICT_REJECT => Some(Verdict::Reject),
             _ => None,
         },
         masqueraded: masqueraded(flow)

@@ -56,6 +56,8 @@ pod!(
     abi::FragmentKey,
     abi::FragmentValue,
     abi::DropKey,
+    abi::HitKey,
+    abi::SourceBlock,
     abi::Traffic,
     abi::Budget,
     abi::Event,

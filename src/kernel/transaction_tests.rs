@@ -14,10 +14,10 @@ use super::numbers::Content;
 use super::ops::Op;
 use super::transaction::{Applied, Refused, apply, settle};
 use crate::compile::plan::{
-    Features, Plan, PlannedEndpoint, PlannedUplink, PolicyTable, PrefixTable,
+    Features, Plan, PlannedEndpoint, PlannedUplink, PolicyTable, PrefixTable, SourceTable,
 };
 use crate::desired::snapshot::{Endpoint, Namespace, Uplink};
-use crate::types::{AddressKey, Generation, Identity, Labels, Mac, PolicySlot, Slot};
+use crate::types::{AddressKey, Generation, Identity, Labels, Mac, Peer, PolicySlot, Slot};
 
 const NAMES: u8 = 4;
 
@@ -31,6 +31,8 @@ struct Spec {
     prefixes: u8,
     uplink: Option<(bool, bool)>,
     sources: u8,
+    /// Digest of the classes of source ports; shadow table and role of all endpoints.
+    language: (u8, Option<u32>, u32),
 }
 
 fn specs() -> impl Strategy<Value = Spec> {
@@ -38,13 +40,15 @@ fn specs() -> impl Strategy<Value = Spec> {
     let endpoints = [endpoint.clone(), endpoint.clone(), endpoint.clone(), endpoint];
     let policies = proptest::collection::btree_map(1..4u32, 0..3u8, 0..4);
     let uplink = proptest::option::of((any::<bool>(), any::<bool>()));
-    (endpoints, policies, 0..3u8, uplink, 0..3u8).prop_map(
-        |(endpoints, policies, prefixes, uplink, sources)| Spec {
+    let language = (0..3u8, proptest::option::of(1..4u32), 0..2u32);
+    (endpoints, policies, 0..3u8, uplink, 0..3u8, language).prop_map(
+        |(endpoints, policies, prefixes, uplink, sources, language)| Spec {
             endpoints,
             policies,
             prefixes,
             uplink,
             sources,
+            language,
         },
     )
 }
@@ -102,8 +106,8 @@ fn plan(spec: &Spec) -> Plan {
         let planned = PlannedEndpoint {
             endpoint: Arc::new(endpoint),
             policy: PolicySlot(policy),
-            shadow: None,
-            peers: [crate::types::Peer(1000 + policy); 2],
+            shadow: spec.language.1.map(PolicySlot),
+            peers: [Peer(255 + policy), Peer(0x80_0000 + spec.language.2)],
             features: features(egress),
         };
         endpoints.insert(slot, planned);
@@ -138,7 +142,7 @@ fn plan(spec: &Spec) -> Plan {
         policies: policies.collect(),
         rules: Arc::new(BTreeMap::new()),
         classes: Arc::new(BTreeMap::new()),
-        sources: Arc::default(),
+        sources: Arc::new(SourceTable { runs: Vec::new(), digest: [spec.language.0; 16] }),
         roles: Arc::default(),
         host_sources: sources[..usize::from(spec.sources)].to_vec(),
     }
@@ -289,6 +293,7 @@ fn before_and_after() -> (Spec, Spec) {
         prefixes: 0,
         uplink: Some((false, true)),
         sources: 2,
+        language: (0, None, 0),
     };
     // One endpoint has become another incarnation, one is gone, one is new.
     let after = Spec {
@@ -297,6 +302,7 @@ fn before_and_after() -> (Spec, Spec) {
         prefixes: 1,
         uplink: Some((true, true)),
         sources: 1,
+        language: (1, Some(2), 1),
     };
     (before, after)
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::types::{AddressKey, Cookie, Generation, Peer, Protocol, Slot, Verdict};
 
 /// `sizeof(struct porin_event)`.
-pub const EVENT_SIZE: usize = 88;
+pub const EVENT_SIZE: usize = 96;
 
 /// What the datapath saw, in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,10 @@ pub struct Event {
     pub destination_peer: Peer,
     pub egress_cookie: Cookie,
     pub ingress_cookie: Cookie,
+    /// What it would be if shadow policies were enforced. None: none concern it.
+    pub shadow: Option<Verdict>,
+    pub shadow_egress_cookie: Cookie,
+    pub shadow_ingress_cookie: Cookie,
 }
 
 /// What an event is about.
@@ -47,7 +51,7 @@ pub struct Event {
 pub enum FlowType {
     /// A flow was judged for the first time, and allowed.
     Flow,
-    /// Policy denied.
+    /// Policy denied, or rejected.
     Deny,
     /// Dropped for another reason.
     Drop,
@@ -113,7 +117,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, Undecodable> {
     let destination = AddressKey(fields.take()).into();
     let source_port = u16::from_be_bytes(fields.take());
     let destination_port = u16::from_be_bytes(fields.take());
-    let [protocol, verdict, tcp_flags, _pad] = fields.take();
+    let [protocol, verdict, tcp_flags, shadow] = fields.take();
     Ok(Event {
         time,
         kind,
@@ -133,6 +137,9 @@ pub fn decode(bytes: &[u8]) -> Result<Event, Undecodable> {
         destination_peer: Peer(fields.u32()),
         egress_cookie: Cookie(fields.u32()),
         ingress_cookie: Cookie(fields.u32()),
+        shadow: decode_verdict(shadow)?,
+        shadow_egress_cookie: Cookie(fields.u32()),
+        shadow_ingress_cookie: Cookie(fields.u32()),
     })
 }
 
@@ -150,6 +157,7 @@ fn decode_verdict(number: u8) -> Result<Option<Verdict>, Undecodable> {
         0 => Ok(None),
         1 => Ok(Some(Verdict::Allow)),
         2 => Ok(Some(Verdict::Deny)),
+        3 => Ok(Some(Verdict::Reject)),
         other => Err(Undecodable::Verdict(other)),
     }
 }
@@ -190,8 +198,8 @@ mod tests {
         bytes.extend("::ffff:10.0.0.3".parse::<std::net::Ipv6Addr>().unwrap().octets());
         bytes.extend(43210_u16.to_be_bytes());
         bytes.extend(8080_u16.to_be_bytes());
-        bytes.extend([6, 2, 0x12, 0]);
-        for word in [256_u32, 257, 11, 12] {
+        bytes.extend([6, 2, 0x12, 3]);
+        for word in [256_u32, 257, 11, 12, 13, 14] {
             bytes.extend(word.to_ne_bytes());
         }
         bytes
@@ -218,6 +226,9 @@ mod tests {
             destination_peer: Peer(257),
             egress_cookie: Cookie(11),
             ingress_cookie: Cookie(12),
+            shadow: Some(Verdict::Reject),
+            shadow_egress_cookie: Cookie(13),
+            shadow_ingress_cookie: Cookie(14),
         };
         assert_eq!(decode(&record()), Ok(expected));
     }
@@ -225,10 +236,10 @@ mod tests {
     #[test]
     fn other_records_are_refused() {
         let record = record();
-        for length in [0, 1, 87] {
+        for length in [0, 1, 88, 95] {
             assert_eq!(decode(&record[..length]), Err(Undecodable::Length(length)));
         }
-        assert_eq!(decode(&[0; 89]), Err(Undecodable::Length(89)));
+        assert_eq!(decode(&[0; 97]), Err(Undecodable::Length(97)));
         let with = |at: usize, value: u8| {
             let mut bytes = record.clone();
             bytes[at] = value;
@@ -237,7 +248,8 @@ mod tests {
         assert_eq!(with(8, 0), Err(Undecodable::Type(0)));
         assert_eq!(with(8, 4), Err(Undecodable::Type(4)));
         assert_eq!(with(24, 2), Err(Undecodable::Hook(2)));
-        assert_eq!(with(69, 3), Err(Undecodable::Verdict(3)));
+        assert_eq!(with(69, 4), Err(Undecodable::Verdict(4)));
+        assert_eq!(with(71, 4), Err(Undecodable::Verdict(4)));
     }
 
     #[test]

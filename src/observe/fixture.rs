@@ -18,9 +18,12 @@ pub const INTRUDER: Slot = Slot(7);
 pub const API: Slot = Slot(3);
 pub const UPLINK: Slot = Slot(1);
 pub const WORLD: Peer = Peer(Peer::CLASS + 1);
+/// Of the intruder's identity.
+pub const ROLE: Peer = Peer(0x80_0001);
 
 /// `dev/intruder` (fd00::7, 10.0.0.7), `api` (fd00::3); cookie 11 makes api's ingress default deny,
-/// cookie 12 is the second rule of the intruder's egress.
+/// cookie 12 is the second rule of the intruder's egress,
+/// cookie 13 the first of a shadow policy of api's ingress.
 pub fn names(generation: u32) -> Names {
     let intruder = endpoint("dev/intruder", INTRUDER, 7, "app=intruder,env=dev");
     let api = endpoint("api", API, 3, "app=api,env=prod");
@@ -56,7 +59,7 @@ pub fn names(generation: u32) -> Names {
             Class { kind: "world", cidrs: ["2001:db8::/32".into()].into() },
         )])),
         sources: Arc::default(),
-        roles: Arc::default(),
+        roles: Arc::new(BTreeMap::from([(ROLE, Identity(263))])),
         host_sources: Vec::new(),
     };
     Names::new(Generation(generation), &snapshot, &plan)
@@ -83,6 +86,9 @@ pub fn denied() -> Event {
         destination_peer: Peer(259),
         egress_cookie: Cookie::NONE,
         ingress_cookie: Cookie(11),
+        shadow: None,
+        shadow_egress_cookie: Cookie::NONE,
+        shadow_ingress_cookie: Cookie::NONE,
     }
 }
 
@@ -143,5 +149,15 @@ fn rules() -> RuleTable {
         action: Action::Allow,
         origin: origin(17),
     };
-    RuleTable::from([(Cookie(11), Arc::new(default)), (Cookie(12), Arc::new(rule))])
+    let shadow = RuleRef {
+        policy: "tighter".parse().unwrap(),
+        direction: Direction::Ingress,
+        rule: Some(0),
+        tier: Tier::Admin,
+        mode: Mode::Shadow,
+        action: Action::Reject,
+        origin: origin(30),
+    };
+    let all = [default, rule, shadow].map(Arc::new);
+    (11..).map(Cookie).zip(all).collect()
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::event::{Event, FlowType, Hook};
 use super::names::Names;
 use super::reason;
-use crate::types::{Cookie, Generation, Labels, Peer, Verdict};
+use crate::types::{Cookie, Direction, Generation, Labels, Peer, Verdict};
 
 /// One event, named.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,18 @@ pub struct Flow {
     pub generation: Generation,
     /// Bytes of the packet from its IP header on.
     pub length: u32,
+    /// What would have been decided if shadow policies were enforced; none: none concern it.
+    #[serde(default)]
+    pub shadow: Option<Shadow>,
+}
+
+/// A judgement beside the one that counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shadow {
+    pub verdict: Verdict,
+    /// As in [`Flow`].
+    pub egress: Option<Decision>,
+    pub ingress: Option<Decision>,
 }
 
 /// One end of a flow.
@@ -111,6 +123,7 @@ impl Flow {
                 event.ingress_cookie,
                 ingress_judged(event, &destination),
             ),
+            shadow: shadow(event, names, &source, &destination),
             source,
             destination,
             protocol: event.protocol.to_string(),
@@ -118,6 +131,29 @@ impl Flow {
             length: event.length,
         }
     }
+}
+
+impl Shadow {
+    /// The direction that would have denied. A denial always has a rule or a policy, and the receiver is only
+    /// asked what the sender may.
+    pub fn denied(&self) -> Option<Direction> {
+        if self.verdict == Verdict::Allow {
+            return None;
+        }
+        let rule = |decision: &Option<Decision>| matches!(decision, Some(Decision::Rule(_)));
+        Some(if rule(&self.ingress) { Direction::Ingress } else { Direction::Egress })
+    }
+}
+
+fn shadow(event: &Event, names: &Names, source: &End, destination: &End) -> Option<Shadow> {
+    let verdict = event.shadow.filter(|_| event.kind != FlowType::Drop)?;
+    let asked = verdict == Verdict::Allow || event.shadow_ingress_cookie != Cookie::NONE;
+    let ingress = asked && destination.endpoint.is_some();
+    Some(Shadow {
+        verdict,
+        egress: decision(event, names, event.shadow_egress_cookie, source.endpoint.is_some()),
+        ingress: decision(event, names, event.shadow_ingress_cookie, ingress),
+    })
 }
 
 impl End {
@@ -229,6 +265,34 @@ mod tests {
         let flow = Flow::new(&event, flow.time, &names);
         let class = names.class(fixture::WORLD).unwrap();
         assert!(Arc::ptr_eq(&flow.destination.cidrs, &class.cidrs));
+    }
+
+    #[test]
+    fn what_shadow_policies_would_do_stands_beside() {
+        let mut event = fixture::denied();
+        assert_eq!(named(&event).shadow, None);
+        event.kind = FlowType::Flow;
+        event.verdict = Some(Verdict::Allow);
+        event.reason = 0;
+        event.ingress_cookie = Cookie::NONE;
+        event.shadow = Some(Verdict::Reject);
+        event.shadow_ingress_cookie = Cookie(13);
+        let flow = named(&event);
+        let shadow = flow.shadow.clone().unwrap();
+        assert_eq!((flow.verdict, &flow.ingress), (Some(Verdict::Allow), &Some(Decision::DEFAULT)));
+        assert_eq!(shadow.verdict, Verdict::Reject);
+        assert_eq!(shadow.egress, Some(Decision::DEFAULT));
+        assert_eq!(shadow.ingress, Some(rule("tighter", 30, Some(1))));
+        assert_eq!(shadow.denied(), Some(Direction::Ingress));
+        let json = serde_json::to_string(&flow).unwrap();
+        assert!(json.contains(r#""shadow":{"verdict":"reject","egress":"default","#), "{json}");
+        assert_eq!(serde_json::from_str::<Flow>(&json).unwrap(), flow);
+
+        // Denied by the sender's: the receiver's is not asked.
+        event.shadow_egress_cookie = Cookie(12);
+        event.shadow_ingress_cookie = Cookie::NONE;
+        let shadow = named(&event).shadow.unwrap();
+        assert_eq!((shadow.ingress.clone(), shadow.denied()), (None, Some(Direction::Egress)));
     }
 
     /// A spoofed packet is its sender's, not its victim's.

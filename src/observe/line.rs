@@ -4,6 +4,12 @@
 //! 16:02:11.123 deny  tcp  dev/intruder [fd00::7]:43210 -> api [fd00::3]:8080  ingress default of shop-api (policies.d/shop.toml:3)
 //! ```
 //!
+//! What shadow policies would change comes last:
+//!
+//! ```text
+//! 16:02:11.123 flow  tcp  front [fd00::7]:43210 -> api [fd00::3]:8080  shadow deny ingress rule 1 of tighter (policies.d/shop.toml:30)
+//! ```
+//!
 //! Where that is wider than the terminal, what the names already say is left out:
 //!
 //! ```text
@@ -18,18 +24,21 @@ use jiff::tz::TimeZone;
 use super::event::FlowType;
 use super::flow::{Decision, End, Flow, RuleName};
 use super::text::plain;
+use crate::types::{Direction, Verdict};
 
 /// The three parts of a line, so that the type can be coloured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     pub time: String,
     pub kind: FlowType,
+    /// What happened, in a word.
+    pub word: &'static str,
     pub rest: String,
 }
 
 impl std::fmt::Display for Line {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}{}", self.time, self.kind.as_str(), self.rest)
+        write!(f, "{} {}{}", self.time, self.word, self.rest)
     }
 }
 
@@ -40,6 +49,10 @@ impl Line {
         let line = |short| Line {
             time: flow.time.to_zoned(zone.clone()).strftime("%H:%M:%S%.3f").to_string(),
             kind: flow.kind,
+            word: match (flow.kind, flow.verdict) {
+                (FlowType::Deny, Some(Verdict::Reject)) => "reject",
+                (kind, _) => kind.as_str(),
+            },
             rest: rest(flow, short),
         };
         let long = line(false);
@@ -61,6 +74,9 @@ fn rest(flow: &Flow, short: bool) -> String {
     let why = why(flow, short);
     if !why.is_empty() {
         let _ = write!(rest, "  {why}");
+    }
+    if let Some(shadow) = shadow(flow, short) {
+        let _ = write!(rest, "  {shadow}");
     }
     rest
 }
@@ -110,6 +126,29 @@ fn why(flow: &Flow, short: bool) -> String {
     if rules.is_empty() { reason.into_owned() } else { rules.join(", ") }
 }
 
+/// What shadow policies would change; none: nothing.
+fn shadow(flow: &Flow, short: bool) -> Option<String> {
+    let shadow = flow.shadow.as_ref()?;
+    let denied = shadow.denied();
+    let both = [
+        (Direction::Egress, &shadow.egress, &flow.egress),
+        (Direction::Ingress, &shadow.ingress, &flow.ingress),
+    ];
+    let others: Vec<_> = both
+        .into_iter()
+        .filter(|(direction, would, is)| denied.is_none_or(|d| d == *direction) && would != is)
+        .filter_map(|(direction, would, _)| match would {
+            Some(Decision::Rule(rule)) => Some(format!("{direction} {}", rule_text(rule, short))),
+            _ => None,
+        })
+        .collect();
+    if others.is_empty() && flow.verdict == Some(shadow.verdict) {
+        return None;
+    }
+    let verdict = format!("shadow {}", shadow.verdict);
+    Some(if others.is_empty() { verdict } else { format!("{verdict} {}", others.join(", ")) })
+}
+
 fn rule_text(rule: &RuleName, short: bool) -> String {
     let path = Path::new(&rule.file);
     let line = rule.line;
@@ -138,13 +177,16 @@ mod tests {
 
     /// Mostly of the right length, with type, hook and verdict as they can be.
     fn record() -> impl Strategy<Value = Vec<u8>> {
-        let bytes = proptest::collection::vec(proptest::num::u8::ANY, 87..=89);
-        (bytes, 1..=3_u32, 0..=1_u32, 0..=2_u8).prop_map(|(mut bytes, kind, hook, verdict)| {
-            bytes[8..12].copy_from_slice(&kind.to_ne_bytes());
-            bytes[24..28].copy_from_slice(&hook.to_ne_bytes());
-            bytes[69] = verdict;
-            bytes
-        })
+        let bytes = proptest::collection::vec(proptest::num::u8::ANY, 95..=97);
+        (bytes, 1..=3_u32, 0..=1_u32, 0..=3_u8, 0..=3_u8).prop_map(
+            |(mut bytes, kind, hook, verdict, shadow)| {
+                bytes[8..12].copy_from_slice(&kind.to_ne_bytes());
+                bytes[24..28].copy_from_slice(&hook.to_ne_bytes());
+                bytes[69] = verdict;
+                bytes[71] = shadow;
+                bytes
+            },
+        )
     }
 
     fn lines(event: &crate::observe::event::Event) -> [String; 2] {
@@ -163,6 +205,43 @@ mod tests {
                 "16:02:11.123 deny  tcp  dev/intruder:43210 -> api:8080  ingress shop.toml:3",
             ]
         );
+    }
+
+    #[test]
+    fn a_rejection_and_what_shadow_policies_would_change() {
+        let mut event = fixture::denied();
+        event.verdict = Some(Verdict::Reject);
+        let [line, _] = lines(&event);
+        assert!(
+            line.starts_with("16:02:11.123 reject  tcp  dev/intruder [fd00::7]:43210"),
+            "{line}"
+        );
+
+        event.kind = FlowType::Flow;
+        event.verdict = Some(Verdict::Allow);
+        event.ingress_cookie = Cookie::NONE;
+        event.egress_cookie = Cookie(12);
+        event.shadow = Some(Verdict::Deny);
+        event.shadow_egress_cookie = Cookie(12);
+        event.shadow_ingress_cookie = Cookie(13);
+        assert_eq!(
+            lines(&event),
+            [
+                "16:02:11.123 flow  tcp  dev/intruder [fd00::7]:43210 -> api [fd00::3]:8080  \
+                 egress rule 2 of dev (policies.d/shop.toml:17)  \
+                 shadow deny ingress rule 1 of tighter (policies.d/shop.toml:30)",
+                "16:02:11.123 flow  tcp  dev/intruder:43210 -> api:8080  egress shop.toml:17  \
+                 shadow deny ingress shop.toml:30",
+            ]
+        );
+        // The same in the shadow: nothing to say of it.
+        event.shadow = Some(Verdict::Allow);
+        event.shadow_ingress_cookie = Cookie::NONE;
+        assert!(!lines(&event)[0].contains("shadow"), "{:?}", lines(&event));
+        // The other way round: what is denied would pass.
+        let mut event = fixture::denied();
+        event.shadow = Some(Verdict::Allow);
+        assert!(lines(&event)[0].ends_with("(policies.d/shop.toml:3)  shadow allow"));
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub struct Names {
     endpoints: Arc<BTreeMap<Slot, Arc<Endpoint>>>,
     addresses: HashMap<AddressKey, Slot>,
     identities: Arc<BTreeMap<Identity, Arc<Labels>>>,
+    roles: Arc<BTreeMap<Peer, Identity>>,
     classes: Arc<BTreeMap<Peer, Class>>,
     rules: Arc<RuleTable>,
     uplinks: BTreeMap<Slot, String>,
@@ -32,6 +33,7 @@ impl Names {
             endpoints: snapshot.endpoints.clone(),
             addresses: plan.addresses.iter().map(|(address, slot)| (*address, *slot)).collect(),
             identities: snapshot.identities.clone(),
+            roles: plan.roles.clone(),
             classes: plan.classes.clone(),
             rules: plan.rules.clone(),
             uplinks: snapshot.uplinks.iter().map(uplink).collect(),
@@ -45,6 +47,7 @@ impl Names {
             endpoints: Arc::default(),
             addresses: HashMap::new(),
             identities: Arc::default(),
+            roles: Arc::default(),
             classes: Arc::default(),
             rules: Arc::default(),
             uplinks: BTreeMap::new(),
@@ -68,9 +71,13 @@ impl Names {
         self.uplinks.get(&slot).map(String::as_str)
     }
 
-    /// The labels of a peer that is an identity.
+    /// The labels of a peer that is an identity, or a role of one.
     pub fn labels(&self, peer: Peer) -> Option<&Arc<Labels>> {
-        if peer.is_class() { None } else { self.identities.get(&Identity(peer.0)) }
+        if peer.is_class() {
+            return None;
+        }
+        let identity = self.roles.get(&peer).copied().unwrap_or(Identity(peer.0));
+        self.identities.get(&identity)
     }
 
     /// What a peer that is an address class stands for.
@@ -167,6 +174,8 @@ mod tests {
         assert_eq!(names.uplink(fixture::UPLINK), Some("ens3"));
         assert_eq!(names.labels(Peer(259)).unwrap().to_string(), "app=api,env=prod");
         assert_eq!(names.labels(fixture::WORLD), None);
+        assert_eq!(names.labels(fixture::ROLE), names.labels(Peer(263)));
+        assert_eq!(names.labels(Peer(fixture::ROLE.0 + 1)), None);
         assert_eq!(names.class(fixture::WORLD).unwrap().kind, "world");
     }
 

@@ -202,7 +202,7 @@ mod tests {
         bytes.extend(event.source_port.to_be_bytes());
         bytes.extend(event.destination_port.to_be_bytes());
         bytes.extend([6, 2, 2, 0]);
-        for word in [263_u32, 259, 0, 11] {
+        for word in [263_u32, 259, 0, 11, 0, 0] {
             bytes.extend(word.to_ne_bytes());
         }
         bytes

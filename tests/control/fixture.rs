@@ -165,6 +165,7 @@ pub fn flows() -> Vec<Flow> {
         ingress: rule(3, None),
         generation: Generation(41),
         length: 80,
+        shadow: None,
     };
     let mut flow = deny.clone();
     flow.kind = FlowType::Flow;

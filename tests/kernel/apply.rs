@@ -335,8 +335,8 @@ fn many_endpoints_share_and_are_adopted() {
         let first = kernel.apply(&whole).unwrap();
         println!("{count} endpoints: {} ops, {:?}", first.ops, first.took);
         // Per endpoint: interface, gates, up, row, two addresses, two programs. In all: two host addresses,
-        // two variants, one policy table, one prefix table; policies, prefixes.
-        assert_eq!(first.ops, usize::from(count) * 8 + 8);
+        // two variants, one policy table, one prefix table; policies, prefixes, classes of source ports.
+        assert_eq!(first.ops, usize::from(count) * 8 + 9);
         let deny = plan(&endpoints, Verdict::Deny);
         kernel.apply(&deny).unwrap();
         kernel.settle();
@@ -414,11 +414,11 @@ fn what_others_take_away_is_noticed_and_mended() {
         ]));
         mend(&mut kernel, &KernelEvent::Relist);
         // Of two links, by tcx, one.
-        let link = sys::pinned(&lab.bpffs().join("v1/links/wan0_ingress")).unwrap();
+        let link = sys::pinned(&lab.bpffs().join("v2/links/wan0_ingress")).unwrap();
         sys::link_detach(link.as_fd()).unwrap();
         mend(&mut kernel, &KernelEvent::Relist);
         let info = sys::link_info(
-            sys::pinned(&lab.bpffs().join("v1/links/wan0_ingress")).unwrap().as_fd(),
+            sys::pinned(&lab.bpffs().join("v2/links/wan0_ingress")).unwrap().as_fd(),
         );
         assert_eq!(info.unwrap().ifindex, facts.ifindex);
 

@@ -45,6 +45,8 @@ fn features_left_out_are_gone() {
             ("ipv4", abi::Features { ipv4: 0, ..all }),
             ("ipv6", abi::Features { ipv6: 0, ..all }),
             ("ingress policy", abi::Features { ingress_policy: 0, ..all }),
+            ("source ports", abi::Features { source_ports: 0, ..all }),
+            ("shadow", abi::Features { shadow: 0, ..all }),
             ("accounting", abi::Features { accounting: 0, ..all }),
             ("events", abi::Features { events: 0, ..all }),
         ];
@@ -52,6 +54,11 @@ fn features_left_out_are_gone() {
             let rest = insns(program, features);
             println!("{} without {name}: {rest}", program.name());
             assert!(rest < whole, "{} without {name}: {rest} of {whole}", program.name());
+        }
+        if program != Program::ToUplink {
+            let rest = insns(program, abi::Features { reject: 0, ..all });
+            println!("{} without reject: {rest}", program.name());
+            assert!(rest < whole, "{}", program.name());
         }
         if program != Program::ToEndpoint {
             assert!(
@@ -87,7 +94,7 @@ fn names_come_from_btf() {
     assert_eq!(names.len(), abi::DROP_REASONS as usize);
     assert!(names.iter().all(|name| !name.is_empty()));
     assert_eq!(names[1], "policy-egress");
-    assert_eq!(dp::verdict_names(), ["none", "allow", "deny"]);
+    assert_eq!(dp::verdict_names(), ["none", "allow", "deny", "reject"]);
     assert_eq!(dp::event_type_names(), ["", "flow", "deny", "drop"]);
 }
 

@@ -25,6 +25,8 @@ pub const WORLD4: u32 = abi::PEER_CLASS;
 pub const WORLD6: u32 = abi::PEER_CLASS + 1;
 pub const HOST: u32 = abi::PEER_CLASS + 2;
 
+pub type Entry = (abi::PolicyKey, abi::PolicyValue);
+
 /// An endpoint of the test world.
 #[derive(Clone, Copy, Debug)]
 pub struct Container {
@@ -69,6 +71,8 @@ pub enum Move {
 }
 
 struct Snapshot {
+    /// By cookie and whether in the shadow.
+    hits: Hits,
     drops: BTreeMap<(u32, u32, u32), u64>,
     traffic: BTreeMap<(u32, u32), u64>,
     sizes: [i64; 4],
@@ -103,6 +107,9 @@ pub fn all_features() -> abi::Features {
         ipv6: 1,
         egress_policy: 1,
         ingress_policy: 1,
+        source_ports: 1,
+        reject: 1,
+        shadow: 1,
         masquerade: 1,
         accounting: 1,
         events: 1,
@@ -171,23 +178,49 @@ pub fn entry(
     precedence: u32,
     cookie: u32,
     allow: bool,
-) -> (abi::PolicyKey, abi::PolicyValue) {
+) -> Entry {
     let (prefixlen, protocol, port) = match what {
         None => (40, 0, 0),
         Some((protocol, None)) => (48, protocol, 0),
         Some((protocol, Some((port, bits)))) => (48 + bits, protocol, port),
     };
-    let key =
-        abi::PolicyKey { prefixlen, peer: peer.to_be(), direction, protocol, port: port.to_be() };
+    let (peer, port) = (peer.to_be(), port.to_be());
+    let key = abi::PolicyKey { prefixlen, peer, scope: direction, protocol, port };
     let verdict = if allow { abi::VERDICT_ALLOW } else { abi::VERDICT_DENY };
     (key, abi::PolicyValue { precedence, cookie, verdict, ..Default::default() })
 }
 
-pub fn default_entries(egress: bool, ingress: bool) -> Vec<(abi::PolicyKey, abi::PolicyValue)> {
+/// An entry made one that rejects.
+pub fn rejecting(mut entry: Entry) -> Entry {
+    entry.1.verdict = abi::VERDICT_REJECT;
+    entry
+}
+
+/// An entry made one of a class of source ports.
+pub fn from_class(mut entry: Entry, class: u8) -> Entry {
+    entry.0.scope |= class << 1;
+    entry
+}
+
+pub fn default_entries(egress: bool, ingress: bool) -> Vec<Entry> {
     vec![
         entry(0, abi::EGRESS, None, 1, if egress { 0 } else { 901 }, egress),
         entry(0, abi::INGRESS, None, 1, if ingress { 0 } else { 902 }, ingress),
     ]
+}
+
+/// The row of a container, alike on both sides.
+pub fn endpoint(slot: u32, c: &Container) -> abi::Endpoint {
+    let side =
+        abi::EndpointSide { identity: c.identity, policy: slot, shadow: 0, peer: [c.identity; 2] };
+    abi::Endpoint {
+        address6: c.ip6.mapped(),
+        address4: c.ip4.bytes().try_into().expect("IPv4"),
+        ifindex: c.ifindex,
+        mac: c.mac,
+        side: [side, side],
+        ..Default::default()
+    }
 }
 
 impl World {
@@ -240,15 +273,7 @@ impl World {
 
     fn add_container(&mut self, slot: u32) {
         let c = self.container(slot);
-        let side = abi::EndpointSide { identity: c.identity, policy: slot };
-        let endpoint = abi::Endpoint {
-            address6: c.ip6.mapped(),
-            address4: c.ip4.bytes().try_into().expect("IPv4"),
-            ifindex: c.ifindex,
-            mac: c.mac,
-            side: [side, side],
-            ..Default::default()
-        };
+        let endpoint = endpoint(slot, &c);
         self.maps.set_endpoint(slot, &endpoint).expect("endpoint");
         self.maps.set_address(c.ip4.mapped(), [slot; 2]).expect("address");
         self.maps.set_address(c.ip6.mapped(), [slot; 2]).expect("address");
@@ -315,17 +340,12 @@ impl World {
     }
 
     /// Gives a policy slot the same table on both sides.
-    pub fn policy(&mut self, slot: u32, entries: &[(abi::PolicyKey, abi::PolicyValue)]) {
+    pub fn policy(&mut self, slot: u32, entries: &[Entry]) {
         self.policy_of_side(slot, 0, entries);
         self.policy_of_side(slot, 1, entries);
     }
 
-    pub fn policy_of_side(
-        &mut self,
-        slot: u32,
-        side: u32,
-        entries: &[(abi::PolicyKey, abi::PolicyValue)],
-    ) {
+    pub fn policy_of_side(&mut self, slot: u32, side: u32, entries: &[Entry]) {
         let (made, last) = &mut self.tables;
         if last == made {
             let numbers: Vec<u32> = (*made + 1..=*made + 16).collect();
@@ -349,6 +369,8 @@ impl World {
         let traffic = at.map(|(slot, hook)| {
             ((slot, hook), self.maps.traffic_of(slot, hook).expect("traffic").packets)
         });
+        let hits = self.maps.hits().expect("hits");
+        let hits = hits.iter().map(|(key, n)| ((key.cookie, key.shadow != 0), *n));
         let sizes = [
             self.maps.flows4().expect("flows4").len() as i64,
             self.maps.flows6().expect("flows6").len() as i64,
@@ -356,6 +378,7 @@ impl World {
             self.maps.fragments().expect("fragments").len() as i64,
         ];
         Snapshot {
+            hits: hits.collect(),
             drops: drops.collect(),
             traffic: traffic.collect(),
             sizes,
@@ -380,6 +403,10 @@ impl World {
         self.ring.consume().expect("ring");
         let events = std::mem::take(&mut *self.events.lock().expect("not poisoned"));
         let moves = moves(&before, &after, &events);
+        let hits = grown(&before.hits, &after.hits);
+        if self.features.events == 1 && before.suppressed == after.suppressed {
+            assert_eq!(hits, hits_of(&events), "what rules decided is counted");
+        }
         Shot { outcome, moves, events }
     }
 
@@ -437,6 +464,29 @@ fn moves(before: &Snapshot, after: &Snapshot, events: &[abi::Event]) -> Vec<Move
     }));
     moves.sort();
     moves
+}
+
+fn grown(before: &Hits, after: &Hits) -> Hits {
+    let grown = after.iter().map(|(key, n)| (*key, n - before.get(key).copied().unwrap_or(0)));
+    grown.filter(|(_, n)| *n != 0).collect()
+}
+
+type Hits = BTreeMap<(u32, bool), u64>;
+
+/// What must have been counted, from what was told.
+fn hits_of(events: &[abi::Event]) -> Hits {
+    let mut hits = Hits::new();
+    for e in events.iter().filter(|e| e.r#type != abi::EVENT_DROP) {
+        let is = [e.egress_cookie, e.ingress_cookie];
+        let would = [e.shadow_egress_cookie, e.shadow_ingress_cookie];
+        for (is, would) in is.into_iter().zip(would) {
+            let all = [(is, false, is != 0), (would, true, would != 0 && would != is)];
+            for (cookie, shadow, _) in all.into_iter().filter(|(_, _, counts)| *counts) {
+                *hits.entry((cookie, shadow)).or_default() += 1;
+            }
+        }
+    }
+    hits
 }
 
 /// A packet's fate, and what moved.

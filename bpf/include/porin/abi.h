@@ -19,7 +19,7 @@
 
 /* Plain numbers are enumerators, so that BTF has them and Rust can compare. */
 enum porin_constant {
-	PORIN_ABI = 1,
+	PORIN_ABI = 2,
 
 	/* Sizes. Slots number endpoints and uplinks alike; slot 0 is nobody. */
 	PORIN_MAX_SLOTS = 16384,
@@ -31,6 +31,7 @@ enum porin_constant {
 	PORIN_MAX_POLICY_TABLES = 65536,
 	PORIN_MAX_PREFIX_TABLES = 16,
 	PORIN_MAX_UPLINKS = 64,
+	PORIN_MAX_HITS = 131072,
 
 	/*
 	 * The hook's direction, as the kernel names it: ingress is what comes
@@ -45,13 +46,23 @@ enum porin_constant {
 	PORIN_EGRESS = 1,
 
 	/*
-	 * Peers. 0 matches any. Identities of endpoints are below
-	 * PORIN_PEER_CLASS; address classes (see struct porin_prefix_value)
-	 * from it on.
+	 * Peers. 0 matches any. Identities of endpoints are below PORIN_PEER_ROLE; roles,
+	 * which some of an identity's endpoints have, below PORIN_PEER_CLASS; address
+	 * classes (see struct porin_prefix_value) from it on.
 	 */
 	PORIN_PEER_ANY = 0,
 	PORIN_IDENTITY_FIRST = 256,
+	PORIN_PEER_ROLE = 0x800000,
 	PORIN_PEER_CLASS = 0x1000000,
+
+	/* Index of what an endpoint has one of per family. */
+	PORIN_FAMILY_IPV6 = 0,
+	PORIN_FAMILY_IPV4 = 1,
+
+	/* Classes of source ports, as many as the scope of a policy key has room for. */
+	PORIN_SOURCE_CLASSES = 128,
+	PORIN_SOURCE_BLOCK = 64, /* ports in an element of `source_classes` */
+	PORIN_SOURCE_BLOCKS = 1024,
 
 	/* struct porin_prefix_value.flags */
 	PORIN_PREFIX_HOST = 1, /* an address of this host: deliver to its stack */
@@ -91,6 +102,10 @@ enum porin_constant {
  * tables are put under numbers ahead of time, and a commit only says which number.
  */
 #define PORIN_POLICY_INDEX(policy, side) ((policy) * 2 + (side))
+/* Classes of source ports: source_classes[PORIN_SOURCE_INDEX(port / PORIN_SOURCE_BLOCK, side)]. */
+#define PORIN_SOURCE_INDEX(block, side) ((block) * 2 + (side))
+/* What a policy is asked about besides the peer: its direction, and the class of the source port. */
+#define PORIN_SCOPE(direction, source_class) ((direction) | (source_class) << 1)
 
 /* The MAC that every endpoint sees as its gateway: 02:"porin". */
 #define PORIN_GATEWAY_MAC { 0x02, 0x70, 0x6f, 0x72, 0x69, 0x6e }
@@ -99,12 +114,16 @@ enum porin_constant {
 struct porin_state {
 	__u32 generation; /* active; 0: nothing committed yet, everything is closed */
 	__u32 secret; /* the datapath's own, of the choice of NAT ports; 0: none yet */
+	__u32 mark; /* likewise: on answers that a gate is to let through as they are */
+	__u32 pad;
 };
 
 /* endpoints[slot]. Only side[inactive] changes while the slot is in use. */
 struct porin_endpoint_side {
 	__u32 identity; /* 0: the slot is nobody on this side */
 	__u32 policy; /* policy slot */
+	__u32 shadow; /* that of the table with shadow policies; 0: it would be the same */
+	__u32 peer[2]; /* what others' policies call it, [PORIN_FAMILY_*]: identity or role */
 };
 
 struct porin_endpoint {
@@ -116,7 +135,7 @@ struct porin_endpoint {
 	struct porin_endpoint_side side[2];
 	__u8 incarnation[16]; /* digest of name, namespace and addresses: whose slot this is */
 };
-_Static_assert(sizeof(struct porin_endpoint) == 64, "porin_endpoint");
+_Static_assert(sizeof(struct porin_endpoint) == 88, "porin_endpoint");
 
 /* addresses[address] -> slot on either side; 0: nobody. Key: 16 bytes. */
 struct porin_address {
@@ -143,22 +162,29 @@ struct porin_prefix_value {
 	__u32 flags;
 };
 
+/* source_classes[PORIN_SOURCE_INDEX]: ports of one class are in the same rules' source ports. */
+struct porin_source_block {
+	__u8 class[PORIN_SOURCE_BLOCK]; /* below PORIN_SOURCE_CLASSES; 0: in none's */
+};
+_Static_assert(sizeof(struct porin_source_block) == 64, "porin_source_block");
+
 /*
  * policies[policy_tables[PORIN_POLICY_INDEX]] -> LPM trie. prefixlen counts the bits after it:
  * 40 any protocol, 48 one protocol and any port, 48..64 a port prefix.
  * For ICMP and ICMPv6 the port is type << 8 | code; for other protocols
  * without ports it is 0.
  *
- * Among the entries of one (peer, direction) the longest match carries the
- * right answer. Between peer and PORIN_PEER_ANY the higher precedence wins;
- * the compiler never gives both the same. Every map has (any, ingress) and
- * (any, egress) with prefixlen 40: the default. No match at all is a fault:
- * drop.
+ * Among the entries of one (peer, scope) the longest match carries the right
+ * answer. Between peer and PORIN_PEER_ANY, and between the packet's class of source
+ * ports and any (0), the higher precedence wins; of equal ones the first in the order
+ * (peer, class), (any, class), (peer, 0), (any, 0). Every map has (any, ingress) and
+ * (any, egress), of class 0, with prefixlen 40: the default. No match at all is a
+ * fault: drop.
  */
 struct porin_policy_key {
 	__u32 prefixlen;
 	__u32 peer; /* network order */
-	__u8 direction; /* PORIN_INGRESS or PORIN_EGRESS */
+	__u8 scope; /* PORIN_SCOPE */
 	__u8 protocol;
 	__u16 port; /* network order */
 };
@@ -282,6 +308,7 @@ enum porin_budget_kind {
 	PORIN_BUDGET_EVENTS = 0,
 	PORIN_BUDGET_ICMP = 1,
 	PORIN_BUDGET_FLOWS = 2, /* events of new flows: they must not crowd out denials */
+	PORIN_BUDGET_HITS = 3, /* not limited: what `hits` had no room for is suppressed */
 	PORIN_BUDGETS, /* how many */
 };
 
@@ -290,6 +317,17 @@ struct porin_budget {
 	__u64 tokens;
 	__u64 suppressed; /* events: not told, for lack of tokens or of room in the ring */
 };
+
+/*
+ * Counters: how often a rule decided about a new flow, or a packet that was denied.
+ * With `shadow`: how often it would have, in another's place, if shadow policies
+ * were enforced.
+ */
+struct porin_hit_key {
+	__u32 cookie;
+	__u32 shadow; /* 0 or 1 */
+};
+_Static_assert(sizeof(struct porin_hit_key) == 8, "porin_hit_key");
 
 /* Ring-buffer records. */
 struct porin_event {
@@ -307,12 +345,14 @@ struct porin_event {
 	__u8 protocol;
 	__u8 verdict;
 	__u8 tcp_flags;
-	__u8 pad;
-	__u32 source_peer; /* identity or address class */
+	__u8 shadow; /* enum porin_verdict, if shadow policies were enforced; 0: none concern it */
+	__u32 source_peer; /* identity, role or address class */
 	__u32 destination_peer;
 	__u32 egress_cookie;
 	__u32 ingress_cookie;
+	__u32 shadow_egress_cookie;
+	__u32 shadow_ingress_cookie;
 };
-_Static_assert(sizeof(struct porin_event) == 88, "porin_event");
+_Static_assert(sizeof(struct porin_event) == 96, "porin_event");
 
 #endif

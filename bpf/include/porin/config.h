@@ -12,19 +12,21 @@ struct porin_features {
 	__u8 ipv6;
 	__u8 egress_policy; /* the endpoint's own egress is default deny or has rules */
 	__u8 ingress_policy; /* some endpoint of the host has ingress rules */
+	__u8 source_ports; /* some rule has source ports */
+	__u8 reject; /* some rule rejects */
+	__u8 shadow; /* some policy is in shadow mode */
 	__u8 masquerade; /* IPv4 to the outside is masqueraded */
 	__u8 accounting; /* bytes and packets per flow */
 	__u8 events; /* flow and drop events */
 	__u8 coarse_clock; /* bpf_ktime_get_coarse_ns exists (Linux 5.11) */
-	__u16 nat_port_first; /* host order; ports to masquerade with */
-	__u16 nat_port_last;
-	__u32 event_rate; /* drop and deny events per second and CPU; of flows ten times that */
 	/*
 	 * For tests and benches: count hash and longest-prefix look-ups of a
 	 * packet in skb->cb[4].
 	 */
 	__u8 count_lookups;
-	__u8 pad[3];
+	__u16 nat_port_first; /* host order; ports to masquerade with */
+	__u16 nat_port_last;
+	__u32 event_rate; /* drop and deny events per second and CPU; of flows ten times that */
 };
 
 /* What a gate knows about its endpoint. */

@@ -76,6 +76,13 @@ struct {
 	__type(value, __u32);
 } policy_tables SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PORIN_SOURCE_BLOCKS * 2);
+	__type(key, __u32);
+	__type(value, struct porin_source_block);
+} source_classes SEC(".maps");
+
 /* The tables by number. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
@@ -133,6 +140,14 @@ struct {
 	__type(key, struct porin_drop_key);
 	__type(value, __u64);
 } drops SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, PORIN_MAX_HITS);
+	__type(key, struct porin_hit_key);
+	__type(value, __u64);
+} hits SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -8,6 +8,7 @@ enum porin_verdict {
 	PORIN_VERDICT_NONE = 0, /* not judged: treat as drop */
 	PORIN_VERDICT_ALLOW = 1,
 	PORIN_VERDICT_DENY = 2,
+	PORIN_VERDICT_REJECT = 3, /* deny, and tell the sender */
 };
 
 enum porin_delivery_kind {
@@ -19,7 +20,7 @@ enum porin_delivery_kind {
 
 enum porin_event_type {
 	PORIN_EVENT_FLOW = 1, /* a flow was judged for the first time, and allowed */
-	PORIN_EVENT_DENY = 2, /* policy denied */
+	PORIN_EVENT_DENY = 2, /* policy denied or rejected */
 	PORIN_EVENT_DROP = 3, /* dropped for another reason */
 };
 

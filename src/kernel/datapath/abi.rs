@@ -21,18 +21,21 @@ pub use types::porin_flow6_key as Flow6Key;
 pub use types::porin_fragment_key as FragmentKey;
 pub use types::porin_fragment_value as FragmentValue;
 pub use types::porin_gate as Gate;
+pub use types::porin_hit_key as HitKey;
 pub use types::porin_nat_key as NatKey;
 pub use types::porin_nat_value as NatValue;
 pub use types::porin_policy_key as PolicyKey;
 pub use types::porin_policy_value as PolicyValue;
 pub use types::porin_prefix_key as PrefixKey;
 pub use types::porin_prefix_value as PrefixValue;
+pub use types::porin_source_block as SourceBlock;
 pub use types::porin_state as State;
 pub use types::porin_traffic as Traffic;
 pub use types::porin_uplink as Uplink;
 
 use types::{
-    porin_constant as c, porin_delivery_kind, porin_drop_reason, porin_event_type, porin_verdict,
+    porin_budget_kind, porin_constant as c, porin_delivery_kind, porin_drop_reason,
+    porin_event_type, porin_verdict,
 };
 
 /// The MAC that every endpoint sees as its gateway.
@@ -49,13 +52,20 @@ constants! {
     MAX_POLICY_TABLES = c::PORIN_MAX_POLICY_TABLES as u32;
     MAX_PREFIX_TABLES = c::PORIN_MAX_PREFIX_TABLES as u32;
     MAX_UPLINKS = c::PORIN_MAX_UPLINKS as u32;
+    MAX_HITS = c::PORIN_MAX_HITS as u32;
     HOOK_INGRESS = c::PORIN_HOOK_INGRESS as u32;
     HOOK_EGRESS = c::PORIN_HOOK_EGRESS as u32;
     INGRESS = c::PORIN_INGRESS as u8;
     EGRESS = c::PORIN_EGRESS as u8;
     PEER_ANY = c::PORIN_PEER_ANY as u32;
     IDENTITY_FIRST = c::PORIN_IDENTITY_FIRST as u32;
+    PEER_ROLE = c::PORIN_PEER_ROLE as u32;
     PEER_CLASS = c::PORIN_PEER_CLASS as u32;
+    FAMILY_IPV6 = c::PORIN_FAMILY_IPV6 as usize;
+    FAMILY_IPV4 = c::PORIN_FAMILY_IPV4 as usize;
+    SOURCE_CLASSES = c::PORIN_SOURCE_CLASSES as u32;
+    SOURCE_BLOCK = c::PORIN_SOURCE_BLOCK as usize;
+    SOURCE_BLOCKS = c::PORIN_SOURCE_BLOCKS as u32;
     PREFIX_HOST = c::PORIN_PREFIX_HOST as u32;
     PREFIX_POOL = c::PORIN_PREFIX_POOL as u32;
     FLOW_ORIGINAL = c::PORIN_FLOW_ORIGINAL as usize;
@@ -79,6 +89,7 @@ constants! {
     VERDICT_NONE = porin_verdict::PORIN_VERDICT_NONE as u8;
     VERDICT_ALLOW = porin_verdict::PORIN_VERDICT_ALLOW as u8;
     VERDICT_DENY = porin_verdict::PORIN_VERDICT_DENY as u8;
+    VERDICT_REJECT = porin_verdict::PORIN_VERDICT_REJECT as u8;
     DELIVER_NONE = porin_delivery_kind::PORIN_DELIVER_NONE as u8;
     DELIVER_LOCAL = porin_delivery_kind::PORIN_DELIVER_LOCAL as u8;
     DELIVER_HOST = porin_delivery_kind::PORIN_DELIVER_HOST as u8;
@@ -86,6 +97,9 @@ constants! {
     EVENT_FLOW = porin_event_type::PORIN_EVENT_FLOW as u32;
     EVENT_DENY = porin_event_type::PORIN_EVENT_DENY as u32;
     EVENT_DROP = porin_event_type::PORIN_EVENT_DROP as u32;
+    BUDGET_EVENTS = porin_budget_kind::PORIN_BUDGET_EVENTS as u32;
+    BUDGET_FLOWS = porin_budget_kind::PORIN_BUDGET_FLOWS as u32;
+    BUDGET_HITS = porin_budget_kind::PORIN_BUDGET_HITS as u32;
     DROP_REASONS = porin_drop_reason::PORIN_DROP_REASONS as u32;
 }
 
@@ -100,6 +114,16 @@ pub const fn program_index(slot: u32, hook: u32, side: u32) -> u32 {
 /// `policies[policy_tables[policy_index(policy_slot, side)]]`
 pub const fn policy_index(policy: u32, side: u32) -> u32 {
     policy * 2 + side
+}
+
+/// `source_classes[source_index(port / SOURCE_BLOCK, side)]`
+pub const fn source_index(block: u32, side: u32) -> u32 {
+    block * 2 + side
+}
+
+/// `PolicyKey::scope`: a direction and the class of the source port, 0 for any.
+pub const fn scope(direction: u8, source_class: u8) -> u8 {
+    direction | source_class << 1
 }
 
 /// The generation a flow was judged in, from `Flow::judged`.
@@ -118,8 +142,11 @@ pub const fn judged_reason(judged: u64) -> u32 {
 }
 
 const _: () = {
-    assert!(size_of::<State>() == 8);
-    assert!(size_of::<Endpoint>() == 64);
+    assert!(size_of::<State>() == 16);
+    assert!(size_of::<Endpoint>() == 88);
+    assert!(size_of::<SourceBlock>() == 64);
+    assert!(size_of::<HitKey>() == 8);
+    assert!(SOURCE_BLOCKS as usize * SOURCE_BLOCK == 1 << 16);
     assert!(size_of::<Address>() == 16);
     assert!(size_of::<AddressValue>() == 8);
     assert!(size_of::<PrefixKey>() == 20);
@@ -137,5 +164,5 @@ const _: () = {
     assert!(size_of::<DropKey>() == 8);
     assert!(size_of::<Traffic>() == 16);
     assert!(size_of::<Budget>() == 24);
-    assert!(size_of::<Event>() == 88);
+    assert!(size_of::<Event>() == 96);
 };

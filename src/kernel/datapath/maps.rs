@@ -198,6 +198,18 @@ impl Maps {
         self.update("prefix_tables", &side, &number)
     }
 
+    /// Classes of source ports: pairs of [`abi::source_index`] and the block. Not atomic: on an error some may
+    /// have been set.
+    pub fn set_sources(&self, blocks: &[(u32, abi::SourceBlock)]) -> Result<()> {
+        let (indices, blocks): (Vec<u32>, Vec<_>) = blocks.iter().copied().unzip();
+        self.update_all("source_classes", &indices, &blocks)
+    }
+
+    /// A rule is counted no more.
+    pub fn delete_hits(&self, key: &abi::HitKey) -> Result<()> {
+        self.delete("hits", key)
+    }
+
     pub fn set_uplink(&self, ifindex: u32, uplink: &abi::Uplink) -> Result<()> {
         self.update("uplinks", &ifindex, uplink)
     }

@@ -191,6 +191,20 @@ impl Maps {
         Ok(found)
     }
 
+    /// How often rules decided, or would have, summed over all CPUs.
+    pub fn hits(&self) -> Result<Vec<(abi::HitKey, u64)>> {
+        let mut found = Vec::new();
+        self.each_per_cpu::<abi::HitKey, u64>("hits", |key, counts| {
+            found.push((key, counts.iter().sum()));
+        })?;
+        Ok(found)
+    }
+
+    /// Decisions that `hits` had no room for.
+    pub fn uncounted_hits(&self) -> Result<u64> {
+        self.suppressed(&[abi::BUDGET_HITS])
+    }
+
     /// What passed at (slot, hook), summed over all CPUs; where something did.
     pub fn traffic(&self) -> Result<Vec<((u32, u32), abi::Traffic)>> {
         let mut found = Vec::new();
@@ -220,9 +234,15 @@ impl Maps {
 
     /// Events that were not told, for lack of tokens or of room in the ring.
     pub fn suppressed_events(&self) -> Result<u64> {
+        self.suppressed(&[abi::BUDGET_EVENTS, abi::BUDGET_FLOWS])
+    }
+
+    fn suppressed(&self, kinds: &[u32]) -> Result<u64> {
         let mut suppressed = 0;
-        self.each_per_cpu::<u32, abi::Budget>("budgets", |_, budgets| {
-            suppressed += budgets.iter().map(|b| b.suppressed).sum::<u64>();
+        self.each_per_cpu::<u32, abi::Budget>("budgets", |kind, budgets| {
+            if kinds.contains(&kind) {
+                suppressed += budgets.iter().map(|b| b.suppressed).sum::<u64>();
+            }
         })?;
         Ok(suppressed)
     }
