@@ -75,6 +75,22 @@ pub fn judge(config: &Config, facts: &Facts, packet: &Packet, shadow: bool) -> E
     }
 }
 
+/// Whether shadow policies have a word in it at all: one that says anything picks either end.
+pub fn in_shadow(config: &Config, facts: &Facts, packet: &Packet) -> bool {
+    let receiver = End { who: Who::Unassigned, address: packet.destination };
+    let case = Case { config, packet, receiver: &receiver };
+    let shadows = |policy: &Policy| {
+        policy.mode == Mode::Shadow && (policy.ingress.is_some() || policy.egress.is_some())
+    };
+    [packet.source, packet.destination].into_iter().any(|address| {
+        let Who::Endpoint(endpoint) = who(config, facts, address) else { return false };
+        config
+            .policies
+            .iter()
+            .any(|policy| shadows(policy) && case.picks(&policy.subject, endpoint))
+    })
+}
+
 fn who<'a>(config: &'a Config, facts: &Facts, address: IpAddr) -> Who<'a> {
     if let Some((name, _)) = facts.endpoints.iter().find(|(_, own)| own.contains(&address)) {
         return Who::Endpoint(config.endpoints.iter().find(|e| e.name == *name).unwrap());

@@ -17,6 +17,9 @@ use porin::types::{Action, Label, Mac, Mode, Name, Origin, PortSpec, Tier};
 use crate::reference::Facts;
 use crate::worlds::{Draft, UPLINK};
 
+pub const UPLINK_IFINDEX: u32 = 9;
+pub const UPLINK_MAC: Mac = Mac([2, 0, 0, 0, 0, 9]);
+
 pub fn origin(line: u32) -> Origin {
     Origin { file: Arc::from(Path::new("policies.d/test.toml")), line, column: 1 }
 }
@@ -156,8 +159,8 @@ impl World {
         self.desired.apply(Change::HostAddresses(draft.host.clone()));
         let uplink = UplinkFact {
             interface: UPLINK.to_owned(),
-            ifindex: 9,
-            mac: Mac([2, 0, 0, 0, 0, 9]),
+            ifindex: UPLINK_IFINDEX,
+            mac: UPLINK_MAC,
             mtu: 1500,
             address4: None,
         };

@@ -11,7 +11,8 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use porin::config::model::{
-    AddressWish, Config, Endpoint, Group, Host, LabelFilter, Masquerade, Peer, Policy, Rule, Uplink,
+    AddressWish, Config, Endpoint, Flows, Group, Host, LabelFilter, Masquerade, Peer, Policy, Rule,
+    Uplink,
 };
 use porin::types::{Action, Entity, Mode, PortMatch, PortRange, Selector, Tier};
 
@@ -294,6 +295,7 @@ pub fn host() -> impl Strategy<Value = Host> {
                 remote_hosts: networks(remote_hosts),
                 unmanaged: networks(unmanaged),
                 uplinks: vec![Uplink { interface: UPLINK.to_owned(), origin: origin(1) }],
+                flows: Flows { enabled: true, rate: 1_000_000 },
                 masquerade: Masquerade { enabled: false, ..all.masquerade.clone() },
                 ..all
             }
