@@ -17,6 +17,8 @@ pub struct Probes {
     others: [Vec<IpAddr>; 2],
     ports: Vec<(Protocol, Vec<u16>)>,
     sources: Vec<u16>,
+    /// What single rules name: ports and source ports, none for any.
+    aims: Vec<(Vec<(Protocol, u16)>, Vec<u16>)>,
     state: u64,
 }
 
@@ -35,6 +37,7 @@ impl Probes {
             others: of(others.into_iter().collect()),
             ports: ports(config),
             sources: sources(config),
+            aims: rules(config).map(|rule| aim(config, rule)).collect(),
             state: seed,
         }
     }
@@ -58,6 +61,21 @@ impl Probes {
         self.others[family][at]
     }
 
+    /// Makes a packet one that a rule is about, as far as ports go.
+    fn aim(&mut self, packet: &mut Packet) {
+        if self.aims.is_empty() {
+            return;
+        }
+        let at = self.next(self.aims.len());
+        let (ports, sources) = self.aims[at].clone();
+        if !ports.is_empty() {
+            (packet.protocol, packet.port) = ports[self.next(ports.len())];
+        }
+        if !sources.is_empty() {
+            packet.source_port = sources[self.next(sources.len())];
+        }
+    }
+
     pub fn probe(&mut self) -> Packet {
         let family = self.next(2);
         let (source, destination) = (self.end(family), self.end(family));
@@ -65,8 +83,15 @@ impl Probes {
         let (protocol, ports) = self.ports[at].clone();
         let port = ports[self.next(ports.len())];
         let at = self.next(self.sources.len());
-        let source_port = if has_ports(protocol) { self.sources[at] } else { 0 };
-        Packet { source, destination, protocol, source_port, port }
+        let source_port = self.sources[at];
+        let mut packet = Packet { source, destination, protocol, source_port, port };
+        if self.next(2) == 0 {
+            self.aim(&mut packet);
+        }
+        if !has_ports(packet.protocol) {
+            packet.source_port = 0;
+        }
+        packet
     }
 }
 
@@ -79,6 +104,27 @@ fn rules(config: &Config) -> impl Iterator<Item = &Rule> {
         config.policies.iter().filter_map(move |policy| policy.rules(direction)).flatten()
     };
     Direction::BOTH.into_iter().flat_map(rules)
+}
+
+fn aim(config: &Config, rule: &Rule) -> (Vec<(Protocol, u16)>, Vec<u16>) {
+    let of = |spec: &PortSpec| match spec {
+        PortSpec::Match(ports) => vec![*ports],
+        PortSpec::Named { name, .. } => {
+            config.endpoints.iter().filter_map(|e| e.ports.get(name).copied()).collect()
+        }
+    };
+    let ports = rule.ports.iter().flat_map(of).flat_map(|ports| {
+        let ends = [ports.ports.first(), ports.ports.last()];
+        // Of protocols without any it is always 0.
+        let ends = if has_ports(ports.protocol) || is_icmp(ports.protocol) { ends } else { [0; 2] };
+        ends.map(|port| (ports.protocol, port))
+    });
+    let sources = rule.source_ports.iter().flat_map(|range| [range.first(), range.last()]);
+    (ports.collect(), sources.collect())
+}
+
+fn is_icmp(protocol: Protocol) -> bool {
+    matches!(protocol.0, 1 | 58)
 }
 
 fn networks(config: &Config) -> BTreeSet<IpNet> {
@@ -131,7 +177,7 @@ fn ports(config: &Config) -> Vec<(Protocol, Vec<u16>)> {
         PortSpec::Named { .. } => None,
     });
     for ports in named.chain(written) {
-        if has_ports(ports.protocol) || matches!(ports.protocol.0, 1 | 58) {
+        if has_ports(ports.protocol) || is_icmp(ports.protocol) {
             let edges = around(ports.ports.first(), ports.ports.last());
             all.entry(ports.protocol).or_default().extend(edges);
         }

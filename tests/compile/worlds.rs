@@ -189,15 +189,15 @@ fn rule() -> impl Strategy<Value = Rule> {
 }
 
 pub fn policy(name: &'static str) -> impl Strategy<Value = Policy> {
-    let subject = select(vec!["", "app=a", "app=b", "env=p", "!env", "app in (b,c)", "uid=1"]);
+    let subject = select(vec!["", "", "app=a", "app=b", "env=p", "!env", "app in (b,c)", "uid=1"]);
     let tier = prop_oneof![
         4 => Just((Tier::Normal, 0)),
         2 => select(vec![0, 1, 1, 5, 1000]).prop_map(|priority| (Tier::Admin, priority)),
         2 => select(vec![0, 1, 1, 5, 1000]).prop_map(|priority| (Tier::Baseline, priority)),
     ];
-    let rules = || weighted(0.7, vec(rule(), 0..4));
+    let rules = || weighted(0.7, vec(rule(), 0..5));
     let mode = prop_oneof![5 => Just(Mode::Enforce), 1 => Just(Mode::Shadow)];
-    let parts = (subject, tier, proptest::bool::weighted(0.6), mode, rules(), rules());
+    let parts = (subject, tier, proptest::bool::weighted(0.5), mode, rules(), rules());
     parts.prop_map(move |(subject, (tier, priority), default_deny, mode, ingress, egress)| {
         let policy = world::policy(name, subject, ingress, egress);
         Policy { tier, priority, default_deny, mode, ..policy }
@@ -206,7 +206,7 @@ pub fn policy(name: &'static str) -> impl Strategy<Value = Policy> {
 
 /// At most six, in the order of their names.
 pub fn policies() -> impl Strategy<Value = Vec<Policy>> {
-    let all = ["p1", "p2", "p3", "p4", "p5", "p6"].map(|name| weighted(0.7, policy(name)));
+    let all = ["p1", "p2", "p3", "p4", "p5", "p6"].map(|name| weighted(0.8, policy(name)));
     Vec::from(all).prop_map(|all| all.into_iter().flatten().collect())
 }
 

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use libbpf_rs::RingBufferBuilder;
 
 use porin::compile::explain::{Packet, Party, party};
-use porin::compile::plan::Plan;
+use porin::compile::plan::{Features, Plan};
 use porin::kernel::datapath::{self as dp, LoadedProgram, Maps, TestContext, abi};
 use porin::kernel::layout;
 use porin::kernel::mirror::Mirror;
@@ -36,7 +36,9 @@ pub enum Way {
     /// The host's own stack sends it to a container.
     Host,
     /// It comes from outside.
-    Uplink,
+    FromUplink,
+    /// The host's own stack sends it on to the outside.
+    ToUplink,
 }
 
 /// What became of a packet, and what would have, with shadow policies enforced.
@@ -74,11 +76,13 @@ struct Tables {
     /// All that were ever loaded, by their constants.
     known_gates: HashMap<Vec<u8>, Rc<dp::GatePair>>,
     variants: BTreeMap<Variant, LoadedProgram>,
+    /// Variants of one program, but for one more.
+    most: usize,
 }
 
 impl Kernel {
-    /// Moves this thread into a network namespace of its own. None: that needs root.
-    pub fn new() -> Option<Self> {
+    /// Moves this thread into a network namespace of its own. None: that needs root. `most`: variants of one program.
+    pub fn new(most: usize) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             eprintln!("skipped: this test needs root");
             return None;
@@ -96,7 +100,7 @@ impl Kernel {
         builder.add(maps.events().expect("events"), take).expect("ring");
         let ring = builder.build().expect("ring");
         let (gates, known_gates, variants) = Default::default();
-        let tables = Tables { maps, gates, known_gates, variants };
+        let tables = Tables { maps, gates, known_gates, variants, most };
         Some(Kernel { tables, mirror: Mirror::default(), events, ring })
     }
 
@@ -131,9 +135,10 @@ impl Kernel {
             return Vec::new();
         }
         match ends.map(|end| end.expect("a complete plan")) {
+            [Party::Endpoint { .. }, Party::World { .. }] => vec![Way::Container, Way::ToUplink],
             [Party::Endpoint { .. }, _] => vec![Way::Container],
             [Party::Host { .. }, Party::Endpoint { .. }] => vec![Way::Host],
-            [Party::World { .. }, Party::Endpoint { .. }] => vec![Way::Host, Way::Uplink],
+            [Party::World { .. }, Party::Endpoint { .. }] => vec![Way::Host, Way::FromUplink],
             _ => Vec::new(),
         }
     }
@@ -153,10 +158,11 @@ impl Kernel {
                 (gates[&slot].ingress.as_fd(), IFINDEX)
             }
             Way::Host => (gates[&slot(packet.destination)].egress.as_fd(), IFINDEX),
-            Way::Uplink => {
+            Way::FromUplink | Way::ToUplink => {
                 frame.destination_mac = UPLINK_MAC.0;
-                let slot = plan.uplinks.keys().next().expect("an uplink");
-                (gates[slot].ingress.as_fd(), UPLINK_IFINDEX)
+                let pair = &gates[plan.uplinks.keys().next().expect("an uplink")];
+                let gate = if way == Way::ToUplink { &pair.egress } else { &pair.ingress };
+                (gate.as_fd(), UPLINK_IFINDEX)
             }
         };
         let context = TestContext { ifindex, ..TestContext::default() };
@@ -292,6 +298,25 @@ fn reason(error: dp::Error) -> Reason {
 }
 
 impl Tables {
+    /// The verifier takes its time with each, so once there are many of a program, the one that can do everything does.
+    fn chosen(&self, variant: Variant) -> Variant {
+        let of_program = self.variants.keys().filter(|known| known.program == variant.program);
+        if self.variants.contains_key(&variant) || of_program.count() < self.most {
+            return variant;
+        }
+        let features = Features {
+            ipv4: true,
+            ipv6: true,
+            egress_policy: true,
+            ingress_policy: true,
+            source_ports: true,
+            reject: true,
+            shadow: true,
+            ..variant.features
+        };
+        Variant { features, ..variant }
+    }
+
     fn attach(&mut self, gate: &Gate) -> Result<(), Reason> {
         let (constants, load): (_, fn(&Maps, &abi::Gate) -> dp::Result<dp::GatePair>) =
             match &gate.owner {
@@ -329,10 +354,11 @@ impl Backend for Tables {
             Op::DropVariant(_) => return Ok(()),
             Op::AttachGate(gate) => return self.attach(gate),
             Op::LoadVariant(variant) => {
-                if !self.variants.contains_key(variant) {
+                let variant = self.chosen(*variant);
+                if !self.variants.contains_key(&variant) {
                     let features = layout::features(&variant.features, true);
                     let loaded = dp::load_variant(maps, variant.program, &features);
-                    self.variants.insert(*variant, loaded.map_err(reason)?);
+                    self.variants.insert(variant, loaded.map_err(reason)?);
                 }
                 return Ok(());
             }
@@ -352,7 +378,7 @@ impl Backend for Tables {
             Op::SetUplink(ifindex, Some(row)) => maps.set_uplink(*ifindex, &layout::uplink(row)),
             Op::SetUplink(ifindex, None) => maps.delete_uplink(*ifindex),
             Op::SetProgram(index, Some(variant)) => {
-                maps.set_program(*index, self.variants[variant].fd.as_fd())
+                maps.set_program(*index, self.variants[&self.chosen(*variant)].fd.as_fd())
             }
             Op::SetProgram(index, None) => maps.clear_program(*index),
             Op::SetPolicies(batch) => maps.set_policies(batch),

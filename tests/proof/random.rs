@@ -19,9 +19,12 @@ const VERDICTS: usize = 20_000;
 /// Packets that each world is asked about.
 const PACKETS: usize = 200;
 
-fn wanted() -> usize {
-    let text = std::env::var("PORIN_PROOF_VERDICTS");
-    text.map_or(VERDICTS, |text| text.parse().expect("a number of verdicts"))
+/// Variants of one program.
+const VARIANTS: usize = 6;
+
+fn number(variable: &str, usual: usize) -> usize {
+    let text = std::env::var(variable);
+    text.map_or(usual, |text| text.parse().expect("a number"))
 }
 
 type Steps = Vec<(Draft, u64)>;
@@ -32,11 +35,12 @@ fn steps() -> impl Strategy<Value = Steps> {
 
 #[test]
 fn reference_plan_and_kernel_agree() {
-    let Some(kernel) = Kernel::new() else { return };
+    let wanted = number("PORIN_PROOF_VERDICTS", VERDICTS);
+    let Some(kernel) = Kernel::new(number("PORIN_PROOF_VARIANTS", VARIANTS)) else { return };
     let (kernel, count) = (RefCell::new(kernel), RefCell::new(Count::default()));
     let config = ProptestConfig { max_shrink_iters: 4000, ..ProptestConfig::default() };
     let mut runner = TestRunner::new(config);
-    while count.borrow().verdicts < wanted() {
+    while count.borrow().verdicts < wanted {
         let tree = steps().new_tree(&mut runner).expect("a world");
         let judged = runner.run_one(tree, |steps| {
             judge(&steps, &mut kernel.borrow_mut(), &mut count.borrow_mut())
