@@ -75,19 +75,22 @@ pub fn judge(config: &Config, facts: &Facts, packet: &Packet, shadow: bool) -> E
     }
 }
 
+/// Whether an address is of an endpoint that the policy is about.
+pub fn selects(config: &Config, facts: &Facts, policy: &Policy, address: IpAddr) -> bool {
+    match who(config, facts, address) {
+        Who::Endpoint(endpoint) => picks(config, &policy.subject, endpoint),
+        _ => false,
+    }
+}
+
 /// Whether shadow policies have a word in it at all: one that says anything picks either end.
 pub fn in_shadow(config: &Config, facts: &Facts, packet: &Packet) -> bool {
-    let receiver = End { who: Who::Unassigned, address: packet.destination };
-    let case = Case { config, packet, receiver: &receiver };
     let shadows = |policy: &Policy| {
         policy.mode == Mode::Shadow && (policy.ingress.is_some() || policy.egress.is_some())
     };
-    [packet.source, packet.destination].into_iter().any(|address| {
-        let Who::Endpoint(endpoint) = who(config, facts, address) else { return false };
-        config
-            .policies
-            .iter()
-            .any(|policy| shadows(policy) && case.picks(&policy.subject, endpoint))
+    config.policies.iter().any(|policy| {
+        let selects = |address| selects(config, facts, policy, address);
+        shadows(policy) && (selects(packet.source) || selects(packet.destination))
     })
 }
 
@@ -151,7 +154,7 @@ impl Case<'_> {
         speaking.retain(|policy| {
             policy.rules(direction).is_some()
                 && (shadow || policy.mode == Mode::Enforce)
-                && self.picks(&policy.subject, endpoint)
+                && picks(self.config, &policy.subject, endpoint)
         });
         speaking.sort_by(|a, b| a.name.cmp(&b.name));
         for tier in [Tier::Admin, Tier::Normal, Tier::Baseline] {
@@ -220,38 +223,7 @@ impl Case<'_> {
     }
 
     fn selects(&self, selector: &Selector, peer: &End) -> bool {
-        matches!(peer.who, Who::Endpoint(endpoint) if self.picks(selector, endpoint))
-    }
-
-    /// Labels that make no identity are as if they were not there.
-    fn picks(&self, selector: &Selector, endpoint: &Endpoint) -> bool {
-        let filter = &self.config.host.labels;
-        let hit = |patterns: &[String], key: &str| {
-            patterns.iter().any(|pattern| match pattern.split_once('*') {
-                Some((begin, _)) => key.len() >= begin.len() && &key[..begin.len()] == begin,
-                None => key == pattern,
-            })
-        };
-        let wanted = |key: &str| {
-            (filter.include.is_empty() || hit(&filter.include, key)) && !hit(&filter.exclude, key)
-        };
-        let value = |key: &str| {
-            let mut labels = endpoint.labels.iter();
-            let found = labels.find(|(own, _)| own.as_str() == key && wanted(key));
-            found.map(|(_, value)| value.to_owned())
-        };
-        selector.requirements().all(|requirement| match requirement {
-            Requirement::Exists(key) => value(key.as_str()).is_some(),
-            Requirement::Absent(key) => value(key.as_str()).is_none(),
-            Requirement::In(key, values) => match value(key.as_str()) {
-                Some(own) => values.iter().any(|value| *value == own),
-                None => false,
-            },
-            Requirement::NotIn(key, values) => match value(key.as_str()) {
-                Some(own) => !values.iter().any(|value| *value == own),
-                None => true,
-            },
-        })
+        matches!(peer.who, Who::Endpoint(endpoint) if picks(self.config, selector, endpoint))
     }
 
     fn to_port(&self, written: &PortSpec) -> bool {
@@ -293,4 +265,35 @@ fn is_entity(entity: Entity, peer: &End) -> bool {
         }
         Entity::All => true,
     }
+}
+
+/// Labels that make no identity are as if they were not there.
+fn picks(config: &Config, selector: &Selector, endpoint: &Endpoint) -> bool {
+    let filter = &config.host.labels;
+    let hit = |patterns: &[String], key: &str| {
+        patterns.iter().any(|pattern| match pattern.split_once('*') {
+            Some((begin, _)) => key.len() >= begin.len() && &key[..begin.len()] == begin,
+            None => key == pattern,
+        })
+    };
+    let wanted = |key: &str| {
+        (filter.include.is_empty() || hit(&filter.include, key)) && !hit(&filter.exclude, key)
+    };
+    let value = |key: &str| {
+        let mut labels = endpoint.labels.iter();
+        let found = labels.find(|(own, _)| own.as_str() == key && wanted(key));
+        found.map(|(_, value)| value.to_owned())
+    };
+    selector.requirements().all(|requirement| match requirement {
+        Requirement::Exists(key) => value(key.as_str()).is_some(),
+        Requirement::Absent(key) => value(key.as_str()).is_none(),
+        Requirement::In(key, values) => match value(key.as_str()) {
+            Some(own) => values.iter().any(|value| *value == own),
+            None => false,
+        },
+        Requirement::NotIn(key, values) => match value(key.as_str()) {
+            Some(own) => !values.iter().any(|value| *value == own),
+            None => true,
+        },
+    })
 }

@@ -236,16 +236,35 @@ fn endpoint(name: &'static str, ipv6: &'static str, ipv4: &'static str) -> Boxed
     made.boxed()
 }
 
+/// Who there may be, with the fixed addresses of each: at the edges of networks.
+const ENDPOINTS: [(&str, &str, &str); 5] = [
+    ("e1", "fd00:1::e1", "10.1.0.127"),
+    ("e2", "fd00:1::e2", "10.1.0.128"),
+    ("e3", "fd00:1::7fff:ffff:ffff:ffff", "10.1.0.255"),
+    ("e4", "fd00:1::8000:0:0:0", "10.1.1.0"),
+    ("e5", "fd00:1::ffff:ffff:ffff:fffe", "10.1.128.0"),
+];
+
 pub fn endpoints() -> impl Strategy<Value = Vec<Endpoint>> {
-    let all = [
-        ("e1", "fd00:1::e1", "10.1.0.127"),
-        ("e2", "fd00:1::e2", "10.1.0.128"),
-        ("e3", "fd00:1::7fff:ffff:ffff:ffff", "10.1.0.255"),
-        ("e4", "fd00:1::8000:0:0:0", "10.1.1.0"),
-        ("e5", "fd00:1::ffff:ffff:ffff:fffe", "10.1.128.0"),
-    ];
-    let all = all.map(|(name, ipv6, ipv4)| weighted(0.7, endpoint(name, ipv6, ipv4)));
+    let all = ENDPOINTS.map(|(name, ipv6, ipv4)| weighted(0.7, endpoint(name, ipv6, ipv4)));
     Vec::from(all).prop_map(|all| all.into_iter().flatten().collect())
+}
+
+/// Without what depends on what was before: automatic addresses are fixed ones.
+pub fn fixed(mut draft: Draft) -> Draft {
+    for endpoint in &mut draft.config.endpoints {
+        let named = |(name, ..): &&(&str, &str, &str)| *name == endpoint.name.as_str();
+        let (_, ipv6, ipv4) = ENDPOINTS.iter().find(named).unwrap();
+        let fix = |wish: &mut AddressWish, address: &str| {
+            if *wish == AddressWish::Auto {
+                *wish = AddressWish::Fixed(address.parse().unwrap());
+            }
+        };
+        let endpoint = Arc::make_mut(endpoint);
+        fix(&mut endpoint.ipv6, ipv6);
+        fix(&mut endpoint.ipv4, ipv4);
+    }
+    draft
 }
 
 fn group(name: &'static str) -> impl Strategy<Value = Group> {
