@@ -3,6 +3,7 @@
 mod content;
 mod fit;
 mod others;
+mod printed;
 mod probes;
 mod random;
 mod reference;

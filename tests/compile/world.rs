@@ -1,6 +1,6 @@
 //! Worlds to compile, built by hand: no files, no kernel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -70,10 +70,12 @@ pub fn peer(text: &str) -> Peer {
 }
 
 pub fn rule(action: Action, peers: &[&str], ports: &[&str]) -> Rule {
+    let mut seen = BTreeSet::new();
+    let ports = ports.iter().flat_map(|text| PortSpec::parse_list(text).unwrap());
     Rule {
         action,
         peers: peers.iter().map(|text| peer(text)).collect(),
-        ports: ports.iter().flat_map(|text| PortSpec::parse_list(text).unwrap()).collect(),
+        ports: ports.filter(|ports| seen.insert(ports.clone())).collect(),
         source_ports: Vec::new(),
         match_endpoints: false,
         origin: origin(1),

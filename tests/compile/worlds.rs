@@ -1,6 +1,6 @@
 //! Random worlds: a few labels, networks and ports, in every combination that files can say, so that most rules meet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -170,7 +170,15 @@ fn rule() -> impl Strategy<Value = Rule> {
     let parts = (action, some(&PEERS, 3), except, ports, sources, proptest::bool::weighted(0.25));
     parts.prop_map(|(action, peers, except, ports, sources, match_endpoints)| {
         let mut rule = world::rule(action, &peers, &ports);
-        let except = except.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpNet>>();
+        let mut except = except.iter().map(|t| t.parse().unwrap()).collect::<Vec<IpNet>>();
+        // None leaves nothing of a network.
+        except.retain(|except| {
+            let left = |peer: &Peer| match peer {
+                Peer::Cidr(set) => set.network != *except && !within(except, &set.network),
+                _ => true,
+            };
+            rule.peers.iter().all(left)
+        });
         for peer in &mut rule.peers {
             if let Peer::Cidr(set) = peer {
                 let mut own: Vec<_> =
@@ -250,6 +258,25 @@ pub fn endpoints() -> impl Strategy<Value = Vec<Endpoint>> {
     Vec::from(all).prop_map(|all| all.into_iter().flatten().collect())
 }
 
+/// Without what the loader refuses: pools, other hosts and what is unmanaged may meet to the compiler, but not in files.
+pub fn loadable(mut draft: Draft) -> Draft {
+    let host = &mut draft.config.host;
+    let mut taken: Vec<IpNet> = host.pools.iter().map(|pool| pool.network).collect();
+    for networks in [&mut host.remote_hosts, &mut host.unmanaged] {
+        networks.retain(|network| {
+            let meets = |other: &IpNet| {
+                other == network || within(other, network) || within(network, other)
+            };
+            let free = !taken.iter().any(meets);
+            taken.extend(free.then_some(*network));
+            free
+        });
+    }
+    let says = |policy: &Arc<Policy>| policy.ingress.is_some() || policy.egress.is_some();
+    draft.config.policies.retain(says);
+    draft
+}
+
 /// Without what depends on what was before: automatic addresses are fixed ones.
 pub fn fixed(mut draft: Draft) -> Draft {
     for endpoint in &mut draft.config.endpoints {
@@ -307,7 +334,10 @@ pub fn host() -> impl Strategy<Value = Host> {
     ];
     (include, exclude, some(&OTHERS, 2), some(&OTHERS, 2)).prop_map(
         |(include, exclude, remote_hosts, unmanaged)| {
-            let networks = |texts: Vec<&str>| texts.iter().map(|t| t.parse().unwrap()).collect();
+            let networks = |texts: Vec<&str>| {
+                let networks: BTreeSet<IpNet> = texts.iter().map(|t| t.parse().unwrap()).collect();
+                networks.into_iter().collect()
+            };
             let all = world::host();
             Host {
                 labels: LabelFilter { include, exclude },

@@ -30,7 +30,8 @@ fn number(variable: &str, usual: usize) -> usize {
 type Steps = Vec<(Draft, u64)>;
 
 fn steps() -> impl Strategy<Value = Steps> {
-    proptest::collection::vec((worlds::draft(), any::<u64>().no_shrink()), 1..4)
+    let draft = worlds::draft().prop_map(worlds::loadable);
+    proptest::collection::vec((draft, any::<u64>().no_shrink()), 1..4)
 }
 
 #[test]
