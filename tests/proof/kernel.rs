@@ -28,6 +28,9 @@ use crate::worlds::UPLINK;
 /// Of all endpoints' host sides.
 const IFINDEX: u32 = 8;
 
+/// That are kept for worlds to come, at most.
+const GATES: usize = 256;
+
 /// Where a packet is met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Way {
@@ -73,7 +76,7 @@ pub struct Kernel {
 struct Tables {
     maps: Maps,
     gates: BTreeMap<Slot, Rc<dp::GatePair>>,
-    /// All that were ever loaded, by their constants.
+    /// Many that were loaded, by their constants.
     known_gates: HashMap<Vec<u8>, Rc<dp::GatePair>>,
     variants: BTreeMap<Variant, LoadedProgram>,
     /// Variants of one program, but for one more.
@@ -332,6 +335,10 @@ impl Tables {
             Some(pair) => Rc::clone(pair),
             None => Rc::new(load(&self.maps, &constants).map_err(reason)?),
         };
+        // Descriptors are not without end.
+        if self.known_gates.len() >= GATES {
+            self.known_gates.clear();
+        }
         self.known_gates.insert(key, Rc::clone(&pair));
         self.gates.insert(gate.slot(), pair);
         Ok(())
