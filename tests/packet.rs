@@ -12,6 +12,8 @@ mod fragments;
 mod frame;
 #[path = "packet/generations.rs"]
 mod generations;
+#[path = "packet/language.rs"]
+mod language;
 #[path = "packet/live.rs"]
 mod live;
 #[path = "packet/local.rs"]
@@ -22,6 +24,8 @@ mod malformed;
 mod outside;
 #[path = "packet/pins.rs"]
 mod pins;
+#[path = "packet/reject.rs"]
+mod reject;
 #[path = "packet/shape.rs"]
 mod shape;
 #[path = "packet/world.rs"]

@@ -11,7 +11,7 @@ use porin::kernel::sys;
 use crate::lab;
 
 fn maps() -> Maps {
-    Maps::create(&MapLimits { flows: 4096, nat: 1024, fragments: 64 }).unwrap()
+    Maps::create(&MapLimits { flows: 4096, nat: 1024, fragments: 64, hits: 64 }).unwrap()
 }
 
 fn map(maps: &Maps, name: &str) -> MapHandle {

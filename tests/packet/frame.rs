@@ -118,6 +118,21 @@ impl Frame {
         Self::new(source.0, destination.0, TCP, seal(l4, 16, source.0, destination.0, TCP))
     }
 
+    /// A reset without more, as the datapath makes them.
+    pub fn reset(
+        source: (Ip, u16),
+        destination: (Ip, u16),
+        sequence: u32,
+        ack: Option<u32>,
+    ) -> Self {
+        let mut l4 = [source.1.to_be_bytes(), destination.1.to_be_bytes()].concat();
+        l4.extend(sequence.to_be_bytes());
+        l4.extend(ack.unwrap_or(0).to_be_bytes());
+        l4.extend([0x50, if ack.is_some() { RST | ACK } else { RST }, 0, 0, 0, 0, 0, 0]);
+        let l4 = seal(l4, 16, source.0, destination.0, TCP);
+        Self::new(source.0, destination.0, TCP, l4).with(|f| f.id = 0)
+    }
+
     pub fn udp(source: (Ip, u16), destination: (Ip, u16), payload: &[u8]) -> Self {
         let mut l4 = [source.1.to_be_bytes(), destination.1.to_be_bytes()].concat();
         l4.extend(((8 + payload.len()) as u16).to_be_bytes());

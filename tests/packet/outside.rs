@@ -2,7 +2,7 @@
 
 use crate::frame::{ACK, Frame, Ip, RST, SYN, assert_checksums, ip};
 use crate::world::{
-    Container, HOST, IN, Move, Move::*, NAT, NEXT, OUT, PASS, REDIRECT, SHOT, Shot, UPLINK, World,
+    HOST, IN, Move, Move::*, NAT, NEXT, OUT, PASS, REDIRECT, SHOT, Shot, UPLINK, World,
     default_entries, entry,
 };
 use porin::kernel::datapath::abi::{self, INGRESS};
@@ -215,21 +215,21 @@ fn from_outside() {
 }
 
 /// An ICMP error that the datapath has made, in full.
-fn assert_answer(
+pub fn assert_answer(
     shot: &Shot,
-    to: &Container,
-    gateway: Ip,
+    to: (&[u8; 6], Ip),
+    from: Ip,
     ty: u8,
     code: u8,
     info: u32,
     quoted: &[u8],
 ) {
-    let v6 = !gateway.is4();
-    assert_eq!(shot.outcome.data[..6], to.mac);
+    let v6 = !from.is4();
+    assert_eq!(shot.outcome.data[..6], *to.0);
     assert_checksums(shot.l3());
     let limit = if v6 { 1280 - 48 } else { 576 - 28 };
     let quoted = &quoted[..quoted.len().min(limit)];
-    let mut want = Frame::icmp(gateway, to.ip(v6), ty, code, info.to_be_bytes(), quoted);
+    let mut want = Frame::icmp(from, to.1, ty, code, info.to_be_bytes(), quoted);
     want.id = 0;
     let mut want = want.l3();
     if !v6 {
@@ -256,12 +256,12 @@ fn too_big_and_hop_limit() {
         let shot = w
             .from(1, big.clone())
             .is(REDIRECT, &[flow(v6), Allowed(0, 0), Drop(1, IN, "too-big"), Dropped]);
-        assert_answer(&shot, &a, gateway, ty, code, 1400, &big.l3());
+        assert_answer(&shot, (&a.mac, a.ip(v6)), gateway, ty, code, 1400, &big.l3());
 
         let last = Frame::udp(ca, r, b"odd").with(|f| f.hop_limit = 1);
         let (ty, code) = if v6 { (3, 0) } else { (11, 0) };
         let shot = w.from(1, last.clone()).is(REDIRECT, &[Drop(1, IN, "hop-limit"), Dropped]);
-        assert_answer(&shot, &a, gateway, ty, code, 0, &last.l3());
+        assert_answer(&shot, (&a.mac, a.ip(v6)), gateway, ty, code, 0, &last.l3());
         // Between two containers there is no hop.
         let b = w.container(2);
         let near = Frame::udp(ca, (b.ip(v6), 5), b"").with(|f| f.hop_limit = 1);
@@ -289,7 +289,7 @@ fn too_big_and_hop_limit() {
     let shot = w
         .from(1, big.clone())
         .is(REDIRECT, &[Flow4(1), Allowed(0, 0), Drop(1, IN, "too-big"), Dropped]);
-    assert_answer(&shot, &a, ip("169.254.0.1"), 3, 4, 1300, &big.l3());
+    assert_answer(&shot, (&a.mac, a.ip4), ip("169.254.0.1"), 3, 4, 1300, &big.l3());
     // No route at all.
     crate::world::run_ip("route del default");
     let lost = Frame::udp((a.ip4, 1), (ip("198.51.100.99"), 2), b"");

@@ -8,7 +8,7 @@ use porin::kernel::datapath::{Cause, MapLimits, Maps, abi};
 
 use crate::world::private_network;
 
-const LIMITS: MapLimits = MapLimits { flows: 4096, nat: 64, fragments: 64 };
+const LIMITS: MapLimits = MapLimits { flows: 4096, nat: 64, fragments: 64, hits: 64 };
 
 /// A bpffs that only this thread sees.
 fn private_bpffs(at: &Path) {

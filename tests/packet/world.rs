@@ -25,6 +25,9 @@ pub const WORLD4: u32 = abi::PEER_CLASS;
 pub const WORLD6: u32 = abi::PEER_CLASS + 1;
 pub const HOST: u32 = abi::PEER_CLASS + 2;
 
+pub const LIMITS: dp::MapLimits =
+    dp::MapLimits { flows: 1024, nat: 1024, fragments: 64, hits: 1024 };
+
 pub type Entry = (abi::PolicyKey, abi::PolicyValue);
 
 /// An endpoint of the test world.
@@ -118,7 +121,6 @@ pub fn all_features() -> abi::Features {
         nat_port_last: 65535,
         event_rate: 1_000_000,
         count_lookups: 1,
-        ..Default::default()
     }
 }
 
@@ -231,7 +233,7 @@ impl World {
     }
 
     pub fn with_features(features: abi::Features) -> Self {
-        Self::with_limits(features, &dp::MapLimits { flows: 1024, nat: 1024, fragments: 64 })
+        Self::with_limits(features, &LIMITS)
     }
 
     pub fn with_limits(features: abi::Features, limits: &dp::MapLimits) -> Self {

@@ -31,7 +31,7 @@ enum porin_constant {
 	PORIN_MAX_POLICY_TABLES = 65536,
 	PORIN_MAX_PREFIX_TABLES = 16,
 	PORIN_MAX_UPLINKS = 64,
-	PORIN_MAX_HITS = 131072,
+	PORIN_MAX_HITS = 131072, /* two for each rule that decided anything */
 
 	/*
 	 * The hook's direction, as the kernel names it: ingress is what comes

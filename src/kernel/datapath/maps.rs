@@ -30,11 +30,13 @@ pub struct MapLimits {
     pub nat: u32,
     /// Fragmented packets under way.
     pub fragments: u32,
+    /// Counters of rules: two for each that decided anything, at most.
+    pub hits: u32,
 }
 
 impl Default for MapLimits {
     fn default() -> Self {
-        Self { flows: 131_072, nat: 65_536, fragments: 8192 }
+        Self { flows: 131_072, nat: 65_536, fragments: 8192, hits: abi::MAX_HITS }
     }
 }
 
@@ -286,6 +288,7 @@ fn make(
         open.maps.flows6.set_max_entries(limits.flows)?;
         open.maps.nat4.set_max_entries(limits.nat)?;
         open.maps.fragments.set_max_entries(limits.fragments)?;
+        open.maps.hits.set_max_entries(limits.hits)?;
         for mut map in open.open_object_mut().maps_mut() {
             if let Some(existing) = map.name().to_str().and_then(|name| found.get(name)) {
                 if let Some(difference) = foreign(&map, existing) {
