@@ -430,3 +430,94 @@ fn too_many_uplinks_and_pools_are_refused_before_they_are_compared() {
         "porin.toml:3074:8: error: 20000 pools are more than the 1024 that fit; have fewer and larger ones\n"
     );
 }
+
+#[test]
+fn groups_and_asserts_keep_their_order_and_their_objects() {
+    let group = |name: &str, member: &str| {
+        format!("[[group]]\nname = \"{name}\"\nmembers = [\"{member}\"]\n")
+    };
+    let assert = "[[assert]]\nnever = { from = \"group:b\" }\n";
+    let tree = Tree::new(&[
+        ("policies.d/2.toml", &(group("b", "app=b") + assert + &group("a", "cidr:::/0"))),
+        ("policies.d/1.toml", &(assert.to_owned() + assert)),
+    ]);
+    let mut loader = tree.loader();
+    let before = config(&loader.load());
+    let names: Vec<_> = before.groups.iter().map(|group| group.name.as_str()).collect();
+    assert_eq!(names, ["a", "b"]);
+    let places = before.asserts.iter().map(|assert| {
+        let file = assert.origin.file.file_name().unwrap().to_string_lossy().into_owned();
+        (file, assert.origin.line, assert.origin.column)
+    });
+    let file = |name: &str| name.to_owned();
+    assert_eq!(
+        places.collect::<Vec<_>>(),
+        [(file("1.toml"), 2, 1), (file("1.toml"), 4, 1), (file("2.toml"), 5, 1)]
+    );
+    tree.write("policies.d/2.toml", group("b", "app=c") + assert + &group("a", "cidr:::/0"));
+    let after = config(&loader.load());
+    let same = |i: usize| Arc::ptr_eq(&before.groups[i], &after.groups[i]);
+    assert_eq!([same(0), same(1)], [true, false]);
+    assert!((0..3).all(|i| Arc::ptr_eq(&before.asserts[i], &after.asserts[i])));
+}
+
+#[test]
+fn an_unreadable_file_may_have_the_group_that_is_missing() {
+    let policy = "[[policy]]\nname = \"p\"\nsubject = \"\"\negress = [{ to = \"group:g\" }]\n";
+    let tree = Tree::new(&[("policies.d/p.toml", policy), ("policies.d/g.toml", "[[group]")]);
+    let report = tree.report();
+    assert!(!report.contains("no group is named"), "{report}");
+    tree.write("policies.d/g.toml", "");
+    assert!(tree.report().contains("no group is named `g`"));
+}
+
+#[test]
+fn a_group_is_one_set_of_networks() {
+    let members = ["10.1.0.0/16", "10.0.0.0/8", "fd00::/64", "192.0.2.0/24", "10.0.0.0/8"];
+    let except = ["10.2.0.0/16", "192.0.2.128/25", "10.2.3.0/24", "10.1.0.0/16"];
+    let networks = |networks: &[&str]| quoted(networks.iter().map(|net| format!("cidr:{net}")));
+    let tree = Tree::new(&[(
+        "policies.d/g.toml",
+        &format!(
+            "[[group]]\nname = \"g\"\nmembers = [{}]\nexcept = [{}]\n",
+            networks(&members),
+            networks(&except)
+        ),
+    )]);
+    let group = config(&tree.loader().load()).groups[0].clone();
+    let text = |networks: &[ipnet::IpNet]| -> Vec<String> {
+        networks.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(text(&group.networks), ["10.0.0.0/8", "192.0.2.0/24", "fd00::/64"]);
+    assert_eq!(text(&group.except), ["10.1.0.0/16", "10.2.0.0/16", "192.0.2.128/25"]);
+}
+
+#[test]
+fn a_hundred_thousand_networks_and_ten_thousand_policies_load() {
+    let network = |i: u32, length: u8| {
+        format!("cidr:{}/{length}", std::net::Ipv4Addr::from(0x0b00_0000 + i * 256))
+    };
+    let members = quoted((0..100_000).map(|i| network(i, 24)));
+    let except = quoted((0..100_000).map(|i| network(i, 32)));
+    let mut text = format!("[[group]]\nname = \"g\"\nmembers = [{members}]\nexcept = [{except}]\n");
+    let tree = Tree::new(&[("policies.d/g.toml", &text)]);
+    let start = Instant::now();
+    let group = config(&tree.loader().load()).groups[0].clone();
+    assert_eq!((group.networks.len(), group.except.len()), (100_000, 100_000));
+    println!("100,000 networks and exceptions: {:?}", start.elapsed());
+    // All about everyone, all comparable with all.
+    text.clear();
+    for i in 0..10_000 {
+        let tier = ["admin\"\npriority = 3", "baseline\"\npriority = 3", "normal\""][i % 3];
+        let action = ["deny", "allow", "pass", "reject"][i % 4];
+        text.push_str(&format!(
+            "[[policy]]\nname = \"p{i}\"\nsubject = \"\"\ntier = \"{tier}\n\
+             ingress = [{{ from = \"group:g\", ports = \"{}/tcp\", action = \"{action}\" }}]\n",
+            i + 1
+        ));
+    }
+    tree.write("policies.d/p.toml", &text);
+    let start = Instant::now();
+    assert_eq!(config(&tree.loader().load()).policies.len(), 10_000);
+    println!("and 10,000 policies: {:?}", start.elapsed());
+}

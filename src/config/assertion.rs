@@ -54,8 +54,9 @@ fn claim(
         (peer::list(&claim, "from"), peer::list(&claim, "to"), rule::ports(&claim));
     let (from, from_spans) = from?.into_iter().unzip();
     let (to, to_spans) = to?.into_iter().unzip();
-    let (ports, port_spans) = ports?.into_iter().unzip();
+    let (ports, port_spans): (Vec<_>, Vec<_>) = ports?.into_iter().unzip();
     let origin = table.sink.origin(&place);
+    rule::unjudged(&claim, &ports, &port_spans);
     Some(WrittenAssert {
         assert: Arc::new(Assert { kind, from, to, ports, origin }),
         from: from_spans,

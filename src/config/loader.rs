@@ -164,7 +164,14 @@ impl Loader {
         }
         let mut config = None;
         if faults.errors() == 0 {
-            warn::all(&merged.host, &endpoints, &policies, &mut faults);
+            let whole = warn::Whole {
+                host: &merged.host,
+                endpoints: &endpoints,
+                policies: &policies,
+                groups: &groups,
+                asserts: &asserts,
+            };
+            warn::all(&whole, &mut faults);
             let mut endpoints: Vec<_> =
                 endpoints.iter().map(|(_, one)| one.endpoint.clone()).collect();
             let mut policies: Vec<_> = policies.iter().map(|(_, one)| one.policy.clone()).collect();

@@ -8,6 +8,7 @@
 
 mod assertion;
 mod check;
+mod covers;
 mod endpoint;
 mod fault;
 mod files;
@@ -16,9 +17,11 @@ mod host;
 pub mod keys;
 mod loader;
 pub mod model;
+mod moot;
 mod networks;
 mod parse;
 mod peer;
+mod picks;
 mod policy;
 pub mod print;
 mod read;

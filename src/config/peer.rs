@@ -36,8 +36,10 @@ pub fn each(items: &[Item]) -> Option<Vec<(Peer, Range<usize>)>> {
 /// For a list that restricts: an empty one would restrict to nothing, and looks like everything.
 pub fn not_empty<'a>(item: &Item, items: Vec<Item<'a>>, of: &str) -> Option<Vec<Item<'a>>> {
     if items.is_empty() {
-        let hint =
-            format!("to mean every {of}, leave `{}` out; to allow nobody, drop the rule", item.key);
+        let hint = format!(
+            "to mean every {of}, leave `{}` out; what matches nothing need not be written",
+            item.key
+        );
         item.fault(format!("`{}` is empty", item.key), hint);
         return None;
     }

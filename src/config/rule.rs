@@ -8,7 +8,8 @@ use super::keys::Keys;
 use super::model::{Peer, Rule};
 use super::table::{Item, Table};
 use super::{peer, value};
-use crate::types::{Action, Invalid, Origin, PortRange, PortSpec};
+use crate::types::icmp::{self, Nature};
+use crate::types::{Action, Invalid, Origin, PortMatch, PortRange, PortSpec};
 
 /// Places in a rule, beside the rule of the same index.
 #[derive(Debug, Clone)]
@@ -77,6 +78,7 @@ fn rule(table: &Table, key: &'static str) -> Option<(Rule, WrittenRule)> {
     };
     let written = WrittenRule { header: table.span.clone(), peers: peer_spans, ports: port_spans };
     doubts(table, key, &rule);
+    unjudged(table, &rule.ports, &written.ports);
     Some((rule, written))
 }
 
@@ -107,6 +109,31 @@ fn doubts(table: &Table, key: &str, rule: &Rule) {
         };
         let hint = "`source-ports` matches tcp, udp, sctp, udplite and dccp only";
         warn(table.key_span("source-ports"), what, hint.to_owned());
+    }
+}
+
+/// Messages that no rule is ever asked about.
+pub fn unjudged(table: &Table, ports: &[PortSpec], spans: &[Range<usize>]) {
+    for (spec, span) in ports.iter().zip(spans) {
+        let PortSpec::Match(PortMatch { protocol, ports }) = spec else { continue };
+        let ([kind, _], [last, _]) = (ports.first().to_be_bytes(), ports.last().to_be_bytes());
+        if !protocol.has_types() || kind != last {
+            continue;
+        }
+        let (what, hint) = match icmp::nature(*protocol, kind) {
+            Nature::Judged => continue,
+            Nature::Error => (
+                format!(
+                    "`{spec}` tells of a packet and follows that packet's flow: no rule is asked"
+                ),
+                "leave it out; it passes if the flow may",
+            ),
+            Nature::Link => (
+                format!("`{spec}` never leaves its link: no rule is asked"),
+                "leave it out; neighbours and routers are porin's to answer for",
+            ),
+        };
+        table.sink.push(Fault::warning(table.sink.place(span), what).hint(hint));
     }
 }
 

@@ -29,7 +29,15 @@ fn requirement(key: &Item, value: &Item) -> Option<Requirement> {
             false => Requirement::Absent(label?),
         });
     }
-    let items = value.list_or("text, a list of text, true or false")?;
+    let items = match value.is_text() || value.is_list() {
+        true => value.list()?,
+        false => Vec::from([value.clone()]),
+    };
+    if let Some(other) = items.iter().find(|item| !item.is_text()) {
+        let hint = "write text, a list of text, true for any value, or false for no such label";
+        other.fault(format!("this cannot be a value of label `{}`", key.key), hint);
+        return None;
+    }
     if items.is_empty() {
         let hint = format!("write {} = true to pick any value", key.key);
         value.fault(format!("no value of label `{}` is wanted", key.key), hint);

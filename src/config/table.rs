@@ -277,6 +277,14 @@ impl<'a> Item<'a> {
         }
     }
 
+    pub fn is_text(&self) -> bool {
+        matches!(self.value, DeValue::String(_))
+    }
+
+    pub fn is_list(&self) -> bool {
+        matches!(self.value, DeValue::Array(_))
+    }
+
     pub fn is_boolean(&self) -> bool {
         matches!(self.value, DeValue::Boolean(_))
     }

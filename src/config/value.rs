@@ -181,7 +181,7 @@ pub fn source_ports(text: &str) -> Result<PortRange, Invalid> {
             Invalid::new(format!("`{text}` names a protocol"))
                 .hint(format!("write {ports}; `ports` says of which protocols"))
         }
-        _ => invalid.hint("write PORT or FIRST-LAST, 1 to 65535"),
+        _ => invalid,
     })
 }
 

@@ -1,55 +1,47 @@
 //! What is allowed but hardly meant. Only what is certain from the files alone, and cheap to tell.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use ipnet::IpNet;
 
+use super::assertion::WrittenAssert;
 use super::check::{In, ipv4, ipv6};
 use super::endpoint::WrittenEndpoint;
 use super::fault::{Fault, Faults};
-use super::model::{AddressWish, Host, Peer, Rule};
+use super::group::WrittenGroup;
+use super::model::{AddressWish, Host, Peer};
+use super::moot;
+use super::picks::{Picks, Receivers};
 use super::policy::WrittenPolicy;
-use crate::types::selector::Requirement;
-use crate::types::{Action, Direction, Entity, Labels, Selector};
+use super::source::Source;
+use crate::types::{Direction, Entity, Name, PortSpec};
 
-pub fn all(
-    host: &Host,
-    endpoints: &[In<WrittenEndpoint>],
-    policies: &[In<WrittenPolicy>],
-    faults: &mut Faults,
-) {
-    addressless(host, endpoints, faults);
-    let mut picks = Picks::new(host, endpoints);
-    for &policy in policies {
-        let (source, written) = policy;
-        if let Some((what, hint)) = picks.nobody(&written.policy.subject) {
-            let what = format!("the subject of `{}` {what}", written.policy.name);
-            faults.push(Fault::warning(source.place(&written.subject), what).hint(hint));
-        }
-        for direction in Direction::BOTH {
-            for (rule, places) in written.rules(direction) {
-                for (peer, span) in rule.peers.iter().zip(&places.peers) {
-                    let told = match peer {
-                        // Of `world` alone, `peer` has told already.
-                        Peer::Selector(selector)
-                            if selector.to_string().parse::<Entity>().is_ok() =>
-                        {
-                            None
-                        }
-                        Peer::Selector(selector) => picks
-                            .nobody(selector)
-                            .map(|(what, hint)| (format!("`{selector}` {what}"), hint)),
-                        Peer::Cidr(set) => inside_pool(host, &set.network),
-                        Peer::Entity(_) | Peer::Group(_) => None,
-                    };
-                    if let Some((what, hint)) = told {
-                        faults.push(Fault::warning(source.place(span), what).hint(hint));
-                    }
-                }
-            }
-            moot(policy, direction, faults);
-        }
+/// All that there is.
+pub struct Whole<'a> {
+    pub host: &'a Host,
+    pub endpoints: &'a [In<'a, WrittenEndpoint>],
+    pub policies: &'a [In<'a, WrittenPolicy>],
+    pub groups: &'a [In<'a, WrittenGroup>],
+    pub asserts: &'a [In<'a, WrittenAssert>],
+}
+
+pub fn all(whole: &Whole, faults: &mut Faults) {
+    addressless(whole.host, whole.endpoints, faults);
+    let picks = Picks::new(whole.host, whole.endpoints);
+    let mut pools: Vec<IpNet> = whole.host.pools.iter().map(|pool| pool.network).collect();
+    pools.sort();
+    let mut doubts = Doubts { picks, pools, groups: HashMap::new(), faults };
+    for (source, written) in whole.policies {
+        doubts.policy(source, written);
     }
+    for (source, written) in whole.asserts {
+        doubts.assert(source, written);
+    }
+    for (source, written) in whole.groups {
+        doubts.group(source, written);
+    }
+    moot::all(whole.policies, faults);
 }
 
 fn addressless(host: &Host, endpoints: &[In<WrittenEndpoint>], faults: &mut Faults) {
@@ -73,104 +65,136 @@ fn addressless(host: &Host, endpoints: &[In<WrittenEndpoint>], faults: &mut Faul
     }
 }
 
-fn inside_pool(host: &Host, network: &IpNet) -> Option<(String, String)> {
-    let pool = host.pools.iter().find(|pool| pool.network.contains(network))?;
-    Some((
-        format!("cidr:{network} is inside the pool {}, so it matches nobody", pool.network),
-        "addresses never stand for endpoints; write a selector over their labels".to_owned(),
-    ))
+struct Doubts<'a> {
+    picks: Picks<'a>,
+    /// Sorted; disjoint.
+    pools: Vec<IpNet>,
+    /// Those in use, with whether any rule matches endpoints by them.
+    groups: HashMap<&'a Name, bool>,
+    faults: &'a mut Faults,
 }
 
-/// Allow rules that a deny rule of the same policy covers wholly.
-fn moot((source, written): In<WrittenPolicy>, direction: Direction, faults: &mut Faults) {
-    /// Every pair is compared.
-    const MOST: usize = 200;
-    let rules: Vec<_> = written.rules(direction).take(MOST).collect();
-    let denies = || rules.iter().filter(|(rule, _)| rule.action == Action::Deny);
-    for (rule, places) in rules.iter().filter(|(rule, _)| rule.action == Action::Allow) {
-        if let Some((_, deny)) = denies().find(|(deny, _)| covers(deny, rule)) {
-            let fault = Fault::warning(
-                source.place(&places.header),
-                "this rule allows only what another rule of the policy denies",
-            );
-            let fault = fault.hint("deny beats allow, in whatever order they stand");
-            faults.push(fault.related(source.place(&deny.header), "the rule that denies it"));
+impl<'a> Doubts<'a> {
+    fn warn(&mut self, source: &Source, span: &Range<usize>, told: Option<(String, String)>) {
+        if let Some((what, hint)) = told {
+            self.faults.push(Fault::warning(source.place(span), what).hint(hint));
         }
     }
-}
 
-fn covers(deny: &Rule, allow: &Rule) -> bool {
-    let ports = deny.ports.is_empty()
-        || !allow.ports.is_empty() && allow.ports.iter().all(|port| deny.ports.contains(port));
-    let peers = deny.peers.is_empty()
-        || !allow.peers.is_empty() && allow.peers.iter().all(|peer| deny.peers.contains(peer));
-    ports && peers
-}
-
-/// Whom selectors pick, without trying every endpoint for each.
-struct Picks<'a> {
-    host: &'a Host,
-    /// What identities are made of.
-    labels: Vec<Labels>,
-    /// Indices into `labels`.
-    bearers: HashMap<(String, String), Vec<usize>>,
-    known: HashMap<Selector, bool>,
-}
-
-impl<'a> Picks<'a> {
-    fn new(host: &'a Host, endpoints: &[In<WrittenEndpoint>]) -> Self {
-        let labels = |(_, written): &In<WrittenEndpoint>| {
-            written.endpoint.labels.filtered(|key| host.labels.wants(key))
-        };
-        let mut labels: Vec<Labels> = endpoints.iter().map(labels).collect();
-        labels.sort();
-        labels.dedup();
-        let mut bearers: HashMap<_, Vec<usize>> = HashMap::new();
-        for (i, labels) in labels.iter().enumerate() {
-            for (key, value) in labels.iter() {
-                bearers.entry((key.to_string(), value.to_owned())).or_default().push(i);
+    fn policy(&mut self, source: &Source, written: &'a WrittenPolicy) {
+        let policy = &written.policy;
+        let nobody = self.picks.nobody(&policy.subject);
+        let nobody =
+            nobody.map(|(what, hint)| (format!("the subject of `{}` {what}", policy.name), hint));
+        self.warn(source, &written.subject, nobody);
+        for direction in Direction::BOTH {
+            for (rule, places) in written.rules(direction) {
+                self.peers(source, &rule.peers, &places.peers, Some(rule.match_endpoints));
+                let receivers = match direction {
+                    Direction::Ingress => Receivers::Subject(&policy.subject),
+                    Direction::Egress => Receivers::Peers(&rule.peers),
+                };
+                self.ports(source, &rule.ports, &places.ports, &receivers);
             }
         }
-        Picks { host, labels, bearers, known: HashMap::new() }
     }
 
-    /// Why `selector` picks no endpoint, and what to do; none if it picks any.
-    fn nobody(&mut self, selector: &Selector) -> Option<(String, String)> {
-        let mut positive = selector.requirements().filter(|requirement| {
-            matches!(requirement, Requirement::Exists(_) | Requirement::In(..))
-        });
-        if let Some(ignored) =
-            positive.find(|requirement| !self.host.labels.wants(requirement.key()))
-        {
-            let key = ignored.key();
-            return Some((
-                format!("picks nobody: [labels] leaves the label `{key}` out"),
-                format!("include `{key}` in [labels] of porin.toml"),
-            ));
-        }
-        let picks = match self.known.get(selector) {
-            Some(picks) => *picks,
-            None => {
-                let picks = self.any(selector);
-                self.known.insert(selector.clone(), picks);
-                picks
-            }
-        };
-        let hint = "see `porinctl endpoints` for the labels that there are";
-        (!picks).then(|| ("picks no endpoint".to_owned(), hint.to_owned()))
+    fn assert(&mut self, source: &Source, written: &'a WrittenAssert) {
+        let assert = &written.assert;
+        self.peers(source, &assert.from, &written.from, None);
+        self.peers(source, &assert.to, &written.to, None);
+        self.ports(source, &assert.ports, &written.ports, &Receivers::Peers(&assert.to));
     }
 
-    fn any(&self, selector: &Selector) -> bool {
-        let bearers = |requirement: &Requirement| match requirement {
-            Requirement::In(key, values) if values.len() == 1 => {
-                let value = values.first().cloned().unwrap_or_default();
-                Some(self.bearers.get(&(key.to_string(), value)).map_or(&[][..], Vec::as_slice))
-            }
-            _ => None,
-        };
-        match selector.requirements().filter_map(bearers).min_by_key(|bearers| bearers.len()) {
-            Some(few) => few.iter().any(|i| selector.matches(&self.labels[*i])),
-            None => self.labels.iter().any(|labels| selector.matches(labels)),
+    /// After all that could use it.
+    fn group(&mut self, source: &Source, written: &WrittenGroup) {
+        let group = &written.group;
+        for (selector, span) in group.selectors.iter().zip(&written.selectors) {
+            let nobody = self.picks.nobody(selector);
+            let nobody = nobody.map(|(what, hint)| (format!("`{selector}` {what}"), hint));
+            self.warn(source, span, nobody);
         }
+        let used = self.groups.get(&group.name).copied();
+        let unused = || {
+            (format!("nothing uses the group `{}`", group.name), "use it, or remove it".to_owned())
+        };
+        self.warn(source, &written.name, used.is_none().then(unused));
+        if used == Some(false) {
+            for (network, span) in group.networks.iter().zip(&written.networks) {
+                let told = self.inside_pool(network, ", or match-endpoints = true in rules");
+                self.warn(source, span, told);
+            }
+        }
+        let empty =
+            (group.selectors.is_empty() && group.entities.is_empty()) && group.networks.is_empty();
+        let told = (
+            format!("the group `{}` has no members", group.name),
+            "rules that name nobody else match nobody".to_owned(),
+        );
+        self.warn(source, &written.name, empty.then_some(told));
+    }
+
+    /// `match_endpoints`: of a rule; asserts never do.
+    fn peers(
+        &mut self,
+        source: &Source,
+        peers: &'a [Peer],
+        spans: &[Range<usize>],
+        match_endpoints: Option<bool>,
+    ) {
+        for (peer, span) in peers.iter().zip(spans) {
+            let told = match peer {
+                // Of `world` alone, `peer` has told already.
+                Peer::Selector(selector) if selector.to_string().parse::<Entity>().is_ok() => None,
+                Peer::Selector(selector) => self
+                    .picks
+                    .nobody(selector)
+                    .map(|(what, hint)| (format!("`{selector}` {what}"), hint)),
+                Peer::Cidr(set) => match match_endpoints {
+                    Some(true) => None,
+                    Some(false) => {
+                        self.inside_pool(&set.network, ", or match-endpoints = true in the rule")
+                    }
+                    None => self.inside_pool(&set.network, ""),
+                },
+                Peer::Entity(_) => None,
+                Peer::Group(name) => {
+                    *self.groups.entry(name).or_default() |= match_endpoints == Some(true);
+                    None
+                }
+            };
+            self.warn(source, span, told);
+        }
+    }
+
+    fn ports(
+        &mut self,
+        source: &Source,
+        ports: &[PortSpec],
+        spans: &[Range<usize>],
+        receivers: &Receivers,
+    ) {
+        // Several are of one place if it names several protocols.
+        let mut at = 0;
+        for span in spans.chunk_by(|a, b| a == b) {
+            let specs = &ports[at..at + span.len()];
+            at += span.len();
+            let told = self.picks.nowhere(specs, receivers);
+            self.warn(source, &span[0], told);
+        }
+    }
+
+    /// `hint` comes after the remedy that there always is.
+    fn inside_pool(&self, network: &IpNet, hint: &str) -> Option<(String, String)> {
+        // What contains it sorts before it, and right before as pools are disjoint.
+        let after = self.pools.partition_point(|pool| pool <= network);
+        let pool = self.pools.get(after.checked_sub(1)?)?;
+        let told = || {
+            (
+                format!("cidr:{network} is inside the pool {pool}, so it matches nobody"),
+                format!("write a selector over endpoints' labels{hint}"),
+            )
+        };
+        pool.contains(network).then(told)
     }
 }

@@ -166,7 +166,7 @@ impl Context {
 
     fn answer_all(&self, mut stream: &UnixStream) -> io::Result<()> {
         stream.set_write_timeout(Some(self.patience.answer))?;
-        let mut requests = BufReader::with_capacity(1024, Patient { stream, deadline: None });
+        let mut requests = BufReader::with_capacity(8 << 10, Patient { stream, deadline: None });
         while !self.stopping() {
             requests.get_mut().deadline = Some(Instant::now() + self.patience.request);
             let line = match read_line(&mut requests, REQUEST_MAX)? {

@@ -48,6 +48,11 @@ impl Selector {
         self.0.iter().all(implied)
     }
 
+    /// Nobody is surely picked by both.
+    pub fn is_apart(&self, other: &Selector) -> bool {
+        self.0.iter().any(|a| other.0.iter().any(|b| a.excludes(b) || b.excludes(a)))
+    }
+
     pub fn requirements(&self) -> impl Iterator<Item = &Requirement> {
         self.0.iter()
     }
@@ -75,6 +80,18 @@ impl Requirement {
                 (In(_, few), In(_, many)) => few.is_subset(many),
                 (In(_, wanted), NotIn(_, unwanted)) => wanted.is_disjoint(unwanted),
                 (NotIn(_, many), NotIn(_, few)) => few.is_subset(many),
+                _ => false,
+            }
+    }
+
+    /// Whatever meets this does not meet `other`.
+    fn excludes(&self, other: &Requirement) -> bool {
+        use Requirement::{Absent, Exists, In, NotIn};
+        self.key() == other.key()
+            && match (self, other) {
+                (Absent(_), Exists(_) | In(..)) => true,
+                (In(_, some), In(_, others)) => some.is_disjoint(others),
+                (In(_, wanted), NotIn(_, unwanted)) => wanted.is_subset(unwanted),
                 _ => false,
             }
     }
@@ -358,6 +375,25 @@ mod tests {
         ] {
             let selector = |text: &str| text.parse::<Selector>().unwrap();
             assert_eq!(selector(wide).covers(&selector(narrow)), covers, "{wide} of {narrow}");
+        }
+    }
+
+    #[test]
+    fn what_is_apart_picks_nobody_together() {
+        for (a, b, apart) in [
+            ("a=b", "a=c,d", true),
+            ("a in (b,c)", "a in (c,d)", false),
+            ("a", "!a", true),
+            ("!a", "a=b", true),
+            ("a=b", "a notin (b,c)", true),
+            ("a in (b,x)", "a notin (b,c)", false),
+            ("!a", "a!=b", false),
+            ("", "a=b", false),
+            ("a=b", "c=d", false),
+        ] {
+            let selector = |text: &str| text.parse::<Selector>().unwrap();
+            assert_eq!(selector(a).is_apart(&selector(b)), apart, "{a} and {b}");
+            assert_eq!(selector(b).is_apart(&selector(a)), apart, "{b} and {a}");
         }
     }
 

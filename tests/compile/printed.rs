@@ -13,7 +13,7 @@ use crate::world::{self, World};
 use crate::worlds::{self, Draft};
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(crate::worlds::cases(64))]
 
     #[test]
     fn worlds_are_read_back_from_files(

@@ -13,7 +13,7 @@ use crate::world::{self, World};
 use crate::worlds;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+    #![proptest_config(crate::worlds::cases(192))]
 
     #[test]
     fn plans_judge_as_the_reference_does(

@@ -144,7 +144,7 @@ fn same(world: &mut World, state: &Draft, how: &str) -> Result<(), TestCaseError
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(crate::worlds::cases(24))]
 
     #[test]
     fn every_way_to_a_state_is_the_same(states in states()) {

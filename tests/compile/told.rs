@@ -13,6 +13,8 @@ use std::net::IpAddr;
 
 use porin::compile::explain::{Decision, Judgement, Outcome, Packet};
 use porin::compile::plan::Plan;
+use porin::compile::view::View;
+use porin::compile::why;
 use porin::config::print;
 use porin::types::{Cookie, Protocol, Verdict};
 
@@ -142,4 +144,41 @@ pub fn of_plan(plan: &Plan, judged: &Judgement) -> Expected {
             Expected::Judged { egress: says(judged.egress), ingress: says(judged.ingress) }
         }
     }
+}
+
+/// What `porinctl why` would say; of shadow policies, if they make any verdict another.
+pub fn of_view(view: &View, packet: &Packet) -> (Expected, Option<Expected>) {
+    let (from, to) = (view.who(packet.source), view.who(packet.destination));
+    let source_port = has_ports(packet.protocol).then_some(packet.source_port);
+    let said = view.judge(&from, &to, packet.protocol, packet.port, source_port);
+    let one = |decision: Option<why::Decision>| {
+        decision.map(|why::Decision { verdict, by, .. }| Says {
+            verdict,
+            by: match by {
+                None => By::Nobody,
+                Some(ranked) => match ranked.index {
+                    None => By::Default(ranked.policy.name.clone()),
+                    Some(index) => By::Rule(ranked.policy.name.clone(), index),
+                },
+            },
+        })
+    };
+    let both = |egress, ingress| Expected::Judged { egress: one(egress), ingress: one(ingress) };
+    let shadow = said.shadow.map(|shadow| both(shadow.egress, shadow.ingress));
+    match said.outcome {
+        why::Outcome::NoEndpoint => (Expected::NoEndpoint, shadow),
+        why::Outcome::NotOurs => (Expected::NotOurs, shadow),
+        why::Outcome::Judged => (both(said.egress, said.ingress), shadow),
+    }
+}
+
+/// Whether it is said of two answers that they are no different.
+pub fn same_verdicts(a: &Expected, b: &Expected) -> bool {
+    let verdicts = |expected: &Expected| match expected {
+        Expected::Judged { egress, ingress } => {
+            [egress, ingress].map(|says| says.as_ref().map(|says| says.verdict))
+        }
+        Expected::NoEndpoint | Expected::NotOurs => [None; 2],
+    };
+    verdicts(a) == verdicts(b)
 }

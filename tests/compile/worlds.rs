@@ -25,6 +25,11 @@ pub struct Draft {
     pub host: Vec<IpAddr>,
 }
 
+/// Seeds are not kept, as they mean something else whenever these worlds change: what failed is kept as files.
+pub fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 /// The interface to the outside.
 pub const UPLINK: &str = "up0";
 

@@ -9,7 +9,7 @@ use crate::reference::{By, Expected};
 #[derive(Debug, Default)]
 pub struct Count {
     pub worlds: usize,
-    /// Packets judged by the reference and the plan.
+    /// Packets judged by all but the kernel.
     pub packets: usize,
     /// Packets judged by the kernel too.
     pub verdicts: usize,
@@ -43,8 +43,8 @@ impl Count {
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Count { worlds, packets, verdicts, kinds } = self;
-        writeln!(f, "{verdicts} verdicts by reference, plan and kernel, in {worlds} worlds")?;
-        writeln!(f, "{packets} packets by reference and plan")?;
+        writeln!(f, "{verdicts} verdicts by reference, plan, view and kernel, in {worlds} worlds")?;
+        writeln!(f, "{packets} packets by reference, plan and view")?;
         kinds.iter().try_for_each(|(kind, count)| writeln!(f, "{count:8} {kind}"))
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use porin::compile::explain::{Packet, judge, judge_shadow};
 use porin::compile::plan::Plan;
+use porin::compile::view::View;
 use porin::types::{Cookie, Verdict};
 
 use crate::count::Count;
@@ -18,6 +19,8 @@ pub struct Court<'a> {
     pub draft: &'a Draft,
     pub facts: Facts,
     pub plan: Plan,
+    /// What `porinctl why` answers from.
+    view: View,
     /// What the kernel's counters of rules should say.
     hits: BTreeMap<(Cookie, bool), u64>,
 }
@@ -27,9 +30,10 @@ impl<'a> Court<'a> {
     pub fn open(world: &mut World, kernel: &mut Kernel, draft: &'a Draft) -> Self {
         world.become_draft(draft);
         let facts = world.facts();
+        let view = View::of_snapshot(&world.snapshot());
         let plan = world.commit();
         kernel.commit(&plan);
-        Court { draft, facts, plan, hits: BTreeMap::new() }
+        Court { draft, facts, plan, view, hits: BTreeMap::new() }
     }
 
     /// What the reference says. An error tells who says something else.
@@ -47,6 +51,15 @@ impl<'a> Court<'a> {
         self.agree(packet, "plan", &expected, &by_plan)?;
         let by_plan = told::of_plan(&self.plan, &judge_shadow(&self.plan, packet));
         self.agree(packet, "plan, shadow policies enforced", &in_shadow, &by_plan)?;
+        let (by_view, shadow) = told::of_view(&self.view, packet);
+        self.agree(packet, "view", &expected, &by_view)?;
+        match shadow {
+            Some(shadow) => {
+                self.agree(packet, "view, shadow policies enforced", &in_shadow, &shadow)?;
+            }
+            None if told::same_verdicts(&expected, &in_shadow) => {}
+            None => return Err(format!("view: shadow policies make no difference to {packet:?}")),
+        }
         for way in Kernel::ways(&self.plan, packet) {
             let Answer { outcome, shadow } = kernel.ask(&self.plan, packet, way);
             let who = format!("kernel, by {way:?}");

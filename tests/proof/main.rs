@@ -1,5 +1,6 @@
 //! The proof that the kernel does what section 5 of the design says: random worlds, and cases that people wrote, judged by
-//! the reference evaluator, by the compiled plan, and by the programs and tables as they are really loaded. They need root.
+//! the reference evaluator, by the compiled plan, by the view that `porinctl why` asks, and by the programs and tables as
+//! they are really loaded. They need root.
 
 mod cases;
 mod count;
