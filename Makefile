@@ -3,12 +3,13 @@
 #   make             the binaries, in target/release
 #   make check       what CI calls lint
 #   make test        all tests; those that need the kernel run as root, in private namespaces
+#   make test-long   the proof of the policy language with a million verdicts; VERDICTS=50000 for so many
 #   make bench       figures for BENCHMARKS.md; ONLY=tcp. measures those whose names begin so
 #   make demo        a shop of containers on two hosts; KEEP=1 leaves it open
 #   make install     DESTDIR and PREFIX as usual
 #   make setup       the Debian packages that the above need (each does that by itself)
 #
-# Root is needed by test, bench and demo only: through sudo unless make is root already.
+# Root is needed by test, test-long, bench and demo only: through sudo unless make is root already.
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
@@ -35,7 +36,7 @@ BENCH_NEEDS := nft:nftables
 DEMO_NEEDS := nginx:nginx-light curl:curl redis-server:redis-server redis-cli:redis-tools ping:iputils-ping
 CHECK_NEEDS := clang-format-19|clang-format:clang-format-19|clang-format
 
-.PHONY: all build setup check test bench demo install clean
+.PHONY: all build setup check test test-long bench demo install clean
 all: build
 
 build: setup-build
@@ -62,6 +63,12 @@ check: setup-check
 
 test: setup-test
 	$(CARGO) test --locked --no-fail-fast
+
+# Every variant that a world asks for is loaded, and the code is as fast as what is shipped.
+VERDICTS ?= 1000000
+test-long: setup-test
+	PORIN_PROOF_VERDICTS=$(VERDICTS) PORIN_PROOF_VARIANTS=1000000 \
+		$(CARGO) test --locked --profile bench --test proof -- --nocapture
 
 bench: setup-bench
 	$(CARGO) bench --locked --bench porin -- --only '$(ONLY)' $(if $(ROUNDS),--rounds $(ROUNDS))

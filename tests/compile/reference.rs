@@ -1,11 +1,22 @@
-//! The policy semantics as the design words them (section 5: points 1 to 4, 6, 7), plainly: no numbers, no tables, no order tricks.
+//! The policy semantics as the design words them (section 5), plainly: no numbers, no tables, no order tricks. It shares
+//! the words of files with porin, as data, and nothing that compares them.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use porin::compile::explain::Packet;
-use porin::config::model::{Config, Peer, Policy, Rule};
-use porin::desired::snapshot::Snapshot;
-use porin::types::{Action, Direction, Entity, Labels, Name};
+use porin::config::model::{Config, Endpoint, Group, Peer, Policy, Rule};
+use porin::types::selector::Requirement;
+use porin::types::{Action, Direction, Entity, Mode, Name, PortSpec, Selector, Tier, Verdict};
+
+/// What is not written in files: who got which addresses.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Facts {
+    pub endpoints: Vec<(Name, Vec<IpAddr>)>,
+    pub host: Vec<IpAddr>,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
@@ -18,105 +29,280 @@ pub enum Expected {
     },
 }
 
-/// Whether it may pass, and what decided: policy and rule; no rule: its default; none: no policy.
-pub type Says = (bool, Option<(Name, Option<u32>)>);
-
-enum Who {
-    Endpoint(Labels),
-    Host,
-    Unassigned,
-    World,
+/// What one end says, and what says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Says {
+    pub verdict: Verdict,
+    pub by: By,
 }
 
-pub fn judge(config: &Config, snapshot: &Snapshot, packet: &Packet) -> Expected {
-    let who = |address| who(config, snapshot, address);
-    let (from, to) = (who(packet.source), who(packet.destination));
-    if matches!(from, Who::Unassigned) || matches!(to, Who::Unassigned) {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum By {
+    Nobody,
+    /// What a policy denies because nothing of its tier matches.
+    Default(Name),
+    Rule(Name, u32),
+}
+
+enum Who<'a> {
+    Endpoint(&'a Endpoint),
+    Host,
+    RemoteHost,
+    Unmanaged,
+    World,
+    Unassigned,
+}
+
+/// One end.
+struct End<'a> {
+    who: Who<'a>,
+    address: IpAddr,
+}
+
+/// `shadow`: as if shadow policies were enforced.
+pub fn judge(config: &Config, facts: &Facts, packet: &Packet, shadow: bool) -> Expected {
+    let end = |address| End { who: who(config, facts, address), address };
+    let (from, to) = (end(packet.source), end(packet.destination));
+    if matches!(from.who, Who::Unassigned) || matches!(to.who, Who::Unassigned) {
         return Expected::NoEndpoint;
     }
-    let egress = says(config, Direction::Egress, &from, &to, packet.destination, packet);
-    let ingress = says(config, Direction::Ingress, &to, &from, packet.source, packet);
+    let case = Case { config, packet, receiver: &to };
+    let egress = case.says(Direction::Egress, &from, &to, shadow);
+    let ingress = case.says(Direction::Ingress, &to, &from, shadow);
     match (&egress, &ingress) {
         (None, None) => Expected::NotOurs,
         _ => Expected::Judged { egress, ingress },
     }
 }
 
-fn who(config: &Config, snapshot: &Snapshot, address: IpAddr) -> Who {
-    for endpoint in snapshot.endpoints.values() {
-        if endpoint.ipv6.map(IpAddr::V6) == Some(address)
-            || endpoint.ipv4.map(IpAddr::V4) == Some(address)
-        {
-            let written = config.endpoints.iter().find(|e| e.name == endpoint.name).unwrap();
-            let filter = &config.host.labels;
-            return Who::Endpoint(written.labels.filtered(|key| filter.wants(key)));
-        }
-    }
-    // The pools of these worlds have no reserved ranges: the host is the address after the network's.
-    let own = |network: ipnet::IpNet| network.hosts().find(|host| *host != network.network());
-    let first = |v6| {
-        let mut networks = config.host.pools.iter().map(|pool| pool.network);
-        networks.find(|network| network.addr().is_ipv6() == v6)
-    };
-    let sources = [true, false].map(|v6| first(v6).and_then(own));
-    if snapshot.host_addresses.contains(&address) || sources.contains(&Some(address)) {
-        return Who::Host;
-    }
-    match config.host.pools.iter().any(|pool| pool.network.contains(&address)) {
-        true => Who::Unassigned,
-        false => Who::World,
+/// Whether an address is of an endpoint that the policy is about.
+pub fn selects(config: &Config, facts: &Facts, policy: &Policy, address: IpAddr) -> bool {
+    match who(config, facts, address) {
+        Who::Endpoint(endpoint) => picks(config, &policy.subject, endpoint),
+        _ => false,
     }
 }
 
-fn says(
-    config: &Config,
-    direction: Direction,
-    subject: &Who,
-    peer: &Who,
-    address: IpAddr,
-    packet: &Packet,
-) -> Option<Says> {
-    let Who::Endpoint(labels) = subject else { return None };
-    let mut speaking: Vec<&Policy> = config
-        .policies
-        .iter()
-        .map(|policy| &**policy)
-        .filter(|policy| policy.subject.matches(labels) && policy.rules(direction).is_some())
-        .collect();
-    speaking.sort_by(|a, b| a.name.cmp(&b.name));
-    let Some(first) = speaking.first() else { return Some((true, None)) };
-    for action in [Action::Deny, Action::Allow] {
-        for policy in &speaking {
-            for (index, rule) in (0..).zip(policy.rules(direction).unwrap()) {
-                if rule.action == action && matches(rule, peer, address, packet) {
-                    let decided = Some((policy.name.clone(), Some(index)));
-                    return Some((action == Action::Allow, decided));
+/// Whether shadow policies have a word in it at all: one that says anything picks either end.
+pub fn in_shadow(config: &Config, facts: &Facts, packet: &Packet) -> bool {
+    let shadows = |policy: &Policy| {
+        policy.mode == Mode::Shadow && (policy.ingress.is_some() || policy.egress.is_some())
+    };
+    config.policies.iter().any(|policy| {
+        let selects = |address| selects(config, facts, policy, address);
+        shadows(policy) && (selects(packet.source) || selects(packet.destination))
+    })
+}
+
+fn who<'a>(config: &'a Config, facts: &Facts, address: IpAddr) -> Who<'a> {
+    if let Some((name, _)) = facts.endpoints.iter().find(|(_, own)| own.contains(&address)) {
+        return Who::Endpoint(config.endpoints.iter().find(|e| e.name == *name).unwrap());
+    }
+    let any = |mut networks: Box<dyn Iterator<Item = &IpNet> + '_>| {
+        networks.any(|network| inside(address, network))
+    };
+    if facts.host.contains(&address) || own_address(config, address.is_ipv6()) == Some(address) {
+        return Who::Host;
+    }
+    if any(Box::new(config.host.pools.iter().map(|pool| &pool.network))) {
+        return Who::Unassigned;
+    }
+    if any(Box::new(config.host.remote_hosts.iter())) {
+        return Who::RemoteHost;
+    }
+    if any(Box::new(config.host.unmanaged.iter())) {
+        return Who::Unmanaged;
+    }
+    Who::World
+}
+
+/// The host's in the first pool of each family: the one after the network's. (No pool here reserves that.)
+fn own_address(config: &Config, ipv6: bool) -> Option<IpAddr> {
+    let mut networks = config.host.pools.iter().map(|pool| pool.network);
+    let first = networks.find(|network| network.addr().is_ipv6() == ipv6)?;
+    Some(match first.network() {
+        IpAddr::V6(a) => IpAddr::V6((u128::from(a) + 1).into()),
+        IpAddr::V4(a) => IpAddr::V4((u32::from(a) + 1).into()),
+    })
+}
+
+/// Whether the leading bits are alike.
+pub fn inside(address: IpAddr, network: &IpNet) -> bool {
+    let length = usize::from(network.prefix_len());
+    match (address, network.addr()) {
+        (IpAddr::V6(a), IpAddr::V6(b)) => same(&a.octets(), &b.octets(), length),
+        (IpAddr::V4(a), IpAddr::V4(b)) => same(&a.octets(), &b.octets(), length),
+        _ => false,
+    }
+}
+
+fn same(a: &[u8], b: &[u8], bits: usize) -> bool {
+    let bit = |bytes: &[u8], at: usize| bytes[at / 8] & (0x80 >> (at % 8)) != 0;
+    (0..bits).all(|at| bit(a, at) == bit(b, at))
+}
+
+struct Case<'a> {
+    config: &'a Config,
+    packet: &'a Packet,
+    receiver: &'a End<'a>,
+}
+
+impl Case<'_> {
+    fn says(&self, direction: Direction, subject: &End, peer: &End, shadow: bool) -> Option<Says> {
+        let Who::Endpoint(endpoint) = subject.who else { return None };
+        let mut speaking: Vec<&Policy> = self.config.policies.iter().map(|p| &**p).collect();
+        speaking.retain(|policy| {
+            policy.rules(direction).is_some()
+                && (shadow || policy.mode == Mode::Enforce)
+                && picks(self.config, &policy.subject, endpoint)
+        });
+        speaking.sort_by(|a, b| a.name.cmp(&b.name));
+        for tier in [Tier::Admin, Tier::Normal, Tier::Baseline] {
+            let of_tier = speaking.iter().filter(|policy| policy.tier == tier).copied();
+            let of_tier: Vec<&Policy> = of_tier.collect();
+            match self.tier_says(direction, &of_tier, peer) {
+                Some((Action::Allow, by)) => return Some(Says { verdict: Verdict::Allow, by }),
+                Some((Action::Deny, by)) => return Some(Says { verdict: Verdict::Deny, by }),
+                Some((Action::Reject, by)) => return Some(Says { verdict: Verdict::Reject, by }),
+                Some((Action::Pass, _)) | None => {}
+            }
+        }
+        Some(Says { verdict: Verdict::Allow, by: By::Nobody })
+    }
+
+    fn tier_says(
+        &self,
+        direction: Direction,
+        policies: &[&Policy],
+        peer: &End,
+    ) -> Option<(Action, By)> {
+        let rules = |policy: &Policy| policy.rules(direction).unwrap().to_vec();
+        if policies.first().is_some_and(|policy| policy.tier == Tier::Normal) {
+            // No order, but deny beats reject, and so on; of equals the first is named.
+            for action in [Action::Deny, Action::Reject, Action::Pass, Action::Allow] {
+                for policy in policies {
+                    for (index, rule) in (0..).zip(rules(policy)) {
+                        if rule.action == action && self.matches(&rule, peer) {
+                            return Some((action, By::Rule(policy.name.clone(), index)));
+                        }
+                    }
+                }
+            }
+        } else {
+            // One after the other: by priority, then name, then place.
+            let mut ordered = policies.to_vec();
+            ordered.sort_by(|a, b| (a.priority, &a.name).cmp(&(b.priority, &b.name)));
+            for policy in ordered {
+                for (index, rule) in (0..).zip(rules(policy)) {
+                    if self.matches(&rule, peer) {
+                        return Some((rule.action, By::Rule(policy.name.clone(), index)));
+                    }
                 }
             }
         }
+        let denying = policies.iter().find(|policy| policy.default_deny)?;
+        Some((Action::Deny, By::Default(denying.name.clone())))
     }
-    Some((false, Some((first.name.clone(), None))))
+
+    fn matches(&self, rule: &Rule, peer: &End) -> bool {
+        (rule.peers.is_empty() || rule.peers.iter().any(|p| self.means(rule, p, peer)))
+            && (rule.ports.is_empty() || rule.ports.iter().any(|ports| self.to_port(ports)))
+            && (rule.source_ports.is_empty() || self.from_port(rule))
+    }
+
+    fn means(&self, rule: &Rule, written: &Peer, peer: &End) -> bool {
+        let by_address = match peer.who {
+            Who::Endpoint(_) => rule.match_endpoints,
+            Who::Host | Who::RemoteHost | Who::Unmanaged | Who::World => true,
+            Who::Unassigned => false,
+        };
+        let within = |networks: &[IpNet]| networks.iter().any(|net| inside(peer.address, net));
+        match written {
+            Peer::Selector(selector) => self.selects(selector, peer),
+            Peer::Entity(entity) => is_entity(*entity, peer),
+            Peer::Cidr(set) => by_address && within(&[set.network]) && !within(&set.except),
+            Peer::Group(name) => {
+                let named = |group: &&std::sync::Arc<Group>| group.name == *name;
+                let group = self.config.groups.iter().find(named).unwrap();
+                group.selectors.iter().any(|selector| self.selects(selector, peer))
+                    || group.entities.iter().any(|entity| is_entity(*entity, peer))
+                    || by_address && within(&group.networks) && !within(&group.except)
+            }
+        }
+    }
+
+    fn selects(&self, selector: &Selector, peer: &End) -> bool {
+        matches!(peer.who, Who::Endpoint(endpoint) if picks(self.config, selector, endpoint))
+    }
+
+    fn to_port(&self, written: &PortSpec) -> bool {
+        let (protocol, ports) = match written {
+            PortSpec::Match(ports) => (ports.protocol, Some(*ports)),
+            PortSpec::Named { name, protocol } => match self.receiver.who {
+                Who::Endpoint(endpoint) => (*protocol, endpoint.ports.get(name).copied()),
+                _ => (*protocol, None),
+            },
+        };
+        ports.is_some_and(|ports| {
+            ports.protocol.0 == protocol.0
+                && self.packet.protocol.0 == protocol.0
+                && ports.ports.first() <= self.packet.port
+                && self.packet.port <= ports.ports.last()
+        })
+    }
+
+    fn from_port(&self, rule: &Rule) -> bool {
+        // TCP, UDP, DCCP, SCTP, UDP-Lite.
+        let has_ports = [6, 17, 33, 132, 136].contains(&self.packet.protocol.0);
+        let port = self.packet.source_port;
+        let hit = |range: &porin::types::PortRange| range.first() <= port && port <= range.last();
+        has_ports && rule.source_ports.iter().any(hit)
+    }
 }
 
-fn matches(rule: &Rule, who: &Who, address: IpAddr, packet: &Packet) -> bool {
-    let outside = matches!(who, Who::Host | Who::World);
-    let peer = |peer: &Peer| match peer {
-        Peer::Selector(selector) => {
-            matches!(who, Who::Endpoint(labels) if selector.matches(labels))
+fn is_entity(entity: Entity, peer: &End) -> bool {
+    let ipv6 = peer.address.is_ipv6();
+    match entity {
+        Entity::Host => matches!(peer.who, Who::Host),
+        Entity::RemoteHost => matches!(peer.who, Who::RemoteHost),
+        Entity::Unmanaged => matches!(peer.who, Who::Unmanaged),
+        Entity::World => matches!(peer.who, Who::World),
+        Entity::WorldIpv4 => matches!(peer.who, Who::World) && !ipv6,
+        Entity::WorldIpv6 => matches!(peer.who, Who::World) && ipv6,
+        Entity::Cluster => {
+            matches!(peer.who, Who::Endpoint(_) | Who::Host | Who::RemoteHost | Who::Unmanaged)
         }
-        Peer::Entity(Entity::All) => true,
-        Peer::Entity(Entity::Host) => matches!(who, Who::Host),
-        Peer::Entity(Entity::World) => matches!(who, Who::World),
-        Peer::Entity(_) | Peer::Group(_) => false,
-        Peer::Cidr(cidr) => {
-            let excepted = cidr.except.iter().any(|except| except.contains(&address));
-            outside && cidr.network.contains(&address) && !excepted
-        }
+        Entity::All => true,
+    }
+}
+
+/// Labels that make no identity are as if they were not there.
+fn picks(config: &Config, selector: &Selector, endpoint: &Endpoint) -> bool {
+    let filter = &config.host.labels;
+    let hit = |patterns: &[String], key: &str| {
+        patterns.iter().any(|pattern| match pattern.split_once('*') {
+            Some((begin, _)) => key.len() >= begin.len() && &key[..begin.len()] == begin,
+            None => key == pattern,
+        })
     };
-    let port = |ports: &porin::types::PortSpec| {
-        let ports = ports.of(&Default::default());
-        ports.is_some_and(|ports| ports.matches(packet.protocol, packet.port))
+    let wanted = |key: &str| {
+        (filter.include.is_empty() || hit(&filter.include, key)) && !hit(&filter.exclude, key)
     };
-    (rule.peers.is_empty() || rule.peers.iter().any(peer))
-        && (rule.ports.is_empty() || rule.ports.iter().any(port))
+    let value = |key: &str| {
+        let mut labels = endpoint.labels.iter();
+        let found = labels.find(|(own, _)| own.as_str() == key && wanted(key));
+        found.map(|(_, value)| value.to_owned())
+    };
+    selector.requirements().all(|requirement| match requirement {
+        Requirement::Exists(key) => value(key.as_str()).is_some(),
+        Requirement::Absent(key) => value(key.as_str()).is_none(),
+        Requirement::In(key, values) => match value(key.as_str()) {
+            Some(own) => values.iter().any(|value| *value == own),
+            None => false,
+        },
+        Requirement::NotIn(key, values) => match value(key.as_str()) {
+            Some(own) => !values.iter().any(|value| *value == own),
+            None => true,
+        },
+    })
 }

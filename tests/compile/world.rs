@@ -1,6 +1,6 @@
 //! Worlds to compile, built by hand: no files, no kernel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,8 +11,14 @@ use porin::config::model::{
     AddressWish, CidrSet, Config, Endpoint, Host, Peer, Policy, Pool, Rule,
 };
 use porin::desired::snapshot::{Namespace, Snapshot};
-use porin::desired::{Change, Desired};
-use porin::types::{Action, Label, Mode, Name, Origin, PortSpec, Tier};
+use porin::desired::{Change, Desired, UplinkFact};
+use porin::types::{Action, Label, Mac, Mode, Name, Origin, PortSpec, Tier};
+
+use crate::reference::Facts;
+use crate::worlds::{Draft, UPLINK};
+
+pub const UPLINK_IFINDEX: u32 = 9;
+pub const UPLINK_MAC: Mac = Mac([2, 0, 0, 0, 0, 9]);
 
 pub fn origin(line: u32) -> Origin {
     Origin { file: Arc::from(Path::new("policies.d/test.toml")), line, column: 1 }
@@ -45,8 +51,11 @@ pub fn endpoint(name: &str, labels: &str) -> Endpoint {
     }
 }
 
-/// `selector`, `entity:...`, or `cidr:NETWORK[!EXCEPT...]`.
+/// `selector`, `entity:...`, `group:NAME`, or `cidr:NETWORK[!EXCEPT...]`.
 pub fn peer(text: &str) -> Peer {
+    if let Some(name) = text.strip_prefix("group:") {
+        return Peer::Group(self::name(name));
+    }
     if let Some(entity) = text.strip_prefix("entity:") {
         return Peer::Entity(entity.parse().unwrap());
     }
@@ -61,10 +70,12 @@ pub fn peer(text: &str) -> Peer {
 }
 
 pub fn rule(action: Action, peers: &[&str], ports: &[&str]) -> Rule {
+    let mut seen = BTreeSet::new();
+    let ports = ports.iter().flat_map(|text| PortSpec::parse_list(text).unwrap());
     Rule {
         action,
         peers: peers.iter().map(|text| peer(text)).collect(),
-        ports: ports.iter().map(|text| PortSpec::Match(text.parse().unwrap())).collect(),
+        ports: ports.filter(|ports| seen.insert(ports.clone())).collect(),
         source_ports: Vec::new(),
         match_endpoints: false,
         origin: origin(1),
@@ -145,10 +156,35 @@ impl World {
         self.desired.apply(Change::Config(Arc::new(config)));
     }
 
+    /// As a reload would make it: with its host addresses and its uplink.
+    pub fn become_draft(&mut self, draft: &Draft) {
+        self.desired.apply(Change::HostAddresses(draft.host.clone()));
+        let uplink = UplinkFact {
+            interface: UPLINK.to_owned(),
+            ifindex: UPLINK_IFINDEX,
+            mac: UPLINK_MAC,
+            mtu: 1500,
+            address4: None,
+        };
+        self.desired.apply(Change::Uplinks(vec![uplink]));
+        self.configure(draft.config.clone());
+    }
+
     pub fn snapshot(&mut self) -> Snapshot {
         let (snapshot, faults) = self.desired.snapshot().unwrap();
         assert_eq!(faults, []);
         snapshot
+    }
+
+    /// Who got which addresses.
+    pub fn facts(&mut self) -> Facts {
+        let snapshot = self.snapshot();
+        let of = |endpoint: &Arc<porin::desired::snapshot::Endpoint>| {
+            let addresses = [endpoint.ipv6.map(IpAddr::V6), endpoint.ipv4.map(IpAddr::V4)];
+            (endpoint.name.clone(), addresses.into_iter().flatten().collect())
+        };
+        let endpoints = snapshot.endpoints.values().map(of).collect();
+        Facts { endpoints, host: snapshot.host_addresses.to_vec() }
     }
 
     pub fn commit(&mut self) -> Plan {
