@@ -65,7 +65,7 @@ fn settle_one(
         let covers = std::iter::once(*ports).chain(ports.wider());
         let mut said: Vec<&Raw> =
             covers.filter_map(|wide| by_ports.get(&wide)).flatten().copied().collect();
-        said.sort_unstable_by(|a, b| b.precedence.cmp(&a.precedence));
+        said.sort_unstable_by_key(|one| std::cmp::Reverse(one.precedence));
         let (verdict, cookie) = decide(&said);
         let outer = covering(&entries[begin..], *ports);
         if outer.is_none_or(|outer| (outer.verdict, outer.cookie) != (verdict, cookie)) {
@@ -76,7 +76,7 @@ fn settle_one(
 
 /// Leaves what can matter: of each tier the best that decides and the best that passes.
 fn foremost(said: &mut Vec<&Raw>) {
-    said.sort_unstable_by(|a, b| b.precedence.cmp(&a.precedence));
+    said.sort_unstable_by_key(|one| std::cmp::Reverse(one.precedence));
     let mut seen = BTreeSet::new();
     said.retain(|one| {
         let default = one.precedence == precedence::DEFAULT;

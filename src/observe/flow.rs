@@ -316,7 +316,9 @@ mod tests {
     #[test]
     fn protocols_without_ports_have_none() {
         let mut event = fixture::denied();
-        for (protocol, text) in [(Protocol::ICMPV6, "icmpv6"), (Protocol(47), "47")] {
+        for (protocol, text) in
+            [(Protocol::ICMPV6, "icmpv6"), (Protocol(47), "gre"), (Protocol(200), "200")]
+        {
             event.protocol = protocol;
             let flow = named(&event);
             assert_eq!((flow.protocol.as_str(), flow.source.port), (text, None));

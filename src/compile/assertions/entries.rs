@@ -105,7 +105,7 @@ impl<'a> Meanings<'a> {
             }
         }
         // Stable: of equal defaults the first by name stays first.
-        entries.sort_by(|a, b| b.precedence.cmp(&a.precedence));
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.precedence));
         entries
     }
 
