@@ -1,12 +1,13 @@
 //! `make demo`: a shop of containers on one host, the world on another, real servers and clients.
 //!
 //! Shows what passes, what is denied and by which line, an edit that takes effect while traffic
-//! runs, and a daemon that is killed without anything changing. Exit status 0: all was as expected.
+//! runs, what an assertion refuses, and a daemon that is killed without anything changing. Exit status 0: all was as expected.
 //! `--keep` leaves everything open until Enter.
 
 #[path = "../lab/mod.rs"]
 mod lab;
 mod paper;
+mod rules;
 mod scene;
 mod tries;
 
@@ -54,6 +55,9 @@ fn story(world: &World, paper: &mut Paper, keep: bool) {
 
     paper.chapter("An edit, while the download runs");
     edit(&scene, &download, paper);
+
+    paper.chapter("Rules of the house: asked, asserted, tried, enforced, counted");
+    rules::tell(&scene, &daemon, paper);
 
     paper.chapter("The daemon is killed (SIGKILL)");
     kill(&scene, &mut daemon, &download, paper);

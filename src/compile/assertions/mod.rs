@@ -30,6 +30,8 @@ use search::{BUDGET, Cause, End, Found, Search, Undecided};
 
 /// Pairs of identities in force times entries, for what could not be decided otherwise.
 const BUDGET_IN_FORCE: usize = 10 * BUDGET;
+/// To find a counterexample among the identities in force, which people understand best.
+const BUDGET_EXAMPLE: usize = BUDGET / 8;
 
 /// What came of the last check, so that what did not change need not be proven again.
 #[derive(Debug, Clone, Default)]
@@ -73,7 +75,7 @@ impl Assertions {
             match proof.check(assert) {
                 Ok(None) => {}
                 Ok(Some(fault)) => faults.push(fault),
-                Err(Undecided) => match proof.check_in_force(assert) {
+                Err(Undecided) => match proof.check_in_force(assert, BUDGET_IN_FORCE) {
                     Ok(None) => undecided.push(in_force_only(assert)),
                     Ok(Some(fault)) => faults.push(fault),
                     Err(Undecided) => faults.push(undecidable(assert)),
@@ -145,14 +147,17 @@ impl<'a> Proof<'a> {
         rules.flat_map(|rule| &rule.ports).chain(asserted).any(named)
     }
 
-    /// For all label sets that could be.
+    /// For all label sets that could be; one that there is makes the better counterexample.
     fn check(&self, assert: &Assert) -> Result<Option<Fault>, Undecided> {
+        if let Ok(Some(fault)) = self.check_in_force(assert, BUDGET_EXAMPLE) {
+            return Ok(Some(fault));
+        }
         let (from, to) = (self.parties(&assert.from), self.parties(&assert.to));
         self.search(assert, BUDGET, &from, &to)
     }
 
     /// For the identities that there are.
-    fn check_in_force(&self, assert: &Assert) -> Result<Option<Fault>, Undecided> {
+    fn check_in_force(&self, assert: &Assert, budget: usize) -> Result<Option<Fault>, Undecided> {
         let parties = |peers: &[model::Peer]| {
             let identities = self.snapshot.identities.values();
             let only =
@@ -161,7 +166,7 @@ impl<'a> Proof<'a> {
             let outside = self.outside.iter().map(Party::Outside);
             identities.map(only).chain(outside).filter(is).collect::<Vec<_>>()
         };
-        self.search(assert, BUDGET_IN_FORCE, &parties(&assert.from), &parties(&assert.to))
+        self.search(assert, budget, &parties(&assert.from), &parties(&assert.to))
     }
 
     fn search(
