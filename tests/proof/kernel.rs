@@ -91,7 +91,7 @@ impl Kernel {
             return None;
         }
         private_network();
-        let limits = dp::MapLimits { flows: 1024, nat: 64, fragments: 64 };
+        let limits = dp::MapLimits { flows: 1024, nat: 64, fragments: 64, hits: 1024 };
         let maps = Maps::create(&limits).expect("maps");
         let events = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&events);
