@@ -37,7 +37,7 @@ fn own(said: &[Expected], sender: bool) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(crate::worlds::cases(128))]
+    #![proptest_config(crate::worlds::cases(96))]
 
     #[test]
     fn a_policy_changes_nothing_for_whom_it_does_not_select(

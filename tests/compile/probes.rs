@@ -17,9 +17,15 @@ pub struct Probes {
     others: [Vec<IpAddr>; 2],
     ports: Vec<(Protocol, Vec<u16>)>,
     sources: Vec<u16>,
-    /// What single rules name: ports and source ports, none for any.
-    aims: Vec<(Vec<(Protocol, u16)>, Vec<u16>)>,
+    aims: Vec<Aim>,
     state: u64,
+}
+
+/// What a single rule names; nothing for any.
+#[derive(Clone)]
+struct Aim {
+    ports: Vec<(Protocol, u16)>,
+    sources: Vec<u16>,
 }
 
 impl Probes {
@@ -67,7 +73,7 @@ impl Probes {
             return;
         }
         let at = self.next(self.aims.len());
-        let (ports, sources) = self.aims[at].clone();
+        let Aim { ports, sources } = self.aims[at].clone();
         if !ports.is_empty() {
             (packet.protocol, packet.port) = ports[self.next(ports.len())];
         }
@@ -106,7 +112,7 @@ fn rules(config: &Config) -> impl Iterator<Item = &Rule> {
     Direction::BOTH.into_iter().flat_map(rules)
 }
 
-fn aim(config: &Config, rule: &Rule) -> (Vec<(Protocol, u16)>, Vec<u16>) {
+fn aim(config: &Config, rule: &Rule) -> Aim {
     let of = |spec: &PortSpec| match spec {
         PortSpec::Match(ports) => vec![*ports],
         PortSpec::Named { name, .. } => {
@@ -120,7 +126,7 @@ fn aim(config: &Config, rule: &Rule) -> (Vec<(Protocol, u16)>, Vec<u16>) {
         ends.map(|port| (ports.protocol, port))
     });
     let sources = rule.source_ports.iter().flat_map(|range| [range.first(), range.last()]);
-    (ports.collect(), sources.collect())
+    Aim { ports: ports.collect(), sources: sources.collect() }
 }
 
 fn is_icmp(protocol: Protocol) -> bool {

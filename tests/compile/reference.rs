@@ -206,8 +206,8 @@ impl Case<'_> {
 
     fn matches(&self, rule: &Rule, peer: &End) -> bool {
         (rule.peers.is_empty() || rule.peers.iter().any(|p| self.means(rule, p, peer)))
-            && (rule.ports.is_empty() || rule.ports.iter().any(|ports| self.to_port(ports)))
-            && (rule.source_ports.is_empty() || self.from_port(rule))
+            && (rule.ports.is_empty() || rule.ports.iter().any(|ports| self.port(ports)))
+            && (rule.source_ports.is_empty() || self.source_port(rule))
     }
 
     fn means(&self, rule: &Rule, written: &Peer, peer: &End) -> bool {
@@ -235,7 +235,7 @@ impl Case<'_> {
         matches!(peer.who, Who::Endpoint(endpoint) if picks(self.config, selector, endpoint))
     }
 
-    fn to_port(&self, written: &PortSpec) -> bool {
+    fn port(&self, written: &PortSpec) -> bool {
         let (protocol, ports) = match written {
             PortSpec::Match(ports) => (ports.protocol, Some(*ports)),
             PortSpec::Named { name, protocol } => match self.receiver.who {
@@ -251,7 +251,7 @@ impl Case<'_> {
         })
     }
 
-    fn from_port(&self, rule: &Rule) -> bool {
+    fn source_port(&self, rule: &Rule) -> bool {
         // TCP, UDP, DCCP, SCTP, UDP-Lite.
         let has_ports = [6, 17, 33, 132, 136].contains(&self.packet.protocol.0);
         let port = self.packet.source_port;

@@ -2,6 +2,7 @@
 //! at gates by BPF_PROG_TEST_RUN; what was decided is read from the events. Only interfaces are left out: there is one for
 //! all endpoints, and one uplink, neither attached to anything.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::net::IpAddr;
@@ -91,7 +92,7 @@ impl Kernel {
             return None;
         }
         private_network();
-        let limits = dp::MapLimits { flows: 1024, nat: 64, fragments: 64, hits: 4096 };
+        let limits = dp::MapLimits { flows: 1024, nat: 64, fragments: 64, hits: 1024 };
         let maps = Maps::create(&limits).expect("maps");
         let events = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&events);
@@ -362,10 +363,10 @@ impl Backend for Tables {
             Op::AttachGate(gate) => return self.attach(gate),
             Op::LoadVariant(variant) => {
                 let variant = self.chosen(*variant);
-                if !self.variants.contains_key(&variant) {
+                if let Entry::Vacant(vacant) = self.variants.entry(variant) {
                     let features = layout::features(&variant.features, true);
                     let loaded = dp::load_variant(maps, variant.program, &features);
-                    self.variants.insert(variant, loaded.map_err(reason)?);
+                    vacant.insert(loaded.map_err(reason)?);
                 }
                 return Ok(());
             }
