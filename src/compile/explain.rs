@@ -164,8 +164,9 @@ fn decide(
         true => plan.sources.class(packet.source_port),
         false => SourceClass::ANY,
     };
+    let port = packet.protocol.judged_port(packet.port);
     let look_up = |peer, source| {
-        let found = table.longest_match(peer, direction, source, packet.protocol, packet.port);
+        let found = table.longest_match(peer, direction, source, packet.protocol, port);
         found.map(|value| (value, peer))
     };
     let mut best: Option<(PolicyValue, Peer)> = None;

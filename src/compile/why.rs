@@ -110,6 +110,7 @@ impl View {
         port: u16,
         source_port: Option<u16>,
     ) -> Explanation {
+        let port = protocol.judged_port(port);
         let packet = |family| Packet { family, protocol, port, source_port };
         let families = families(from, to, protocol);
         let explanation = Case { view: self, from, to, packet: packet(families[0]) }.explain();

@@ -46,6 +46,15 @@ impl Protocol {
         matches!(self, Self::TCP | Self::UDP | Self::SCTP | Self::UDPLITE | Self::DCCP)
     }
 
+    /// What rules see of the port: an echo request has code 0 to them, whatever is in it, as echoes are told by their
+    /// identifiers (RFC 792, RFC 4443 section 4.1: the code is 0).
+    pub fn judged_port(self, port: u16) -> u16 {
+        match (self, port >> 8) {
+            (Self::ICMP, 8) | (Self::ICMPV6, 128) => port & 0xff00,
+            _ => port,
+        }
+    }
+
     /// ICMP and ICMPv6: what stands for a port is type and code.
     pub fn has_types(self) -> bool {
         matches!(self, Self::ICMP | Self::ICMPV6)

@@ -1,7 +1,6 @@
 //! The policy semantics as the design words them (section 5), plainly: no numbers, no tables, no order tricks. It shares
 //! the words of files with porin, as data, and nothing that compares them.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
