@@ -16,7 +16,7 @@ mod clsact;
 pub mod datapath;
 pub mod diff;
 mod hits;
-mod layout;
+pub mod layout;
 pub mod links;
 pub mod mirror;
 pub mod netlink;
