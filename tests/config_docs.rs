@@ -7,6 +7,7 @@ use std::process::Command;
 use porin::config::keys::{Key, Keys, PAGES};
 use porin::config::model::Config;
 use porin::config::{Loader, print};
+use porin::types::{Protocol, icmp};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -121,4 +122,47 @@ fn every_example_is_toml() {
             assert!(key.default.is_empty() || default.is_ok(), "{}", key.default);
         }
     }
+}
+
+#[test]
+fn the_page_has_every_name_of_icmp() {
+    let text = fs::read_to_string(page("porin.policy")).unwrap();
+    let table = |from: &str| {
+        let start = text.find(from).unwrap_or_else(|| panic!("no {from}"));
+        let end = text[start..].find(".El").unwrap();
+        text[start..start + end].to_owned()
+    };
+    for (protocol, from) in [
+        (Protocol::ICMP, "Types and codes of ICMP:"),
+        (Protocol::ICMPV6, "Types and codes of ICMPv6:"),
+    ] {
+        let table = table(from);
+        for message in icmp::messages(protocol) {
+            let item = format!(".It Li {}\ntype {}, ", message.name, message.kind);
+            assert!(table.contains(&item), "{item}");
+            let codes = message.code_names().join(" , ");
+            assert!(codes.is_empty() || table.contains(&format!(".Li {codes}\n")), "{codes}");
+        }
+    }
+}
+
+#[test]
+fn examples_of_policies_are_policies() {
+    let text = fs::read_to_string(page("porin.policy")).unwrap();
+    let blocks = text.split(".Bd -literal").skip(1).map(|block| {
+        let (_, block) = block.split_once('\n').unwrap();
+        block.split_once("\n.Ed").unwrap().0
+    });
+    let mut tried = 0;
+    for block in blocks.filter(|block| !block.starts_with("spec:")) {
+        let policy = "[[policy]]\nname = \"x\"\nsubject = \"\"\n";
+        let policy = if block.contains("[[policy]]") { "" } else { policy };
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("policies.d")).unwrap();
+        fs::write(directory.path().join("policies.d/x.toml"), format!("{policy}{block}")).unwrap();
+        let loaded = Loader::new(vec![directory.path().to_owned()]).load();
+        assert_eq!(loaded.report.errors, 0, "{block}\n{}", loaded.report);
+        tried += 1;
+    }
+    assert!(tried > 6);
 }

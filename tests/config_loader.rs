@@ -498,13 +498,13 @@ fn a_hundred_thousand_networks_and_ten_thousand_policies_load() {
         format!("cidr:{}/{length}", std::net::Ipv4Addr::from(0x0b00_0000 + i * 256))
     };
     let members = quoted((0..100_000).map(|i| network(i, 24)));
-    let except = quoted((0..100_000).map(|i| network(i, 32)));
+    let except = quoted((0..50_000).map(|i| network(i, 32)));
     let mut text = format!("[[group]]\nname = \"g\"\nmembers = [{members}]\nexcept = [{except}]\n");
     let tree = Tree::new(&[("policies.d/g.toml", &text)]);
     let start = Instant::now();
     let group = config(&tree.loader().load()).groups[0].clone();
-    assert_eq!((group.networks.len(), group.except.len()), (100_000, 100_000));
-    println!("100,000 networks and exceptions: {:?}", start.elapsed());
+    assert_eq!((group.networks.len(), group.except.len()), (100_000, 50_000));
+    println!("100,000 networks and 50,000 exceptions: {:?}", start.elapsed());
     // All about everyone, all comparable with all.
     text.clear();
     for i in 0..10_000 {

@@ -34,8 +34,12 @@ fn sound(loaded: &Loaded) {
 
 fn example(name: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/porin/examples");
-    let name = name.replace("a.toml", "shop.toml");
-    fs::read_to_string(root.join(name)).unwrap()
+    let read =
+        |as_name: &str| fs::read_to_string(root.join(name.replace("a.toml", as_name))).unwrap();
+    match name.starts_with("policies.d") {
+        true => read("shop.toml") + &read("house.toml"),
+        false => read("shop.toml"),
+    }
 }
 
 /// Words of the language, so that random text is often nearly right.
@@ -179,7 +183,8 @@ fn the_examples_load_without_a_word_and_read_back() {
     let loaded = load(&files);
     assert_eq!(loaded.report.to_string(), "");
     let config = loaded.config.unwrap();
-    assert_eq!((config.endpoints.len(), config.policies.len()), (3, 3));
+    assert_eq!((config.endpoints.len(), config.policies.len()), (3, 5));
+    assert_eq!((config.groups.len(), config.asserts.len()), (1, 2));
     let printed = printed(&config);
     let printed: Vec<_> = FILES.into_iter().zip(printed.iter().map(String::as_bytes)).collect();
     let again = load(&printed);

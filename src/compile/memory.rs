@@ -140,6 +140,11 @@ impl Memory {
         self.subjects.recover(slots);
     }
 
+    /// Assertions that are proven for the identities in force only.
+    pub fn undecided(&self) -> &[Fault] {
+        self.assertions.undecided()
+    }
+
     pub fn stats(&self) -> Stats {
         self.stats
     }

@@ -308,9 +308,12 @@ impl Reconciler {
         }
     }
 
-    /// The endpoints that were closed in the generation in force still are, for the same reasons.
+    /// The endpoints that were closed in the generation in force still are, for the same reasons; what was not proven for
+    /// all label sets still is not.
     fn standing_faults(&mut self) -> Vec<Fault> {
-        self.desired.snapshot().map_or_else(|faults| faults, |(_, faults)| faults)
+        let mut faults = self.desired.snapshot().map_or_else(|faults| faults, |(_, faults)| faults);
+        faults.extend_from_slice(self.memory.undecided());
+        faults
     }
 
     fn attempt(&mut self, inputs: &Inputs, faults: &mut Vec<Fault>) -> Result<Done, Failure> {
@@ -341,6 +344,7 @@ impl Reconciler {
             self.owners.clear();
         }
         faults.extend(closed);
+        faults.extend_from_slice(&plan.undecided);
         Ok(Done {
             generation: applied.generation,
             config: inputs.config.clone(),

@@ -12,11 +12,11 @@ use porin::kernel::netlink::facts;
 use porin::kernel::netlink::monitor::KernelEvent;
 use porin::kernel::probe::Attach;
 use porin::kernel::{Kernel, Options, Paths, sys};
-use porin::types::{Slot, Verdict};
+use porin::types::{Cookie, Slot, Verdict};
 
 use crate::lab::{self, Lab};
 use crate::netlink::{self, an_endpoint};
-use crate::plans::{POLICY, plan, policy, with_uplink};
+use crate::plans::{POLICY, a_rule, plan, policy, with_uplink};
 
 fn paths(lab: &Lab) -> Paths {
     Paths { bpffs: lab.bpffs() }
@@ -95,6 +95,90 @@ fn endpoints_talk_by_tcx() {
 #[test]
 fn endpoints_talk_by_clsact() {
     endpoints_talk(Attach::Clsact);
+}
+
+/// The same gates by either mechanism let the datapath's own answers pass.
+fn rejected_connections_end(attach: Attach) {
+    lab::run(move |lab| {
+        let options = Options { attach, ..Options::default() };
+        let (mut kernel, _) = Kernel::open(&paths(lab), &options).unwrap();
+        let pair = pair(lab, &kernel);
+        commit(&mut kernel, &plan(&pair.endpoints, Verdict::Reject));
+        for to in ["10.0.0.2:80", "[fd00::2]:80"] {
+            let begin = Instant::now();
+            let to = to.parse().unwrap();
+            let connected = std::net::TcpStream::connect_timeout(&to, Duration::from_secs(5));
+            let kind = connected.map(|_| ()).map_err(|error| error.kind());
+            assert_eq!(kind, Err(std::io::ErrorKind::ConnectionRefused), "{to}");
+            assert!(begin.elapsed() < Duration::from_secs(1));
+        }
+        // The policy's, of either direction, and none but what was told.
+        let hits = kernel.maps().hits().unwrap();
+        assert!(hits.iter().all(|(key, _)| (key.cookie, key.shadow) == (7, 0)) && !hits.is_empty());
+    });
+}
+
+#[test]
+fn rejected_connections_end_by_tcx() {
+    rejected_connections_end(Attach::Tcx);
+}
+
+#[test]
+fn rejected_connections_end_by_clsact() {
+    rejected_connections_end(Attach::Clsact);
+}
+
+/// Counters stay with their rules over commits and restarts, and go with them.
+#[test]
+fn what_rules_decided_is_counted_while_they_are_there() {
+    lab::run(|lab| {
+        let mut kernel = open(lab);
+        let pair = pair(lab, &kernel);
+        let with_rule = |cookie: u32| {
+            let mut plan = plan(&pair.endpoints, Verdict::Allow);
+            plan.rules = Arc::new([(Cookie(cookie), Arc::new(a_rule()))].into());
+            plan
+        };
+        let counted = |kernel: &Kernel| -> u64 {
+            kernel.maps().hits().unwrap().iter().map(|(_, count)| count).sum()
+        };
+        commit(&mut kernel, &with_rule(7));
+        assert!(pings(lab, &pair, "10.0.0.2"));
+        // Egress and ingress are one table's.
+        assert_eq!(counted(&kernel), 2);
+        commit(&mut kernel, &with_rule(7));
+        drop(kernel);
+        let mut kernel = open(lab);
+        commit(&mut kernel, &with_rule(7));
+        assert_eq!(counted(&kernel), 2);
+        commit(&mut kernel, &with_rule(8));
+        assert_eq!(counted(&kernel), 0);
+        // Also by who does not know what there was.
+        assert!(pings(lab, &pair, "10.0.0.2"));
+        assert!(counted(&kernel) > 0);
+        drop(kernel);
+        let mut kernel = open(lab);
+        commit(&mut kernel, &with_rule(8));
+        assert_eq!(counted(&kernel), 0);
+    });
+}
+
+/// What another ABI left is in force, and nothing that this one could go on with: it is not touched.
+#[test]
+fn another_version_s_datapath_is_refused_and_torn_down() {
+    lab::run(|lab| {
+        drop(open(lab));
+        let other = lab.bpffs().join("v1");
+        std::fs::create_dir_all(other.join("maps")).unwrap();
+        let refused = Kernel::open(&paths(lab), &Options::default()).err().unwrap();
+        assert!(refused.to_string().contains("v1 is of another version"), "{refused}");
+        assert!(refused.to_string().contains("porind --teardown"), "{refused}");
+        assert!(other.exists());
+        let report = Kernel::teardown(&paths(lab)).unwrap();
+        assert_eq!(report.failures, [""; 0]);
+        assert!(!other.exists());
+        drop(open(lab));
+    });
 }
 
 /// Whoever starts with another mechanism replaces the gates of before, and no packet notices.

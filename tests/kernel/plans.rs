@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use porin::compile::plan::{
     Features, Plan, PlannedEndpoint, PlannedUplink, PolicyKey, PolicyTable, PolicyValue,
-    PortPrefix, PrefixTable, PrefixValue, SourceClass,
+    PortPrefix, PrefixTable, PrefixValue, RuleRef, SourceClass,
 };
 use porin::desired::snapshot::{Endpoint, Uplink};
-use porin::types::{AddressKey, Cookie, Direction, Peer, PolicySlot, Slot, Verdict};
+use porin::types::{
+    Action, AddressKey, Cookie, Direction, Mode, Origin, Peer, PolicySlot, Slot, Tier, Verdict,
+};
 
 const HOST_CLASS: Peer = Peer(Peer::CLASS);
 const WORLD_CLASS: Peer = Peer(Peer::CLASS + 1);
@@ -22,7 +25,7 @@ pub fn features() -> Features {
         egress_policy: true,
         ingress_policy: true,
         source_ports: false,
-        reject: false,
+        reject: true,
         shadow: false,
         masquerade: true,
         accounting: true,
@@ -39,8 +42,25 @@ pub fn policy(verdict: Verdict) -> Arc<PolicyTable> {
         let key = PolicyKey { peer, direction, source, ports };
         (key, PolicyValue { precedence: 1, verdict, cookie: Cookie(7) })
     };
-    let digest = [1 + u8::from(verdict == Verdict::Deny); 16];
+    let digest = match verdict {
+        Verdict::Allow => [1; 16],
+        Verdict::Deny => [2; 16],
+        Verdict::Reject => [3; 16],
+    };
     Arc::new(PolicyTable { entries: Direction::BOTH.map(entry).to_vec(), digest })
+}
+
+/// Something for a cookie to mean.
+pub fn a_rule() -> RuleRef {
+    RuleRef {
+        policy: "p".parse().unwrap(),
+        tier: Tier::Normal,
+        mode: Mode::Enforce,
+        direction: Direction::Egress,
+        rule: Some(0),
+        action: Action::Allow,
+        origin: Origin { file: Path::new("/p.toml").into(), line: 1, column: 1 },
+    }
 }
 
 /// These endpoints, with one policy for all.

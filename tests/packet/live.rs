@@ -1,16 +1,19 @@
 //! The same programs on real interfaces: containers that ping each other, the world
 //! and its edges, so that what BPF_PROG_TEST_RUN cannot show is seen too: redirects
-//! arrive, and kernels believe the ICMP errors that the datapath makes.
+//! arrive, and kernels believe the ICMP errors and the resets that the datapath makes.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use libbpf_rs::libbpf_sys::{BPF_TCX_EGRESS, BPF_TCX_INGRESS};
 use porin::kernel::sys::link_create;
+use rustix::io::Errno;
 
-use crate::frame::Ip;
-use crate::world::{UPLINK, World, container, run_ip};
+use crate::frame::{Frame, Ip, SYN};
+use crate::world::{UPLINK, World, container, default_entries, rejecting, run_ip};
 
 /// A network namespace, as long as the process that it was made for.
 struct Namespace(Child);
@@ -219,4 +222,138 @@ fn path_mtu() {
         megabyte(fresh, &live.remote, address);
     }
     assert!(live.drops().contains(&(2, "too-big".to_owned())));
+}
+
+/// Where a test's packets come from.
+#[derive(Clone, Copy)]
+enum From<'a> {
+    Host,
+    Place(&'a Namespace),
+}
+
+impl From<'_> {
+    fn enter<T: Send>(self, f: impl FnOnce() -> T + Send) -> T {
+        match self {
+            From::Host => f(),
+            From::Place(namespace) => namespace.enter(f),
+        }
+    }
+
+    /// A connection is refused and a datagram answered, both long before anything would time out.
+    fn is_refused(self, to: Ip, live: &Live) {
+        let soon = Duration::from_secs(5);
+        let (address, errno) = match to {
+            Ip::V4(a) => (SocketAddr::new(a.into(), 80), Errno::HOSTUNREACH),
+            Ip::V6(a) => (SocketAddr::new(a.into(), 80), Errno::ACCESS),
+        };
+        let begin = Instant::now();
+        let refused = self.enter(|| TcpStream::connect_timeout(&address, soon)).map(|_| ());
+        let kind = refused.map_err(|error| error.kind());
+        assert_eq!(kind, Err(ErrorKind::ConnectionRefused), "{to:?} {:?}", live.drops());
+        assert!(begin.elapsed() < soon / 5, "{:?}", begin.elapsed());
+        let answer = self.enter(|| {
+            let any = if to.is4() { "0.0.0.0:0" } else { "[::]:0" };
+            let socket = UdpSocket::bind(any).expect("bound");
+            socket.connect(address).expect("connected");
+            socket.set_read_timeout(Some(soon)).expect("set");
+            socket.send(&[7; 1200]).expect("sent");
+            socket.recv(&mut [0; 9])
+        });
+        let told = answer.map_err(|error| error.raw_os_error());
+        assert_eq!(told, Err(Some(errno.raw_os_error())), "{to:?} {:?}", live.drops());
+        assert!(begin.elapsed() < soon, "{:?}", begin.elapsed());
+    }
+}
+
+fn rejecting_all(egress: bool, ingress: bool) -> Vec<crate::world::Entry> {
+    let entries = default_entries(egress, ingress).into_iter();
+    entries.map(|e| if e.1.cookie != 0 { rejecting(e) } else { e }).collect()
+}
+
+#[test]
+fn what_is_rejected_ends_at_once() {
+    let mut live = Live::new();
+    live.remote.ip("route add 10.0.0.0/24 via 192.0.2.1");
+    live.world.policy(2, &rejecting_all(true, false));
+    for v6 in [false, true] {
+        let near = container(2).ip(v6);
+        From::Host.is_refused(near, &live);
+        From::Place(&live.containers[0]).is_refused(near, &live);
+        From::Place(&live.remote).is_refused(near, &live);
+    }
+    live.world.policy(1, &rejecting_all(false, true));
+    for far in [REMOTE4, REMOTE6, "fd01::1", "192.0.2.1"] {
+        From::Place(&live.containers[0]).is_refused(crate::frame::ip(far), &live);
+    }
+    let policy = ["policy-ingress", "policy-egress", "link-local"];
+    assert!(
+        live.drops().iter().all(|(_, why)| policy.contains(&why.as_str())),
+        "{:?}",
+        live.drops()
+    );
+}
+
+/// Connections that were there end at both ends as soon as either says something, joined segments or not.
+#[test]
+fn connections_that_may_no_longer_be_are_reset() {
+    let mut live = Live::new();
+    live.remote.ip("route add 10.0.0.0/24 via 192.0.2.1");
+    let mut generation = live.world.maps.generation();
+    for v6 in [false, true] {
+        let [a, b] = &live.containers;
+        let far = crate::frame::ip(if v6 { REMOTE6 } else { REMOTE4 });
+        let (first, second) = (container(1).ip(v6), container(2).ip(v6));
+        let mut pairs = Vec::new();
+        for (from, to, address) in [
+            (From::Place(a), From::Place(b), second),
+            (From::Host, From::Place(a), first),
+            (From::Place(&live.remote), From::Place(a), first),
+            (From::Place(a), From::Place(&live.remote), far),
+        ] {
+            let address = match address {
+                Ip::V4(a) => SocketAddr::new(a.into(), 0),
+                Ip::V6(a) => SocketAddr::new(a.into(), 0),
+            };
+            let listener = to.enter(|| TcpListener::bind(address).expect("bound"));
+            let address = listener.local_addr().expect("bound");
+            let stream = from.enter(|| TcpStream::connect(address).expect("connected"));
+            pairs.push([stream, listener.accept().expect("accepted").0]);
+        }
+        generation += 1;
+        live.world.policy(1, &rejecting_all(false, false));
+        live.world.maps.commit(generation);
+        for (number, pair) in pairs.iter_mut().enumerate() {
+            for (end, stream) in pair.iter_mut().enumerate() {
+                use std::io::{Read, Write};
+                stream.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+                stream.write_all(&[7; 9000]).expect("sent");
+                let kind = stream.read(&mut [0; 9]).map_err(|error| error.kind());
+                let drops = live.drops();
+                assert_eq!(kind, Err(ErrorKind::ConnectionReset), "{v6} {number} {end} {drops:?}");
+            }
+        }
+        generation += 1;
+        live.world.policy(1, &default_entries(true, true));
+        live.world.maps.commit(generation);
+    }
+}
+
+/// A mark opens a gate from outside of the container only: the kernel takes marks off between namespaces.
+#[test]
+fn no_container_can_set_the_mark_that_opens_a_gate() {
+    let mut live = Live::new();
+    live.world.policy(1, &rejecting_all(false, false));
+    let host = (crate::frame::ip("fd01::1"), 5);
+    let syn = Frame::tcp(host, (container(1).ip6, 80), SYN, b"");
+    let mark = live.world.to(1, syn).outcome.context.mark;
+    assert_ne!(mark, 0);
+    for host in ["fd01::1", "192.0.2.1"].map(crate::frame::ip) {
+        let dropped = |live: &Live| -> u64 {
+            live.world.maps.drops().expect("drops").iter().map(|(_, count)| count).sum()
+        };
+        let before = dropped(&live);
+        let (answered, said) = live.containers[0].ping(&["-m", &mark.to_string()], host);
+        assert!(!answered && !said.contains("mark"), "{said}");
+        assert!(dropped(&live) > before);
+    }
 }
