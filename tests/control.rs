@@ -15,3 +15,5 @@ mod man;
 mod rows;
 #[path = "control/server.rs"]
 mod server;
+#[path = "control/why.rs"]
+mod why;

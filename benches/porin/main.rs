@@ -58,6 +58,7 @@ const SUITES: &[Suite] = &[
     },
     Suite { names: &["policies.commit."], run: policies::commit::run },
     Suite { names: &["cidrs.100k.commit.", "cidrs.100k.grow."], run: policies::commit::run_group },
+    Suite { names: &["why."], run: policies::why::run },
 ];
 
 fn main() {

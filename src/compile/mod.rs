@@ -1,7 +1,8 @@
 //! Snapshot to Plan: which kernel objects what should be means. Pure and deterministic.
 //!
 //! [`compile()`] does it; [`Memory`] holds what the next run need not do again, and the numbers that must not change their
-//! meaning; [`precedence`] alone says which rule beats which; [`explain`] judges packets by a plan, as the datapath does.
+//! meaning; [`precedence`] alone says which rule beats which; [`explain`] judges packets by a plan, as the datapath does;
+//! [`why`] judges them by the files, arranged as a [`view`], and says what decided.
 
 mod assertions;
 mod classes;
@@ -20,6 +21,8 @@ mod sets;
 mod sources;
 mod subjects;
 mod table;
+pub mod view;
+pub mod why;
 
 pub use memory::{Memory, Stats, compile};
 

@@ -21,6 +21,7 @@ use super::read::{self, Stamp, Unreadable};
 use super::report::Report;
 use super::source::Source;
 use super::warn;
+use crate::types::Origin;
 
 /// All files together are at most this large, in bytes.
 pub const LARGEST_TOTAL: u64 = 64 << 20;
@@ -158,6 +159,19 @@ impl Loader {
             }
         }
         Arc::clone(&self.report)
+    }
+
+    /// A place in what was last read, with the line to show.
+    pub fn place(&self, origin: &Origin) -> Place {
+        match self.known.get(&origin.file) {
+            Some(known) => {
+                let start = known.source.offset(origin.line, origin.column);
+                let line = known.source.text()[start..].find('\n');
+                let end = line.map_or(known.source.text().len(), |line| start + line);
+                known.source.place(&(start..end))
+            }
+            None => Place::file(origin.file.clone()),
+        }
     }
 
     /// Where a change can change what [`Loader::load`] returns: to be watched. Some may not exist yet.

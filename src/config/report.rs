@@ -26,6 +26,17 @@ impl Report {
         Report { errors, warnings, faults }
     }
 
+    /// The same, with what was found out later.
+    pub fn and(&self, more: impl IntoIterator<Item = Fault>) -> Self {
+        let mut faults = Faults::default();
+        self.faults.iter().cloned().chain(more).for_each(|fault| faults.push(fault));
+        let omitted = self.errors + self.warnings - self.faults.len();
+        let mut report = Report::new(faults);
+        // What is not listed is counted all the same; errors are listed first.
+        report.warnings += omitted;
+        report
+    }
+
     pub fn is_empty(&self) -> bool {
         self.faults.is_empty()
     }

@@ -65,6 +65,16 @@ impl Source {
         Origin { file: self.path.clone(), line: mark.line, column: mark.column + further }
     }
 
+    /// The byte offset of a line and column; of the end, if there are not so many.
+    pub fn offset(&self, line: u32, column: u32) -> usize {
+        let after = self.marks.partition_point(|mark| (mark.line, mark.column) <= (line, column));
+        let mark = self.marks[after.saturating_sub(1)];
+        let from = mark.offset as usize;
+        let further = column.saturating_sub(mark.column) as usize;
+        let rest = &self.text[from..];
+        rest.char_indices().nth(further).map_or(self.text.len(), |(offset, _)| from + offset)
+    }
+
     /// Where `span` is, with the line to show: its first, if it has several.
     pub fn place(&self, span: &Range<usize>) -> Place {
         let origin = self.origin(span.start);

@@ -1,10 +1,18 @@
 //! `porinctl check`: what the daemon would say of the files, without the daemon.
+//!
+//! The files are compiled as if every endpoint's namespace existed, so that what does not fit, and assertions that do not
+//! hold, are told here and not first at a commit. What only the host can know (its addresses, uplinks) is left out.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::view::{CheckView, FaultView};
-use crate::config::{Loaded, Loader};
+use crate::compile::{Memory, compile};
+use crate::config::model::{Config, Endpoint};
+use crate::config::{self, Loaded, Loader, Place};
+use crate::desired::snapshot::Namespace;
+use crate::desired::{self, Change, Desired};
 
 /// A directory that was asked for cannot be read, or there is none to read.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +38,57 @@ pub fn check(directories: &[PathBuf]) -> Result<Loaded, CheckError> {
     } else {
         directories.to_vec()
     };
-    Ok(Loader::new(roots).load())
+    let mut loader = Loader::new(roots);
+    let mut loaded = loader.load();
+    let Some(config) = loaded.config.clone() else { return Ok(loaded) };
+    let (refused, noted) = compiled(&config);
+    let place = |fault: &desired::Fault| match (&fault.origin, config.host.pools.first()) {
+        (Some(origin), _) => loader.place(origin),
+        (None, Some(pool)) => Place::file(Arc::clone(&pool.origin.file)),
+        (None, None) => Place::file(Path::new("porin.toml")),
+    };
+    let told = |fault: &desired::Fault, error: bool| {
+        let what = match &fault.why {
+            Some(why) => format!("{}: {why}", fault.what),
+            None => fault.what.clone(),
+        };
+        let told = match error {
+            true => config::Fault::error(place(fault), what),
+            false => config::Fault::warning(place(fault), what),
+        };
+        fault.hint.iter().fold(told, |told, hint| told.hint(hint))
+    };
+    let errors = refused.iter().map(|fault| told(fault, true));
+    let warnings = noted.iter().map(|fault| told(fault, false));
+    loaded.report = Arc::new(loaded.report.and(errors.chain(warnings)));
+    if !refused.is_empty() {
+        loaded.config = None;
+    }
+    Ok(loaded)
+}
+
+/// What would refuse the whole; and what would keep an endpoint closed or leaves something unproven.
+fn compiled(config: &Arc<Config>) -> (Vec<desired::Fault>, Vec<desired::Fault>) {
+    let namespace = |(inode, endpoint): (u64, &Arc<Endpoint>)| {
+        let path = endpoint.namespace.clone();
+        (endpoint.name.clone(), Ok(Namespace { path, device: 0, inode }))
+    };
+    let mut desired = Desired::default();
+    desired.apply(Change::Namespaces((1..).zip(&config.endpoints).map(namespace).collect()));
+    desired.apply(Change::Config(Arc::clone(config)));
+    let (snapshot, mut noted) = match desired.snapshot() {
+        Ok(made) => made,
+        Err(refused) => return (refused, Vec::new()),
+    };
+    // Uplinks are nobody's endpoint; which there are is not known here.
+    noted.retain(|fault| fault.endpoint.is_some());
+    match compile(&snapshot, &mut Memory::default()) {
+        Ok(plan) => {
+            noted.extend_from_slice(&plan.undecided);
+            (Vec::new(), noted)
+        }
+        Err(refused) => (refused, noted),
+    }
 }
 
 pub fn view(loaded: &Loaded) -> CheckView {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::why::query::Query;
 use crate::observe::event::FlowType;
 use crate::observe::hub::Filter;
 
@@ -29,9 +30,11 @@ pub enum Command {
     /// Identities: the distinct sets of labels
     Identities(Output),
     /// Policies, whom they are about, and where they are written
-    Policies(Output),
+    Policies(Policies),
     /// New flows, denials and drops: the last ones, and those to come
     Flows(Flows),
+    /// Whether a flow would be allowed, and which rules say so
+    Why(Why),
     /// Check configuration files, without the daemon and without root
     Check(Check),
 }
@@ -41,6 +44,57 @@ pub struct Output {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Policies {
+    /// Show every rule, with how many flows it decided
+    #[arg(long)]
+    pub hits: bool,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct Why {
+    /// Endpoint, labels (app=web,env=prod), address or entity (host, world, ...)
+    #[arg(value_name = "FROM", required_unless_present = "batch")]
+    pub from: Option<String>,
+
+    /// Likewise
+    #[arg(value_name = "TO", required_unless_present = "batch")]
+    pub to: Option<String>,
+
+    /// 8080/tcp, http/tcp, icmp/echo-request, protocol/47
+    #[arg(value_name = "PORT/PROTO", required_unless_present = "batch")]
+    pub port: Option<String>,
+
+    /// The sender's port
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub source_port: Option<u16>,
+
+    /// Ask files in a directory like /etc/porin, not the daemon; highest precedence first if several
+    #[arg(long, value_name = "DIR")]
+    pub config: Vec<PathBuf>,
+
+    /// Read questions from standard input, a line each, and answer each with a line of JSON
+    #[arg(long, conflicts_with_all = ["from", "to", "port", "source_port"])]
+    pub batch: bool,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+impl Why {
+    /// None: a batch.
+    pub fn query(&self) -> Option<Query> {
+        let Why { from: Some(from), to: Some(to), port: Some(port), .. } = self else {
+            return None;
+        };
+        let (from, to, port) = (from.clone(), to.clone(), port.clone());
+        Some(Query { from, to, port, source_port: self.source_port })
+    }
 }
 
 #[derive(Debug, Args)]

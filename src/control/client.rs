@@ -5,11 +5,14 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
 use super::exit::Exit;
 use super::socket;
 use super::view::{VERSION, Versioned};
 use super::wire::{
-    ErrorCode, ErrorView, Line, RESPONSE_MAX, Request, Response, read_line, write_line,
+    Answers, ErrorCode, ErrorView, Line, RESPONSE_MAX, Request, Response, read_line, write_line,
 };
 
 /// Why there is no answer.
@@ -89,29 +92,53 @@ impl Client {
 
     /// Asks, and returns the first answer.
     pub fn ask(&mut self, request: &Request) -> Result<Response, ClientError> {
+        self.send(request)?;
+        self.answer()
+    }
+
+    /// Asks why, and hands each answer on as the JSON that the daemon sent. Returns how many are errors.
+    pub fn why(
+        &mut self,
+        request: &Request,
+        each: &mut dyn FnMut(&str) -> io::Result<()>,
+    ) -> Result<io::Result<u64>, ClientError> {
+        /// Like [`Response`], but answers are not looked into.
+        #[derive(Deserialize)]
+        struct Raw<'a> {
+            version: u32,
+            #[serde(borrow)]
+            why: Option<Answers<&'a RawValue>>,
+            error: Option<ErrorView>,
+        }
+        self.send(request)?;
+        let line = self.line()?;
+        let raw: Raw = serde_json::from_slice(&line).map_err(|error| self.foreign(error))?;
+        match raw {
+            Raw { version, .. } if version != VERSION => {
+                Err(self.foreign(format!("version {version}")))
+            }
+            Raw { error: Some(error), .. } => Err(ClientError::Error(error)),
+            Raw { why: Some(Answers { answers, failed }), .. } => {
+                let mut answers = answers.into_iter();
+                Ok(answers.try_for_each(|answer| each(answer.get())).map(|()| failed))
+            }
+            Raw { .. } => Err(self.foreign("another answer")),
+        }
+    }
+
+    fn send(&self, request: &Request) -> Result<(), ClientError> {
         let mut stream = self.stream.get_ref();
         match write_line(&mut stream, request) {
             // A refusal may be waiting to be read all the same.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             written => written.map_err(|error| self.io("ask", error))?,
         }
-        self.answer()
+        Ok(())
     }
 
     /// The next answer. Errors of the daemon are errors here.
     pub fn answer(&mut self) -> Result<Response, ClientError> {
-        let line = loop {
-            match read_line(&mut self.stream, RESPONSE_MAX) {
-                Ok(Line::Text(line)) if line.is_empty() => {}
-                Ok(Line::Text(line)) => break line,
-                Ok(Line::Closed) => return Err(ClientError::Closed(self.path.clone())),
-                Ok(Line::TooLong) => return Err(self.foreign("an endless line")),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    return Err(ClientError::Closed(self.path.clone()));
-                }
-                Err(error) => return Err(self.io("read the answer of", error)),
-            }
-        };
+        let line = self.line()?;
         let answer: Versioned<Response> =
             serde_json::from_slice(&line).map_err(|error| self.foreign(error))?;
         match answer {
@@ -120,6 +147,22 @@ impl Client {
             }
             Versioned { version: VERSION, body } => Ok(body),
             Versioned { version, .. } => Err(self.foreign(format!("version {version}"))),
+        }
+    }
+
+    /// The next line that is not empty.
+    fn line(&mut self) -> Result<Vec<u8>, ClientError> {
+        loop {
+            match read_line(&mut self.stream, RESPONSE_MAX) {
+                Ok(Line::Text(line)) if line.is_empty() => {}
+                Ok(Line::Text(line)) => return Ok(line),
+                Ok(Line::Closed) => return Err(ClientError::Closed(self.path.clone())),
+                Ok(Line::TooLong) => return Err(self.foreign("an endless line")),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Err(ClientError::Closed(self.path.clone()));
+                }
+                Err(error) => return Err(self.io("read the answer of", error)),
+            }
         }
     }
 

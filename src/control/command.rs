@@ -1,25 +1,21 @@
 //! `porinctl`: runs one command, prints, and says how it ended.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
-use anstream::AutoStream;
 use clap::Parser;
-use clap::builder::styling::{AnsiColor, Style};
+use clap::builder::styling::AnsiColor;
 use jiff::tz::TimeZone;
-use rustix::termios::tcgetwinsize;
-use serde::Serialize;
 
 use super::check::{self, CheckError};
-use super::cli::{Cli, Command, Flows, Output};
+use super::cli::{Cli, Command, Flows};
 use super::client::{Client, ClientError};
 use super::exit::Exit;
+use super::terminal::Terminal;
 use super::view::{State, Versioned};
+use super::why;
 use super::wire::{Request, Response};
 use super::{show, tables};
-use crate::observe::event::FlowType;
-use crate::observe::flow::Flow;
-use crate::observe::line::Line;
-use crate::observe::text::{plain, plain_json};
+use crate::observe::text::plain;
 
 /// The whole program.
 pub fn main() -> Exit {
@@ -36,11 +32,19 @@ pub fn main() -> Exit {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error(transparent)]
     Check(#[from] CheckError),
+    /// The question cannot be answered.
+    #[error("{}", .0.error)]
+    Question(why::answer::Error),
+    /// The report of what is wrong with the files that are to be asked.
+    #[error("the files have errors, so there is nothing to ask")]
+    Files(String),
+    #[error("cannot read: {0}")]
+    Input(io::Error),
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
     #[error("cannot print as JSON: {0}")]
@@ -53,7 +57,8 @@ impl Failure {
     fn exit(&self) -> Exit {
         match self {
             Failure::Client(error) => error.exit(),
-            Failure::Check(_) => Exit::Usage,
+            Failure::Check(_) | Failure::Question(_) | Failure::Files(_) => Exit::Usage,
+            Failure::Input(_) => Exit::Usage,
             Failure::Output(_) | Failure::Json(_) | Failure::Unasked => Exit::Failed,
         }
     }
@@ -62,11 +67,17 @@ impl Failure {
         let mut err = anstream::stderr();
         let red = AnsiColor::Red.on_default().bold();
         let text = self.to_string();
-        // Nobody to tell if this fails.
+        // Nobody to tell if any of this fails.
+        if let Failure::Files(report) = self {
+            let _ = writeln!(err, "{}", report.trim_end());
+        }
         let _ = writeln!(err, "{red}error:{red:#} {}", plain(&text));
-        if let Failure::Client(error) = self
-            && let Some(hint) = error.hint()
-        {
+        let hint = match self {
+            Failure::Client(error) => error.hint(),
+            Failure::Question(error) => error.hint.clone(),
+            _ => None,
+        };
+        if let Some(hint) = hint {
             let _ = writeln!(err, "  hint: {}", plain(&hint));
         }
     }
@@ -98,15 +109,22 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
             let table = || tables::identities(identities, width);
             terminal.print(*output, &Versioned::new(&answer), table)?;
         }
-        Command::Policies(output) => {
+        Command::Policies(args) if args.hits => {
+            let answer = ask(Request::Hits)?;
+            let Response::Hits(hits) = &answer else { return Err(Failure::Unasked) };
+            let table = || tables::hits(hits, width);
+            terminal.print(args.output, &Versioned::new(&answer), table)?;
+        }
+        Command::Policies(args) => {
             let answer = ask(Request::Policies)?;
             let Response::Policies(policies) = &answer else { return Err(Failure::Unasked) };
             let table = || tables::policies(policies, width);
-            terminal.print(*output, &Versioned::new(&answer), table)?;
+            terminal.print(args.output, &Versioned::new(&answer), table)?;
         }
         Command::Flows(flows) => {
             return follow(&mut Client::connect(&cli.run)?, &mut terminal, flows);
         }
+        Command::Why(args) => return why::command::run(&cli.run, args, &mut terminal),
         Command::Check(args) => {
             let loaded = check::check(&args.directories)?;
             let text = || check::text(&loaded, width);
@@ -140,57 +158,5 @@ fn follow(client: &mut Client, terminal: &mut Terminal, flows: &Flows) -> Result
             terminal.out.flush()?;
         }
         answer = client.answer()?;
-    }
-}
-
-/// Standard output: coloured and as wide as the terminal, if it is one.
-struct Terminal {
-    out: io::BufWriter<AutoStream<io::Stdout>>,
-    width: Option<usize>,
-}
-
-impl Terminal {
-    fn new() -> Self {
-        let stdout = io::stdout();
-        let width = stdout.is_terminal().then(|| tcgetwinsize(&stdout).ok()).flatten();
-        let width = width.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0);
-        Terminal { out: io::BufWriter::new(AutoStream::auto(stdout)), width }
-    }
-
-    fn print<T: Serialize>(
-        &mut self,
-        output: Output,
-        value: &T,
-        text: impl FnOnce() -> String,
-    ) -> Result<(), Failure> {
-        if output.json {
-            let json = serde_json::to_string_pretty(value)?;
-            self.text(&plain_json(&json))?;
-            self.text("\n")?;
-        } else {
-            self.text(&text())?;
-        }
-        Ok(self.out.flush()?)
-    }
-
-    fn json_line<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
-        let json = serde_json::to_string(value)?;
-        Ok(writeln!(self.out, "{}", plain_json(&json))?)
-    }
-
-    fn flow(&mut self, flow: &Flow, zone: &TimeZone) -> Result<(), Failure> {
-        let line = Line::new(flow, zone, self.width);
-        let style = match flow.kind {
-            FlowType::Flow => AnsiColor::Green.on_default(),
-            FlowType::Deny => AnsiColor::Red.on_default(),
-            FlowType::Drop => AnsiColor::Yellow.on_default(),
-        };
-        let dim = Style::new().dimmed();
-        let Line { time, word, rest, .. } = line;
-        Ok(writeln!(self.out, "{dim}{time}{dim:#} {style}{word}{style:#}{rest}")?)
-    }
-
-    fn text(&mut self, text: &str) -> Result<(), Failure> {
-        Ok(self.out.write_all(text.as_bytes())?)
     }
 }

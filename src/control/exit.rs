@@ -6,11 +6,12 @@ use std::process::ExitCode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// All is well: what was asked for was shown; `check` found no error.
+    /// All is well: what was asked for was shown; `check` found no error; for `why`, it is allowed.
     Ok = 0,
-    /// `check` found errors; for `status`, no generation is in force, or not what the files say.
+    /// `check` found errors; for `status`, no generation is in force, or not what the files say; for `why`, it is not
+    /// allowed.
     Faults = 1,
-    /// The command line is wrong, or what it names cannot be read.
+    /// The command line is wrong, or what it names cannot be read; `why` was asked what cannot be answered.
     Usage = 2,
     /// The daemon is not running.
     NotRunning = 3,

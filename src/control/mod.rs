@@ -13,5 +13,7 @@ pub mod server;
 pub mod show;
 pub mod socket;
 pub mod tables;
+mod terminal;
 pub mod view;
+pub mod why;
 pub mod wire;

@@ -5,12 +5,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::view::{EndpointState, EndpointView, IdentityView, PolicyView};
+use super::view::{EndpointState, EndpointView, HitView, IdentityView, PolicyView};
+use crate::compile::plan::{RuleRef, RuleTable};
 use crate::config::model::{self, Config, Policy};
 use crate::desired::Fault;
 use crate::desired::snapshot::{Endpoint, Snapshot};
 use crate::observe::counters::Counters;
-use crate::types::{Direction, Labels, Name};
+use crate::types::{Action, Cookie, Direction, Labels, Mode, Name};
 
 /// Every configured endpoint, in the order of names. Those that `snapshot` does not have are closed,
 /// for the reason that `faults` gives.
@@ -90,6 +91,41 @@ pub fn policies(snapshot: &Snapshot) -> Vec<PolicyView> {
     snapshot.policies.iter().map(view).collect()
 }
 
+/// Every rule that can decide, and every pass rule, policy by policy in the order of names. `counted`: decisions
+/// by cookie, true for those of shadow policies.
+pub fn hits(
+    snapshot: &Snapshot,
+    rules: &RuleTable,
+    counted: &BTreeMap<(Cookie, bool), u64>,
+) -> Vec<HitView> {
+    let of_name: BTreeMap<&Name, &Arc<Policy>> =
+        snapshot.policies.iter().map(|policy| (&policy.name, policy)).collect();
+    let there = |rule: &RuleRef| {
+        let policy = of_name.get(&rule.policy);
+        rule.rule.is_some() || policy.is_some_and(|policy| policy.default_deny)
+    };
+    let mut all: Vec<_> = rules.iter().filter(|(_, rule)| there(rule)).collect();
+    // Defaults last, as they are asked.
+    all.sort_by_key(|(_, rule)| (&rule.policy, rule.direction, rule.rule.is_none(), rule.rule));
+    let view = |(cookie, rule): (&Cookie, &Arc<RuleRef>)| {
+        let count = |shadow| counted.get(&(*cookie, shadow)).copied().unwrap_or_default();
+        let decides = rule.action != Action::Pass;
+        HitView {
+            policy: rule.policy.to_string(),
+            tier: rule.tier,
+            mode: rule.mode,
+            direction: rule.direction,
+            rule: rule.rule.map(|rule| rule.saturating_add(1)),
+            action: rule.action,
+            hits: (decides && rule.mode == Mode::Enforce).then(|| count(false)),
+            shadow_hits: decides.then(|| count(true)),
+            file: rule.origin.file.to_string_lossy().into_owned(),
+            line: rule.origin.line,
+        }
+    };
+    all.into_iter().map(view).collect()
+}
+
 fn reason(fault: &Fault) -> String {
     match &fault.why {
         Some(why) => format!("{}: {why}", fault.what),
@@ -100,7 +136,11 @@ fn reason(fault: &Fault) -> String {
 fn default_deny(policies: &[Arc<Policy>], labels: &Labels) -> Vec<Direction> {
     let denies = |direction: &Direction| {
         let about = |policy: &&Arc<Policy>| policy.subject.matches(labels);
-        policies.iter().filter(about).any(|policy| policy.rules(*direction).is_some())
+        let denies = |policy: &Arc<Policy>| {
+            let enforced = policy.mode == Mode::Enforce && policy.default_deny;
+            enforced && policy.rules(*direction).is_some()
+        };
+        policies.iter().filter(about).any(denies)
     };
     Direction::BOTH.into_iter().filter(denies).collect()
 }

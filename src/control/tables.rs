@@ -5,9 +5,9 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use super::view::{EndpointState, EndpointView, IdentityView, PolicyView};
+use super::view::{EndpointState, EndpointView, HitView, IdentityView, PolicyView};
 use crate::observe::text::plain;
-use crate::types::Labels;
+use crate::types::{Labels, Mode};
 
 /// What stands where there is nothing.
 const NOTHING: &str = "-";
@@ -59,6 +59,36 @@ pub fn policies(policies: &[PolicyView], width: Option<usize>) -> String {
         ]);
     }
     table.render(width)
+}
+
+/// Rules with how often they decided.
+pub fn hits(hits: &[HitView], width: Option<usize>) -> String {
+    let header = ["POLICY", "DIRECTION", "RULE", "ACTION", "HITS", "SHADOW", "WHERE"];
+    let mut table = Columns::new(&header);
+    for column in [2, 4, 5] {
+        table.right(column);
+    }
+    for row in hits {
+        table.row([
+            row.policy.clone(),
+            row.direction.to_string(),
+            row.rule.map_or_else(|| "default".to_owned(), |rule| rule.to_string()),
+            row.action.to_string(),
+            count(row.hits, "never"),
+            // A rule in force that no shadow policy touches is nothing to mention.
+            count(row.shadow_hits, if row.mode == Mode::Shadow { "never" } else { NOTHING }),
+            place(&row.file, row.line),
+        ]);
+    }
+    table.render(width)
+}
+
+fn count(count: Option<u64>, zero: &str) -> String {
+    match count {
+        None => NOTHING.to_owned(),
+        Some(0) => zero.to_owned(),
+        Some(count) => count.to_string(),
+    }
 }
 
 /// The file's name: all policies are in folders of one name, and a file masks others of its own.

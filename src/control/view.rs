@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::observe::counters::Traffic;
-use crate::types::{Direction, Generation, Identity, Labels};
+use crate::types::{Action, Direction, Generation, Identity, Labels, Mode, Tier};
 
 /// Of the JSON forms and of the socket's protocol.
 pub const VERSION: u32 = 1;
@@ -211,6 +211,24 @@ pub struct PolicyView {
     pub egress: Option<u64>,
     /// Names of the endpoints that it is about.
     pub endpoints: Vec<String>,
+    pub file: String,
+    pub line: u32,
+}
+
+/// One row of `porinctl policies --hits`: a rule, or a policy's default deny.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HitView {
+    pub policy: String,
+    pub tier: Tier,
+    pub mode: Mode,
+    pub direction: Direction,
+    /// Counted from 1 within the policy and direction; none: the policy made the direction default deny.
+    pub rule: Option<u32>,
+    pub action: Action,
+    /// First packets of flows that it decided; none: such a rule never decides.
+    pub hits: Option<u64>,
+    /// Those that it would have decided if shadow policies were enforced, where that makes a difference.
+    pub shadow_hits: Option<u64>,
     pub file: String,
     pub line: u32,
 }

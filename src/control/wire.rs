@@ -6,6 +6,8 @@
 //! > {"version":1,"request":"flows","follow":true,"types":["deny"],"last":10}
 //! < {"version":1,"flow":{...}}
 //! < {"version":1,"lost":12}
+//! > {"version":1,"request":"why","queries":[{"from":"web","to":"api","port":"80/tcp"}]}
+//! < {"version":1,"why":{"answers":[{"version":1,"verdict":"allow",...}],"failed":0}}
 //! < {"version":1,"error":{"code":"bad-request","what":"..."}}
 //! ```
 //!
@@ -17,12 +19,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::view::{EndpointView, IdentityView, PolicyView, Status, VERSION, Versioned};
+use super::view::{EndpointView, HitView, IdentityView, PolicyView, Status, VERSION, Versioned};
+use super::why::answer::Answer;
+use super::why::query::Query;
 use crate::observe::flow::Flow;
 use crate::observe::hub::Filter;
 
 /// Bytes in the longest line that the daemon reads.
-pub const REQUEST_MAX: usize = 4096;
+pub const REQUEST_MAX: usize = 32 << 10;
 /// Bytes in the longest line that a client reads: every endpoint of a host with its labels.
 pub const RESPONSE_MAX: usize = 256 << 20;
 
@@ -34,6 +38,12 @@ pub enum Request {
     Endpoints,
     Identities,
     Policies,
+    /// How often each rule decided.
+    Hits,
+    /// What would become of these flows, and why.
+    Why {
+        queries: Vec<Query>,
+    },
     Flows {
         /// Go on with those to come.
         #[serde(default)]
@@ -51,12 +61,30 @@ pub enum Response {
     Endpoints(Vec<EndpointView>),
     Identities(Vec<IdentityView>),
     Policies(Vec<PolicyView>),
+    Hits(Vec<HitView>),
+    Why(Answers),
     Flow(Arc<Flow>),
     /// This many flows are missing here: the client did not keep up.
     Lost(u64),
     /// No more flows.
     End {},
     Error(ErrorView),
+}
+
+/// One for each question, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answers<A = Versioned<Answer>> {
+    pub answers: Vec<A>,
+    /// How many of them are errors.
+    pub failed: u64,
+}
+
+impl FromIterator<Answer> for Answers {
+    fn from_iter<I: IntoIterator<Item = Answer>>(answers: I) -> Self {
+        let answers: Vec<_> = answers.into_iter().map(Versioned::new).collect();
+        let failed = answers.iter().filter(|answer| matches!(answer.body, Answer::Error(_)));
+        Answers { failed: failed.count() as u64, answers }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,21 +2,24 @@
 //!
 //! A board is immutable; whoever reads one sees one round's whole truth. Only counters are read when they are asked for.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::Timestamp;
 
+use crate::compile::view::View;
 use crate::config::model::Config;
 use crate::control::rows;
 use crate::control::server::Handler;
 use crate::control::view;
+use crate::control::why;
 use crate::control::wire::{ErrorCode, Request, Response};
 use crate::desired::Fault;
 use crate::desired::snapshot::Snapshot;
 use crate::observe::counters::Counters;
 use crate::observe::hub::{Filter, Hub, Subscription};
 use crate::observe::names::NameBook;
-use crate::types::Generation;
+use crate::types::{Cookie, Generation};
 
 /// One round's truth.
 #[derive(Debug, Clone)]
@@ -40,11 +43,26 @@ pub struct Board {
 pub struct Committed {
     pub config: Arc<Config>,
     pub snapshot: Snapshot,
+    /// Made by the first who asks: a commit does not pay for it.
+    view: Arc<OnceLock<View>>,
+}
+
+impl Committed {
+    pub fn new(config: Arc<Config>, snapshot: Snapshot) -> Self {
+        Committed { config, snapshot, view: Arc::default() }
+    }
+
+    /// Its policies, arranged for questions.
+    pub fn view(&self) -> &View {
+        self.view.get_or_init(|| View::of_snapshot(&self.snapshot))
+    }
 }
 
 /// Counters as they are now. The kernel's, or a test's.
 pub trait Meters: Send + Sync + 'static {
     fn counters(&self, names: &NameBook) -> Result<Counters, String>;
+    /// First packets of flows that each rule decided; true: those that it would have decided if shadow policies were enforced.
+    fn hits(&self) -> Result<BTreeMap<(Cookie, bool), u64>, String>;
     /// Flows in the conntrack tables, and events that were counted but not told of.
     fn flows(&self) -> Result<(u64, u64), String>;
 }
@@ -98,6 +116,20 @@ impl Answers {
             Request::Policies => Response::Policies(
                 committed.map(|c| rows::policies(&c.snapshot)).unwrap_or_default(),
             ),
+            Request::Hits => Response::Hits(match committed {
+                Some(Committed { snapshot, .. }) => {
+                    rows::hits(snapshot, self.names.in_force().rules(), &self.meters.hits()?)
+                }
+                None => Vec::new(),
+            }),
+            Request::Why { queries } => {
+                let Some(committed) = committed else {
+                    return Err("nothing was committed since the daemon began".to_owned());
+                };
+                let (view, generation) = (committed.view(), Some(board.generation));
+                let answer = |query| why::answer(view, generation, query);
+                Response::Why(queries.iter().map(answer).collect())
+            }
             Request::Flows { .. } => {
                 Response::error(ErrorCode::BadRequest, "flows are subscribed to")
             }

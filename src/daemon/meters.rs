@@ -1,5 +1,6 @@
 //! The kernel's counters, for the board.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,7 +8,7 @@ use crate::kernel::datapath::Maps;
 use crate::observe::counters::{Counters, DropCount, TrafficCount};
 use crate::observe::event::Hook;
 use crate::observe::names::NameBook;
-use crate::types::Slot;
+use crate::types::{Cookie, Slot};
 
 use super::board::Meters;
 
@@ -40,6 +41,14 @@ impl Meters for KernelMeters {
             bytes: passed.bytes,
         });
         Ok(Counters::new(&names.in_force(), drops, traffic))
+    }
+
+    fn hits(&self) -> Result<BTreeMap<(Cookie, bool), u64>, String> {
+        let hits = self.maps.hits().map_err(|error| error.to_string())?;
+        Ok(hits
+            .into_iter()
+            .map(|(key, count)| ((Cookie(key.cookie), key.shadow != 0), count))
+            .collect())
     }
 
     fn flows(&self) -> Result<(u64, u64), String> {

@@ -319,7 +319,7 @@ impl Daemon {
             self.board.generation = generation;
             self.board.since = Timestamp::now();
             self.board.state = view::State::Enforcing;
-            self.board.committed = Some(Committed { config, snapshot });
+            self.board.committed = Some(Committed::new(config, snapshot));
         } else if self.board.generation == Generation::NONE {
             self.board.state = view::State::Closed;
         }

@@ -85,6 +85,10 @@ impl Names {
         self.classes.get(&peer)
     }
 
+    pub fn rules(&self) -> &Arc<RuleTable> {
+        &self.rules
+    }
+
     pub fn rule(&self, cookie: Cookie) -> Option<&RuleRef> {
         self.rules.get(&cookie).map(|rule| &**rule)
     }

@@ -78,3 +78,27 @@ fn nothing_of_a_file_reaches_the_terminal_raw() {
         assert!(!out.contains(active), "{out:?}");
     }
 }
+
+#[test]
+fn an_assertion_that_does_not_hold_is_told_with_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("policies.d")).unwrap();
+    let policies = "[[policy]]\nname = \"in\"\nsubject = \"app=db\"\n\n[[policy.ingress]]\nfrom = \"app\"\n\
+                    ports = \"5432/tcp\"\n\n[[assert]]\nnever = { from = \"env=dev\", to = \"app=db\" }\n";
+    fs::write(dir.path().join("policies.d/p.toml"), policies).unwrap();
+    let (status, out, _) = check(&[dir.path().to_str().unwrap(), "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((status, &json["ok"], &json["errors"]), (1, &false.into(), &1.into()), "{out}");
+    let fault =
+        json["faults"].as_array().unwrap().iter().find(|f| f["severity"] == "error").unwrap();
+    assert_eq!((fault["line"].as_u64(), fault["column"].as_u64()), (Some(10), Some(1)), "{out}");
+    let what = fault["what"].as_str().unwrap();
+    assert!(
+        what.starts_with(
+            "the assertion `never` does not hold: an endpoint with `app=other,env=dev` may reach an \
+             endpoint with `app=db` on 5432/tcp: egress: nothing denies it; ingress: allow by `in` ("
+        ),
+        "{what}"
+    );
+    assert!(what.ends_with("p.toml:5:1)"), "{what}");
+}

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use porin::compile::view::View;
+use porin::config::Loader;
 use porin::control::server::Handler;
 use porin::control::view::*;
+use porin::control::why;
 use porin::control::wire::{ErrorCode, Request, Response};
 use porin::observe::counters::Traffic;
 use porin::observe::event::FlowType;
 use porin::observe::flow::{Decision, End, Flow, RuleName};
 use porin::observe::hub::{Filter, Hub, Subscription};
-use porin::types::{Direction, Generation, Identity, Label, Labels, Verdict};
+use porin::types::{Action, Direction, Generation, Identity, Label, Labels, Mode, Tier, Verdict};
 
 const SHOP: &str = "/etc/porin/policies.d/shop.toml";
 
@@ -30,6 +33,12 @@ impl Handler for Daemon {
             Request::Endpoints => Response::Endpoints(endpoints()),
             Request::Identities => Response::Identities(identities()),
             Request::Policies => Response::Policies(policies()),
+            Request::Hits => Response::Hits(hits()),
+            Request::Why { queries } => {
+                let view = why_view();
+                let answer = |query| why::answer(&view, Some(Generation(41)), query);
+                Response::Why(queries.iter().map(answer).collect())
+            }
             Request::Flows { .. } => Response::error(ErrorCode::Failed, "not for handle"),
         }
     }
@@ -146,6 +155,47 @@ pub fn policies() -> Vec<PolicyView> {
             file: SHOP.into(),
             line: 3,
         },
+    ]
+}
+
+/// Relative, so that what is printed does not depend on where the sources are.
+pub const WHY: &str = "tests/golden/control/why";
+
+pub fn why_view() -> View {
+    let loaded = Loader::new(vec![WHY.into()]).load();
+    View::of_config(&loaded.config.unwrap_or_else(|| panic!("{}", loaded.report)))
+}
+
+pub fn hits() -> Vec<HitView> {
+    let row = |policy: &str, rule, action, line| HitView {
+        policy: policy.into(),
+        tier: Tier::Normal,
+        mode: Mode::Enforce,
+        direction: Direction::Ingress,
+        rule,
+        action,
+        hits: Some(0),
+        shadow_hits: Some(0),
+        file: SHOP.into(),
+        line,
+    };
+    let mut guard = row("guard", Some(1), Action::Pass, 7);
+    (guard.tier, guard.hits, guard.shadow_hits) = (Tier::Admin, None, None);
+    let mut tried = row("no-telnet", Some(1), Action::Reject, 30);
+    (tried.mode, tried.direction) = (Mode::Shadow, Direction::Egress);
+    (tried.hits, tried.shadow_hits) = (None, Some(12));
+    let mut allow = row("shop-api", Some(1), Action::Allow, 7);
+    (allow.hits, allow.shadow_hits) = (Some(18_446_744), Some(3));
+    let mut untried = tried.clone();
+    (untried.rule, untried.line, untried.shadow_hits) = (None, 26, Some(0));
+    untried.action = Action::Deny;
+    vec![
+        guard,
+        tried,
+        untried,
+        allow,
+        row("shop-api", Some(2), Action::Deny, 12),
+        row("shop-api", None, Action::Deny, 5),
     ]
 }
 

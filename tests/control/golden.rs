@@ -22,7 +22,7 @@ pub fn compare(name: &str, actual: &str) {
     assert_eq!(actual, expected, "{name} differs");
 }
 
-fn fits(text: &str) -> &str {
+pub fn fits(text: &str) -> &str {
     for line in text.lines() {
         assert!(line.chars().count() <= 80, "{line:?} is wider than 80 columns");
         assert_eq!(line.trim_end(), line);
@@ -68,6 +68,13 @@ fn policies() {
     compare("policies.txt", fits(&tables::policies(&policies, Some(80))));
     compare("policies-pipe.txt", &tables::policies(&policies, None));
     json("policies.json", Response::Policies(policies));
+}
+
+#[test]
+fn hits() {
+    let hits = fixture::hits();
+    compare("hits.txt", fits(&tables::hits(&hits, Some(80))));
+    json("hits.json", Response::Hits(hits));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use porin::compile::{Memory, compile};
 use porin::config::Loader;
 use porin::control::rows;
 use porin::control::view::EndpointState;
@@ -71,4 +72,39 @@ fn rows_say_what_is_in_force_and_what_is_not() {
     assert_eq!((policies[0].ingress, policies[0].egress), (Some(1), Some(0)));
     assert_eq!(policies[0].endpoints, ["api-1", "api-2"]);
     assert_eq!(policies[0].subject, "app=api");
+}
+
+#[test]
+fn every_rule_is_listed_with_its_hits() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("policies.d")).unwrap();
+    let policies = "[[policy]]\nname = \"open\"\nsubject = \"a\"\ndefault = \"allow\"\n\
+                    [[policy.ingress]]\naction = \"pass\"\n\
+                    [[policy]]\nname = \"trial\"\nsubject = \"a\"\nmode = \"shadow\"\negress = []\n\
+                    [[policy]]\nname = \"shut\"\nsubject = \"a\"\n\
+                    [[policy.ingress]]\nfrom = [\"b\"]\n[[policy.ingress]]\nfrom = [\"c\"]\n";
+    fs::write(dir.path().join("policies.d/a.toml"), policies).unwrap();
+    let loaded = Loader::new(vec![dir.path().to_owned()]).load();
+    let mut desired = Desired::default();
+    desired.apply(Change::Config(loaded.config.unwrap_or_else(|| panic!("{}", loaded.report))));
+    let (snapshot, _) = desired.snapshot().unwrap();
+    let rules = compile(&snapshot, &mut Memory::default()).unwrap().rules;
+    let cookie = |line| {
+        let found = rules.iter().find(|(_, rule)| rule.origin.line == line && rule.rule.is_some());
+        *found.unwrap().0
+    };
+    let counted = BTreeMap::from([((cookie(15), false), 5), ((cookie(15), true), 2)]);
+    let hits = rows::hits(&snapshot, &rules, &counted);
+    let rows: Vec<_> = hits
+        .iter()
+        .map(|row| (row.policy.as_str(), row.rule, row.line, row.hits, row.shadow_hits))
+        .collect();
+    let expected = [
+        ("open", Some(1), 5, None, None),
+        ("shut", Some(1), 15, Some(5), Some(2)),
+        ("shut", Some(2), 17, Some(0), Some(0)),
+        ("shut", None, 15, Some(0), Some(0)),
+        ("trial", None, 11, None, Some(0)),
+    ];
+    assert_eq!(rows, expected);
 }

@@ -1,7 +1,6 @@
 //! What the daemon does between reading files and writing to the kernel, and the reading itself.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,6 +13,7 @@ use porin::desired::{Change, Desired};
 use porin::observe::names::Names;
 use porin::types::{Generation, Name};
 
+use super::files::Files;
 use super::shape::{self, Shape};
 use super::{IDENTITIES, POLICIES, milliseconds};
 use crate::report::Figure;
@@ -159,39 +159,5 @@ impl State {
         memory.committed();
         (self.desired, self.memory) = (desired, memory);
         plan
-    }
-}
-
-/// A directory of configuration that goes when it is dropped.
-struct Files {
-    root: PathBuf,
-}
-
-impl Files {
-    fn new(files: &[(String, String)]) -> Files {
-        let root = std::env::temp_dir().join(format!("porin-bench-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&root);
-        let made = Files { root };
-        files.iter().for_each(|(file, text)| made.write(file, text));
-        made
-    }
-
-    fn write(&self, file: &str, text: &str) {
-        let path = self.root.join(file);
-        let parent = path.parent().unwrap_or(Path::new("/"));
-        std::fs::create_dir_all(parent).expect("directory");
-        let beside = parent.join(".new");
-        std::fs::write(&beside, text).expect("write");
-        std::fs::rename(&beside, &path).expect("rename");
-    }
-
-    fn loader(&self) -> Loader {
-        Loader::new(vec![self.root.clone()])
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.root);
     }
 }

@@ -2,8 +2,10 @@
 
 pub mod commit;
 pub mod compile;
+mod files;
 pub mod memory;
 mod shape;
+pub mod why;
 
 use std::time::Duration;
 

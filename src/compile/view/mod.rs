@@ -1,0 +1,265 @@
+//! The policies as they are written, arranged for questions: who is who, and which rules are about whom, best first.
+//!
+//! It knows of no numbers, tables or generations: what it says of a packet is what the datapath must say of it.
+//! [`why`](super::why) judges by it; assertions walk its lists with whole sets of packets.
+
+mod index;
+mod party;
+mod peers;
+mod ranges;
+mod rank;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::config::model::{self, AddressWish, Config, Group, Host, Policy};
+use crate::desired::ipam::host_address;
+use crate::desired::snapshot::{Endpoint, Snapshot};
+use crate::types::{Family, LabelKey, Labels, Name, PortMatch};
+
+pub use party::{Bears, Kind, Member, Party};
+pub use peers::Fit;
+pub use rank::{Ranked, Subject};
+
+use index::Index;
+use ranges::Ranges;
+
+#[derive(Debug)]
+pub struct View {
+    host: Arc<Host>,
+    policies: Arc<Vec<Arc<Policy>>>,
+    index: Index,
+    groups: HashMap<Name, GroupSet>,
+    endpoints: HashMap<Name, Arc<Member>>,
+    addresses: HashMap<IpAddr, Arc<Member>>,
+    /// What all endpoints of a label set call alike.
+    ports: HashMap<Arc<Labels>, Arc<Ports>>,
+    host_addresses: Vec<IpAddr>,
+    pools: Ranges,
+    remote_hosts: Ranges,
+    unmanaged: Ranges,
+    match_endpoints: bool,
+    /// By family.
+    unknown_addresses: [bool; 2],
+    /// What was asked before. [`View::CACHED`] bounds it: label sets may come from anybody.
+    subjects: RwLock<Subjects>,
+}
+
+type Ports = BTreeMap<Name, PortMatch>;
+
+#[derive(Debug)]
+struct GroupSet {
+    written: Arc<Group>,
+    networks: Ranges,
+}
+
+#[derive(Debug, Default)]
+struct Subjects {
+    by_labels: HashMap<Arc<Labels>, Arc<Subject>>,
+    /// Label sets, and rules in all of their lists.
+    size: usize,
+}
+
+/// What a view is made of.
+pub struct Inputs {
+    pub host: Arc<Host>,
+    /// Without those that porin gives it itself.
+    pub host_addresses: Vec<IpAddr>,
+    pub endpoints: Vec<Member>,
+    /// Sorted by name.
+    pub policies: Arc<Vec<Arc<Policy>>>,
+    pub groups: Vec<Arc<Group>>,
+}
+
+impl View {
+    /// Rules and label sets in the cache at most.
+    const CACHED: usize = 1 << 18;
+
+    /// Of what is in force.
+    pub fn of_snapshot(snapshot: &Snapshot) -> Self {
+        View::new(Inputs {
+            host: Arc::clone(&snapshot.host),
+            host_addresses: snapshot.host_addresses.to_vec(),
+            endpoints: snapshot.endpoints.values().map(|endpoint| of_endpoint(endpoint)).collect(),
+            policies: Arc::clone(&snapshot.policies),
+            groups: snapshot.groups.to_vec(),
+        })
+    }
+
+    /// Of files alone: every endpoint in them is there; automatic addresses and the host's are not known.
+    pub fn of_config(config: &Config) -> Self {
+        let member = |endpoint: &Arc<model::Endpoint>| of_written(endpoint, &config.host);
+        View::new(Inputs {
+            host: Arc::new(config.host.clone()),
+            host_addresses: Vec::new(),
+            endpoints: config.endpoints.iter().map(member).collect(),
+            policies: Arc::new(config.policies.clone()),
+            groups: config.groups.clone(),
+        })
+    }
+
+    pub fn new(inputs: Inputs) -> Self {
+        let Inputs { host, mut host_addresses, endpoints, policies, groups } = inputs;
+        let pools: Vec<_> = host.pools.iter().map(|pool| pool.network).collect();
+        host_addresses.extend(own_addresses(&host));
+        host_addresses.sort_unstable();
+        let endpoints: Vec<_> = endpoints.into_iter().map(Arc::new).collect();
+        let by_name = |member: &Arc<Member>| Some((member.name.clone()?, Arc::clone(member)));
+        let by_address = |member: &Arc<Member>| {
+            let addresses = member.addresses.map(|address| match address {
+                Bears::Is(address) => Some((address, Arc::clone(member))),
+                Bears::None | Bears::Unknown => None,
+            });
+            addresses.into_iter().flatten()
+        };
+        let group = |written: Arc<Group>| {
+            let networks = Ranges::new(&written.networks, &written.except);
+            (written.name.clone(), GroupSet { written, networks })
+        };
+        let special = |policy: &Arc<Policy>| {
+            let mut rules = [&policy.ingress, &policy.egress].into_iter().flatten().flatten();
+            rules.any(|rule| rule.match_endpoints)
+        };
+        let match_endpoints = policies.iter().any(special);
+        let unknown = |family| endpoints.iter().any(|one| one.address(family) == Bears::Unknown);
+        View {
+            unknown_addresses: Family::BOTH.map(unknown),
+            pools: Ranges::new(&pools, &[]),
+            remote_hosts: Ranges::new(&host.remote_hosts, &[]),
+            unmanaged: Ranges::new(&host.unmanaged, &[]),
+            index: Index::new(&policies),
+            groups: groups.into_iter().map(group).collect(),
+            addresses: endpoints.iter().flat_map(by_address).collect(),
+            ports: common_ports(&endpoints),
+            endpoints: endpoints.iter().filter_map(by_name).collect(),
+            match_endpoints,
+            subjects: RwLock::default(),
+            host,
+            host_addresses,
+            policies,
+        }
+    }
+
+    pub fn endpoint(&self, name: &Name) -> Option<&Arc<Member>> {
+        self.endpoints.get(name)
+    }
+
+    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.endpoints.values()
+    }
+
+    /// An endpoint of these labels that there may be, with an address of the pools' and the named ports that all those
+    /// have that there are.
+    pub fn hypothetical(&self, labels: Labels) -> Member {
+        let labels = Arc::new(labels.filtered(|key| self.host.labels.wants(key)));
+        let ports = self.ports.get(&labels).cloned().unwrap_or_default();
+        let addresses = Family::BOTH.map(|family| automatic(&self.host, family));
+        Member { name: None, labels, ports, addresses }
+    }
+
+    /// Who an address is: an endpoint, else the host, else of a pool, else what `porin.toml` says of it.
+    pub fn who(&self, address: IpAddr) -> Party {
+        let address = address.to_canonical();
+        if let Some(member) = self.addresses.get(&address) {
+            let family = Some(Family::of(address));
+            return Party::Endpoint { member: Arc::clone(member), family };
+        }
+        let kind = if self.host_addresses.binary_search(&address).is_ok() {
+            Kind::Host
+        } else if self.pools.contains(address) {
+            return Party::Unassigned(address);
+        } else if self.remote_hosts.contains(address) {
+            Kind::RemoteHost
+        } else if self.unmanaged.contains(address) {
+            Kind::Unmanaged
+        } else {
+            Kind::World
+        };
+        Party::Outside { address, kind }
+    }
+
+    /// Whether a label is part of what policy sees.
+    pub fn wants(&self, key: &LabelKey) -> bool {
+        self.host.labels.wants(key)
+    }
+
+    /// Whether some endpoint has an address of the family that is not known.
+    pub fn has_unknown_addresses(&self, family: Family) -> bool {
+        self.unknown_addresses[family as usize]
+    }
+
+    /// Whether some rule tells endpoints apart by their addresses.
+    pub fn has_match_endpoints(&self) -> bool {
+        self.match_endpoints
+    }
+
+    /// The rules that are about a label set.
+    pub fn subject(&self, labels: &Arc<Labels>) -> Arc<Subject> {
+        // A panic elsewhere leaves the cache whole: what is in it is never changed.
+        let cached = self.subjects.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(subject) = cached.by_labels.get(labels) {
+            return Arc::clone(subject);
+        }
+        drop(cached);
+        let subject = Arc::new(Subject::new(&self.index.picking(labels, &self.policies)));
+        let mut cached = self.subjects.write().unwrap_or_else(PoisonError::into_inner);
+        let size = subject.len() + 1;
+        if cached.size + size > Self::CACHED {
+            *cached = Subjects::default();
+        }
+        cached.size += size;
+        cached.by_labels.insert(Arc::clone(labels), Arc::clone(&subject));
+        subject
+    }
+}
+
+/// What porin gives the host: its own address in the first pool of each family that has one.
+fn own_addresses(host: &Host) -> impl Iterator<Item = IpAddr> {
+    Family::BOTH.into_iter().filter_map(|family| {
+        let mut own = host.pools.iter().filter_map(host_address);
+        own.find(|address| Family::of(*address) == family)
+    })
+}
+
+fn automatic(host: &Host, family: Family) -> Bears {
+    let of_family = |pool: &model::Pool| Family::of(pool.network.network()) == family;
+    if host.pools.iter().any(of_family) { Bears::Unknown } else { Bears::None }
+}
+
+fn common_ports(endpoints: &[Arc<Member>]) -> HashMap<Arc<Labels>, Arc<Ports>> {
+    let mut common: HashMap<Arc<Labels>, Arc<Ports>> = HashMap::new();
+    for endpoint in endpoints {
+        let ports = common
+            .entry(Arc::clone(&endpoint.labels))
+            .or_insert_with(|| Arc::clone(&endpoint.ports));
+        if *ports != endpoint.ports {
+            Arc::make_mut(ports).retain(|name, port| endpoint.ports.get(name) == Some(port));
+        }
+    }
+    common
+}
+
+fn of_endpoint(endpoint: &Endpoint) -> Member {
+    let bears = |address: Option<IpAddr>| address.map_or(Bears::None, Bears::Is);
+    Member {
+        name: Some(endpoint.name.clone()),
+        labels: Arc::clone(&endpoint.labels),
+        ports: Arc::new(endpoint.ports.clone()),
+        addresses: [bears(endpoint.ipv6.map(IpAddr::V6)), bears(endpoint.ipv4.map(IpAddr::V4))],
+    }
+}
+
+fn of_written(endpoint: &model::Endpoint, host: &Host) -> Member {
+    let bears = |family, wish| match wish {
+        AddressWish::Fixed(address) => Bears::Is(address),
+        AddressWish::None => Bears::None,
+        AddressWish::Auto => automatic(host, family),
+    };
+    Member {
+        name: Some(endpoint.name.clone()),
+        labels: Arc::new(endpoint.labels.filtered(|key| host.labels.wants(key))),
+        ports: Arc::new(endpoint.ports.clone()),
+        addresses: [bears(Family::Ipv6, endpoint.ipv6), bears(Family::Ipv4, endpoint.ipv4)],
+    }
+}

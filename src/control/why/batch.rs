@@ -1,0 +1,175 @@
+//! Many questions, a line each, and as many answers, in order.
+//!
+//! What is there to be read is answered together; before waiting for more, all answers are out. So a program may ask
+//! through a pipe, one question at a time, and a file of them is answered as fast as they can be judged.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+
+use serde::Serialize;
+
+use super::answer::{Answer, Error};
+use super::query::Query;
+use crate::compile::view::View;
+use crate::control::client::ClientError;
+use crate::control::view::Versioned;
+use crate::observe::text::plain_json;
+use crate::types::Invalid;
+
+/// Bytes in the longest line.
+pub const LINE_MAX: usize = 16 << 10;
+/// Lines that are answered together.
+const TOGETHER: usize = 512;
+
+/// Why there are no more answers.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("cannot read: {0}")]
+    Input(io::Error),
+    #[error("cannot write: {0}")]
+    Output(#[from] io::Error),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+/// Where answers come from.
+pub trait Oracle {
+    /// Hands one line of JSON per question to `each`, in order; says how many could not be answered.
+    fn ask(
+        &mut self,
+        queries: &[Query],
+        each: &mut dyn FnMut(&str) -> io::Result<()>,
+    ) -> Result<u64, Failure>;
+}
+
+/// The files' answers.
+pub struct Files<'a>(pub &'a View);
+
+impl Oracle for Files<'_> {
+    fn ask(
+        &mut self,
+        queries: &[Query],
+        each: &mut dyn FnMut(&str) -> io::Result<()>,
+    ) -> Result<u64, Failure> {
+        let mut failed = 0;
+        for query in queries {
+            let answer = super::answer(self.0, None, query);
+            failed += u64::from(matches!(answer, Answer::Error(_)));
+            each(&json(&answer)?)?;
+        }
+        Ok(failed)
+    }
+}
+
+/// Answers every line of `input` that is not blank. True if all could be.
+pub fn run(
+    input: impl Read,
+    output: &mut impl Write,
+    oracle: &mut dyn Oracle,
+) -> Result<bool, Failure> {
+    let mut input = BufReader::with_capacity(64 << 10, input);
+    let mut failed = 0;
+    loop {
+        if !has_line(&input) {
+            output.flush()?;
+        }
+        let mut lines = Vec::new();
+        while lines.is_empty() || (has_line(&input) && lines.len() < TOGETHER) {
+            match next_line(&mut input).map_err(Failure::Input)? {
+                Some(line) => lines.push(line),
+                None => break,
+            }
+        }
+        if lines.is_empty() {
+            output.flush()?;
+            return Ok(failed == 0);
+        }
+        failed += answer_all(lines, output, oracle)?;
+    }
+}
+
+type Asked = Result<Query, Invalid>;
+
+fn answer_all(
+    lines: Vec<Asked>,
+    output: &mut impl Write,
+    oracle: &mut dyn Oracle,
+) -> Result<u64, Failure> {
+    let mut wrong = Vec::new();
+    let mut queries = Vec::with_capacity(lines.len());
+    for line in lines {
+        match line {
+            Ok(query) => queries.push(query),
+            Err(invalid) => wrong.push((queries.len(), invalid)),
+        }
+    }
+    let bad = wrong.len() as u64;
+    let mut wrong = wrong.into_iter().peekable();
+    let mut answered = 0;
+    let mut before = |output: &mut dyn Write, answered: usize| -> io::Result<()> {
+        while let Some((_, invalid)) = wrong.next_if(|(place, _)| *place <= answered) {
+            writeln!(output, "{}", json(&Answer::Error(invalid.into()))?)?;
+        }
+        Ok(())
+    };
+    let mut failed = 0;
+    if !queries.is_empty() {
+        failed = oracle.ask(&queries, &mut |answer| {
+            before(output, answered)?;
+            answered += 1;
+            writeln!(output, "{}", plain_json(answer))
+        })?;
+    }
+    before(output, usize::MAX)?;
+    Ok(bad + failed)
+}
+
+/// One line.
+pub fn json(answer: &impl Serialize) -> io::Result<String> {
+    Ok(plain_json(&serde_json::to_string(&Versioned::new(answer))?).into_owned())
+}
+
+fn has_line(input: &BufReader<impl Read>) -> bool {
+    input.buffer().contains(&b'\n')
+}
+
+/// The next line that is not blank; none at the end.
+fn next_line(input: &mut impl BufRead) -> io::Result<Option<Asked>> {
+    loop {
+        let mut line = Vec::new();
+        input.take(LINE_MAX as u64 + 1).read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            return Ok(None);
+        }
+        if line.len() > LINE_MAX && line.last() != Some(&b'\n') {
+            skip_line(input)?;
+            let what = format!("the line has more than {LINE_MAX} bytes");
+            return Ok(Some(Err(Invalid::new(what))));
+        }
+        let Ok(text) = std::str::from_utf8(&line) else {
+            return Ok(Some(Err(Invalid::new("the line is not UTF-8"))));
+        };
+        let text = text.trim();
+        if !text.is_empty() {
+            return Ok(Some(Query::of_line(text)));
+        }
+    }
+}
+
+fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let buffer = input.fill_buf()?;
+        let end = buffer.iter().position(|byte| *byte == b'\n');
+        let used = end.map_or(buffer.len(), |at| at + 1);
+        input.consume(used);
+        if end.is_some() || used == 0 {
+            return Ok(());
+        }
+    }
+}
+
+impl Error {
+    /// For a question that is too long to be sent.
+    pub fn too_long() -> Self {
+        Error { error: "the question is too long".to_owned(), hint: None }
+    }
+}

@@ -1,0 +1,109 @@
+//! `porinctl why`: questions in, answers with their reasons out. The judging is [`View::judge`]'s.
+
+pub mod answer;
+pub mod batch;
+mod because;
+pub(super) mod command;
+pub mod daemon;
+pub mod port;
+pub mod query;
+pub mod text;
+
+use crate::compile::view::{Party, Ranked, View};
+use crate::compile::why::{Decision, Explanation};
+use crate::observe::flow::DefaultMark;
+use crate::types::{Direction, Generation, Invalid};
+
+use answer::{Almost, Answer, By, End, Policy, Rule, Shadow, Side, Why};
+use query::{Meant, Query};
+
+/// `generation`: that `view` is of, if it is in force.
+pub fn answer(view: &View, generation: Option<Generation>, query: &Query) -> Answer {
+    match why(view, generation, query) {
+        Ok(why) => Answer::Why(Box::new(why)),
+        Err(invalid) => Answer::Error(invalid.into()),
+    }
+}
+
+fn why(view: &View, generation: Option<Generation>, query: &Query) -> Result<Why, Invalid> {
+    let mut meant = query.meant(view)?;
+    let Meant { protocol, port, source_port, .. } = meant;
+    let explanation = view.judge(&meant.from, &meant.to, protocol, port, source_port);
+    let mut notes = std::mem::take(&mut meant.notes);
+    notes.extend(because::notes(&explanation));
+    let because = because::outcome(&explanation, &meant);
+    let almost = explanation.almost.iter().map(|almost| Almost {
+        rule: rule(&almost.rule, almost.rule.index.unwrap_or_default()),
+        direction: almost.rule.direction,
+        differs: almost.differs.as_str().to_owned(),
+        because: because::almost(almost, &meant),
+    });
+    let almost = almost.collect();
+    let Explanation { verdict, family, egress, ingress, shadow, .. } = explanation;
+    Ok(Why {
+        verdict,
+        generation,
+        from: end(&meant.from, &query.from),
+        to: end(&meant.to, &query.to),
+        port: because::asked(&meant),
+        source_port,
+        family,
+        egress: egress.map(|decision| side(&decision, Direction::Egress)),
+        ingress: ingress.map(|decision| side(&decision, Direction::Ingress)),
+        because,
+        almost,
+        shadow: shadow.map(|shadow| Shadow {
+            verdict: shadow.verdict,
+            egress: shadow.egress.map(|decision| side(&decision, Direction::Egress)),
+            ingress: shadow.ingress.map(|decision| side(&decision, Direction::Ingress)),
+        }),
+        notes,
+    })
+}
+
+fn end(party: &Party, written: &str) -> End {
+    let nobody = End { endpoint: None, labels: None, address: None, class: None };
+    match party {
+        Party::Endpoint { member, family } => End {
+            endpoint: member.name.as_ref().map(ToString::to_string),
+            labels: Some(member.labels.clone()),
+            address: family.and_then(|_| written.parse().ok()),
+            class: None,
+        },
+        Party::Outside { address, kind } => {
+            End { address: Some(*address), class: Some(kind.as_str().to_owned()), ..nobody }
+        }
+        Party::Unassigned(address) => {
+            End { address: Some(*address), class: Some("pool".to_owned()), ..nobody }
+        }
+        Party::Entity(entity) => End { class: Some(entity.to_string()), ..nobody },
+    }
+}
+
+fn side(decision: &Decision, direction: Direction) -> Side {
+    let (by, default_of) = match &decision.by {
+        Some(by) => match by.index {
+            Some(index) => (By::Rule(rule(by, index)), None),
+            None => (By::Default(DefaultMark::Default), Some(policy(by))),
+        },
+        None => (By::Default(DefaultMark::Default), None),
+    };
+    let passed = decision.passed.as_ref();
+    let passed = passed.and_then(|passed| Some(rule(passed, passed.index?)));
+    let because = because::decision(decision, direction);
+    Side { verdict: decision.verdict, by, default_of, passed, because }
+}
+
+fn rule(ranked: &Ranked, index: u32) -> Rule {
+    Rule { policy: policy(ranked), rule: index.saturating_add(1) }
+}
+
+fn policy(ranked: &Ranked) -> Policy {
+    let origin = ranked.origin();
+    Policy {
+        policy: ranked.policy.name.to_string(),
+        file: origin.file.to_string_lossy().into_owned(),
+        line: origin.line,
+        tier: ranked.tier,
+    }
+}

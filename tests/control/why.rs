@@ -1,0 +1,269 @@
+//! `porinctl why`: from files and from the daemon, one question and many.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+use porin::control::view::Versioned;
+use porin::control::why::answer::{Answer, By, Why};
+use porin::control::why::batch::{self, Files, LINE_MAX};
+use porin::control::why::query::Query;
+use porin::control::why::{self, text};
+use porin::types::Verdict;
+
+use super::fixture::{WHY, why_view};
+use super::golden::{compare, fits};
+use super::server::Running;
+
+/// Every kind of answer.
+const QUESTIONS: [(&str, &str, &str); 16] = [
+    ("frontend", "api", "http/tcp"),
+    ("frontend", "api", "9090/tcp"),
+    ("db", "api", "8080/tcp"),
+    ("api", "db", "5432/tcp"),
+    ("api", "world", "443/tcp"),
+    ("10.7.0.10", "203.0.113.9", "443/tcp"),
+    ("198.51.100.9", "api", "8080/tcp"),
+    ("198.51.100.7", "fd00:1::77", "8080/tcp"),
+    ("198.51.100.7", "10.7.0.77", "8080/tcp"),
+    ("app=scanner", "app=new,env=prod", "53/udp"),
+    ("host", "api", "icmp/echo-request"),
+    ("172.17.0.3", "frontend", "icmpv6/1/4"),
+    ("192.0.2.3", "frontend", "protocol/47"),
+    ("entity:cluster", "10.7.0.10", "22/tcp"),
+    ("203.0.113.9", "api", "22/tcp"),
+    ("host", "remote-host", "1/sctp"),
+];
+
+fn query((from, to, port): (&str, &str, &str)) -> Query {
+    Query { from: from.into(), to: to.into(), port: port.into(), source_port: None }
+}
+
+fn ask(question: (&str, &str, &str), source_port: Option<u16>) -> Why {
+    match why::answer(&why_view(), None, &Query { source_port, ..query(question) }) {
+        Answer::Why(why) => *why,
+        Answer::Error(error) => panic!("{question:?}: {error:?}"),
+    }
+}
+
+/// Exit status, standard output, standard error.
+fn porinctl(args: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_porinctl"));
+    command.args(args).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn answers_are_readable() {
+    let view = why_view();
+    let mut all = String::new();
+    let source = Query { source_port: Some(40_000), ..query(("203.0.113.9", "api", "22/tcp")) };
+    for query in QUESTIONS.map(query).iter().chain([&source]) {
+        let text = match why::answer(&view, None, query) {
+            Answer::Why(why) => text::why(&why, Some(80)),
+            Answer::Error(error) => format!("error: {}\n", error.error),
+        };
+        all.push_str(fits(&text));
+        all.push('\n');
+    }
+    compare("why.txt", &all);
+}
+
+#[test]
+fn the_exit_status_is_the_verdict() {
+    let run = |args: &[&str]| porinctl(&[&["why", "--config", WHY], args].concat());
+    for (args, status) in [
+        (["frontend", "api", "http/tcp"], 0),
+        (["frontend", "api", "9090/tcp"], 1),
+        (["10.7.0.77", "api", "80/tcp"], 1),
+        (["frotend", "api", "80/tcp"], 2),
+        (["frontend", "api", "tcp"], 2),
+        (["frontend", "api", "53/tcp+udp"], 2),
+        (["frontend", "api", "8000-8001/tcp"], 2),
+        (["frontend", "api", "icmp"], 2),
+        (["frontend", "api", "icmp/8"], 2),
+        (["frontend", "db", "http/tcp"], 2),
+        (["frontend", "api", "http/udp"], 2),
+        (["frontend", "world", "http/tcp"], 2),
+        (["198.51.100.7", "fd00:1::77", "80/tcp"], 2),
+        (["app=x,app=y", "api", "80/tcp"], 2),
+        (["app=x,y", "api", "80/tcp"], 2),
+        (["entity:hots", "api", "80/tcp"], 2),
+    ] {
+        let (code, out, err) = run(&args);
+        assert_eq!((code, out.is_empty()), (status, status == 2), "{args:?}: {out}{err}");
+        assert_eq!(
+            err.contains("error: ") && err.contains("hint: "),
+            status == 2,
+            "{args:?}: {err}"
+        );
+    }
+    let (code, _, _) = run(&["203.0.113.9", "api", "22/tcp", "--source-port", "40000"]);
+    assert_eq!(code, 1);
+    for wrong in [
+        &["frontend", "api"][..],
+        &["--batch", "a", "b", "1/tcp"],
+        &["a", "b", "c", "--source-port", "0"],
+    ] {
+        assert_eq!(run(wrong).0, 2, "{wrong:?}");
+    }
+    let (code, out, err) = porinctl(&["why", "a", "b", "1/tcp", "--config", "/nonexistent"]);
+    assert_eq!((code, out.as_str()), (2, ""), "{err}");
+    let bad = "tests/golden/control/check-bad";
+    let (code, out, err) = porinctl(&["why", "a", "b", "1/tcp", "--config", bad]);
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(err.contains("nothing to ask"), "{err}");
+}
+
+#[test]
+fn json_says_it_all() {
+    let (code, out, _) =
+        porinctl(&["why", "frontend", "api", "9090/tcp", "--json", "--config", WHY]);
+    assert_eq!(code, 1);
+    compare("why.json", &out);
+    let reject = ask(("203.0.113.9", "api", "22/tcp"), Some(40_000));
+    assert_eq!(reject.verdict, Verdict::Reject);
+    let side = reject.ingress.unwrap();
+    assert!(matches!(side.by, By::Rule(rule) if rule.policy.line == 9 && rule.rule == 2));
+    let passed = ask(("api", "db", "5432/tcp"), None).egress.unwrap();
+    assert_eq!(passed.passed.unwrap().policy.policy, "guard");
+    let denied = ask(("db", "api", "8080/tcp"), None);
+    assert_eq!(denied.almost[0].differs, "peer");
+    assert_eq!(denied.ingress.unwrap().default_of.unwrap().policy, "shop-api");
+}
+
+#[test]
+fn an_endpoint_wins_over_an_entity_of_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("endpoints.d")).unwrap();
+    let endpoint = "[[endpoint]]\nname = \"host\"\nlabels = { a = \"b\" }\nnamespace = \"/x\"\n";
+    std::fs::write(dir.path().join("endpoints.d/a.toml"), endpoint).unwrap();
+    let config = dir.path().to_str().unwrap();
+    let ask = |from| {
+        let (_, out, _) = porinctl(&["why", from, "host", "1/tcp", "--json", "--config", config]);
+        serde_json::from_str::<Versioned<Why>>(&out).unwrap().body
+    };
+    assert_eq!(ask("host").from.endpoint.as_deref(), Some("host"));
+    assert_eq!(ask("entity:host").from.class.as_deref(), Some("host"));
+    // Without pools it has no address; what policy says is said all the same.
+    assert_eq!(ask("a=b").verdict, Verdict::Allow);
+}
+
+/// What `input` is answered with, and whether all could be.
+fn batch(input: &[u8]) -> (Vec<Answer>, bool) {
+    let mut output = Vec::new();
+    let all = batch::run(input, &mut output, &mut Files(&why_view())).unwrap();
+    let answer = |line: &str| serde_json::from_str::<Versioned<Answer>>(line).unwrap().body;
+    (String::from_utf8(output).unwrap().lines().map(answer).collect(), all)
+}
+
+#[test]
+fn a_batch_answers_line_by_line_in_order() {
+    let (answers, all) = batch(
+        b"frontend\t api  http/tcp\r\n\n{\"from\":\"db\",\"to\":\"api\",\
+        \"port\":\"1/tcp\",\"source_port\":9}\nfrontend db 1/tcp",
+    );
+    assert!(all);
+    let whys: Vec<_> = answers
+        .iter()
+        .map(|answer| match answer {
+            Answer::Why(why) => (why.verdict, why.from.endpoint.as_deref(), why.source_port),
+            Answer::Error(error) => panic!("{error:?}"),
+        })
+        .collect();
+    let expected = [
+        (Verdict::Allow, Some("frontend"), None),
+        (Verdict::Deny, Some("db"), Some(9)),
+        (Verdict::Allow, Some("frontend"), None),
+    ];
+    assert_eq!(whys, expected);
+}
+
+#[test]
+fn a_bad_line_costs_only_itself() {
+    let long = "x".repeat(LINE_MAX * 3);
+    let mut input = b"frontend api 1/tcp\nbad\n\xff\xfe a b\n{\"from\":1}\n".to_vec();
+    input.extend(
+        format!("{long}\n{{\"from\":\"a\",\"to\":\"b\",\"port\":\"1/tcp\",\"x\":1}}\n").bytes(),
+    );
+    input.extend(b"nobody api 1/tcp\nfrontend api 1/tcp\na b c d\n");
+    input.extend(long.bytes());
+    let (answers, all) = batch(&input);
+    assert!(!all);
+    let good: Vec<_> = answers.iter().map(|answer| matches!(answer, Answer::Why(_))).collect();
+    assert_eq!(good, [true, false, false, false, false, false, false, true, false, false]);
+    let (code, out, _) = porinctl(&["why", "--batch", "--config", WHY]);
+    assert_eq!((code, out.as_str()), (0, ""), "nothing was asked");
+}
+
+/// A program that waits for each answer before it asks on.
+#[test]
+fn a_batch_may_be_a_conversation() {
+    let running = Running::start();
+    let run = running.dir.path().to_str().unwrap();
+    for source in [&["--config", WHY][..], &["--run", run]] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_porinctl"))
+            .args(["why", "--batch"])
+            .args(source)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+        for (question, verdict) in
+            [("frontend api 8080/tcp", Verdict::Allow), ("db api 8080/tcp", Verdict::Deny)]
+        {
+            writeln!(input, "{question}").unwrap();
+            let answer = answers.next().unwrap().unwrap();
+            let answer: Versioned<Why> = serde_json::from_str(&answer).unwrap();
+            assert_eq!(answer.body.verdict, verdict);
+        }
+        drop(input);
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+}
+
+#[test]
+fn the_daemon_answers_as_the_files_do() {
+    let running = Running::start();
+    let run = running.dir.path().to_str().unwrap();
+    for (from, to, port) in [("db", "api", "8080/tcp"), ("frontend", "api", "http/tcp")] {
+        let (code, online, _) = porinctl(&["--run", run, "why", from, to, port, "--json"]);
+        let (same, offline, _) = porinctl(&["why", from, to, port, "--json", "--config", WHY]);
+        assert_eq!(code, same);
+        assert!(online.contains("\"generation\": 41"));
+        assert_eq!(online.replace("\"generation\": 41", "\"generation\": null"), offline);
+    }
+    let (code, out, err) = porinctl(&["--run", run, "why", "nobody", "api", "1/tcp"]);
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(err.contains("there is no endpoint `nobody`"), "{err}");
+}
+
+/// More than one request can hold, with questions that none can.
+#[test]
+fn a_batch_to_the_daemon_is_as_long_as_it_likes() {
+    let running = Running::start();
+    let mut oracle = why::daemon::Daemon::connect(running.dir.path()).unwrap();
+    let mut input = String::new();
+    let controls = "\u{1}".repeat(LINE_MAX / 2);
+    for number in 1..=2000 {
+        match number % 500 {
+            0 => input.push_str(&format!("{controls} api 1/tcp\n")),
+            _ => input.push_str(&format!("frontend api {number}/tcp\n")),
+        }
+    }
+    let mut output = Vec::new();
+    let all = batch::run(input.as_bytes(), &mut output, &mut oracle).unwrap();
+    assert!(!all);
+    let lines: Vec<_> = String::from_utf8(output).unwrap().lines().map(str::to_owned).collect();
+    assert_eq!(lines.len(), 2000);
+    for (number, line) in (1..).zip(&lines) {
+        match number % 500 {
+            0 => assert!(line.contains("\"error\""), "{line}"),
+            _ => assert!(line.contains(&format!("\"port\":\"{number}/tcp\"")), "{line}"),
+        }
+    }
+}
