@@ -14,6 +14,7 @@ mod lanes;
 #[allow(dead_code)]
 mod measure;
 mod packet;
+mod policies;
 mod report;
 mod stats;
 mod targets;
@@ -40,6 +41,24 @@ const SUITES: &[Suite] = &[
     },
     Suite { names: &["commit.flips."], run: commit::run_flips },
     Suite { names: &["scale."], run: tcp::run_scale },
+    Suite {
+        names: &[
+            "policies.compile.",
+            "policies.edit.",
+            "policies.load.",
+            "policies.reload.",
+            "identities.compile.",
+            "identities.edit.",
+        ],
+        run: policies::compile::run,
+    },
+    Suite {
+        names: &["policies.memory.", "identities.memory.", "cidrs.100k.memory."],
+        run: policies::memory::run,
+    },
+    Suite { names: &["policies.commit."], run: policies::commit::run },
+    Suite { names: &["cidrs.100k.commit.", "cidrs.100k.grow."], run: policies::commit::run_group },
+    Suite { names: &["why."], run: policies::why::run },
 ];
 
 fn main() {

@@ -15,6 +15,7 @@ pub mod ports;
 pub mod precedence;
 mod resolve;
 mod roles;
+mod rule_table;
 mod rules;
 mod sets;
 mod sources;

@@ -156,8 +156,7 @@ pub struct Class {
     pub cidrs: Arc<[Arc<str>]>,
 }
 
-/// Cookie -> rule.
-pub type RuleTable = BTreeMap<Cookie, Arc<RuleRef>>;
+pub use super::rule_table::RuleTable;
 
 /// What decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -84,7 +84,7 @@ impl Cookies {
     }
 
     fn rebuild<'a>(&mut self, all: impl Iterator<Item = &'a Wanted>) {
-        let mut table = RuleTable::new();
+        let mut table = RuleTable::default();
         let mut moved = BTreeMap::new();
         for wanted in all {
             for (cookie, rule) in &wanted.rules {

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::fs::{self, Metadata};
+use std::fs::{self, DirEntry, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -70,18 +70,18 @@ pub fn list(roots: &[PathBuf]) -> Listing {
         fs::symlink_metadata(&path).is_ok().then_some(path)
     };
     if let Some(path) = roots.iter().find_map(host_file) {
-        lister.file(Some(Kind::Host), path);
+        let metadata = fs::metadata(&path);
+        lister.file(Some(Kind::Host), path, metadata);
     }
     for (name, kind) in DIRECTORIES {
         // The first to name a file masks the others.
         let mut files = BTreeMap::new();
         for root in roots {
             let directory = root.join(name);
-            match lister.names(&directory) {
-                Ok(names) => {
-                    for name in names {
-                        let path = directory.join(&name);
-                        files.entry(name).or_insert(path);
+            match lister.entries(&directory) {
+                Ok(entries) => {
+                    for entry in entries {
+                        files.entry(entry.file_name()).or_insert(entry);
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -89,8 +89,14 @@ pub fn list(roots: &[PathBuf]) -> Listing {
             }
             lister.listing.watch.insert(directory);
         }
-        for path in files.into_values() {
-            lister.file(kind, path);
+        for entry in files.into_values() {
+            let path = entry.path();
+            // Asked of the directory at hand, which is much cheaper than by its path.
+            let metadata = match entry.file_type() {
+                Ok(found) if found.is_file() => entry.metadata(),
+                _ => fs::metadata(&path),
+            };
+            lister.file(kind, path, metadata);
         }
     }
     // A mistyped directory must not be taken for the wish to have no endpoints.
@@ -145,14 +151,14 @@ impl Lister<'_> {
         true
     }
 
-    fn names(&mut self, directory: &Path) -> io::Result<Vec<std::ffi::OsString>> {
-        let mut names = Vec::new();
+    fn entries(&mut self, directory: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
             if !counts(&entry.file_name()) {
                 continue;
             }
-            if self.listing.files.len() + names.len() >= MOST {
+            if self.listing.files.len() + entries.len() >= MOST {
                 let what = format!("there are more than {MOST} files");
                 let fault = Fault::error(Place::file(directory), what);
                 self.listing
@@ -168,13 +174,13 @@ impl Lister<'_> {
             {
                 self.listing.watch.insert(parent.to_owned());
             }
-            names.push(entry.file_name());
+            entries.push(entry);
         }
-        Ok(names)
+        Ok(entries)
     }
 
-    fn file(&mut self, kind: Option<Kind>, path: PathBuf) {
-        let metadata = fs::metadata(&path);
+    /// `metadata`: of the file, or of what it is a link to.
+    fn file(&mut self, kind: Option<Kind>, path: PathBuf, metadata: io::Result<Metadata>) {
         if metadata.as_ref().is_ok_and(|metadata| masked(metadata, &path)) {
             return;
         }

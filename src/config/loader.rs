@@ -33,6 +33,16 @@ pub struct Loader {
     known: HashMap<Arc<Path>, Known>,
     watch: Vec<PathBuf>,
     last: Option<Loaded>,
+    report: Arc<Report>,
+    /// What may be hardly meant in what was read last is yet to be looked for.
+    undoubted: Option<Undoubted>,
+}
+
+/// Files without errors, and what was found in them so far.
+#[derive(Debug)]
+struct Undoubted {
+    files: Vec<Found>,
+    faults: Faults,
 }
 
 /// The outcome of one reading. Cheap to clone.
@@ -54,6 +64,7 @@ struct Known {
     source: Arc<Source>,
     content: Option<Content>,
     faults: Faults,
+    /// Of path and content.
     digest: [u8; 32],
 }
 
@@ -63,11 +74,25 @@ impl Loader {
 
     /// `roots`: highest precedence first; those that do not exist are skipped.
     pub fn new(roots: Vec<PathBuf>) -> Self {
-        Loader { roots, known: HashMap::new(), watch: Vec::new(), last: None }
+        Loader {
+            roots,
+            known: HashMap::new(),
+            watch: Vec::new(),
+            last: None,
+            report: Arc::default(),
+            undoubted: None,
+        }
     }
 
     /// Reads everything anew. Takes as long as it takes; never waits for anything but the disk.
     pub fn load(&mut self) -> Loaded {
+        let loaded = self.load_first();
+        Loaded { report: self.report(), ..loaded }
+    }
+
+    /// As [`Loader::load`], but with those warnings left out that files hardly ever deserve: to look for them takes
+    /// longer than all the rest, and nothing depends on them. [`Loader::report`] has them.
+    pub fn load_first(&mut self) -> Loaded {
         let mut listing = files::list(&self.roots);
         self.watch = std::mem::take(&mut listing.watch).into_iter().collect();
         let Listing { files, mut faults, .. } = listing;
@@ -107,10 +132,33 @@ impl Loader {
         if let Some(last) = self.last.as_ref().filter(|_| unchanged) {
             return last.clone();
         }
-        let loaded = self.check(&files, faults);
+        let (loaded, faults) = self.check(&files, faults);
         // Faults outside files (a directory that cannot be read) are looked at anew each time.
         self.last = (unread.is_empty() && self.known.len() == files.len()).then(|| loaded.clone());
+        self.report = Arc::clone(&loaded.report);
+        self.undoubted = loaded.config.is_some().then_some(Undoubted { files, faults });
         loaded
+    }
+
+    /// All that is to be said of what was read last.
+    pub fn report(&mut self) -> Arc<Report> {
+        if let Some(Undoubted { files, mut faults }) = self.undoubted.take() {
+            let parts = self.parts(&files);
+            let merged = host::merge(parts.hosts.into_iter());
+            let whole = warn::Whole {
+                host: &merged.host,
+                endpoints: &parts.endpoints,
+                policies: &parts.policies,
+                groups: &parts.groups,
+                asserts: &parts.asserts,
+            };
+            warn::all(&whole, &mut faults);
+            self.report = Arc::new(Report::new(faults));
+            if let Some(last) = &mut self.last {
+                last.report = Arc::clone(&self.report);
+            }
+        }
+        Arc::clone(&self.report)
     }
 
     /// A place in what was last read, with the line to show.
@@ -134,58 +182,55 @@ impl Loader {
         self.watch.clone()
     }
 
-    fn check(&self, files: &[Found], mut faults: Faults) -> Loaded {
-        let mut hosts: Vec<In<HostPart>> = Vec::new();
-        let mut endpoints: Vec<In<WrittenEndpoint>> = Vec::new();
-        let mut policies: Vec<In<WrittenPolicy>> = Vec::new();
-        let mut groups: Vec<In<WrittenGroup>> = Vec::new();
-        let mut asserts: Vec<In<WrittenAssert>> = Vec::new();
-        let mut digest = Sha256::new();
-        let (mut hosts_are_whole, mut groups_are_whole) = (true, true);
+    /// What the files say, in their order.
+    fn parts(&self, files: &[Found]) -> Parts<'_> {
+        let mut parts = Parts { hosts_are_whole: true, groups_are_whole: true, ..Parts::default() };
         for found in files {
             let Some(file) = self.known.get(&found.path) else {
-                hosts_are_whole &= found.kind != files::Kind::Host;
-                groups_are_whole &= found.kind != files::Kind::Policies;
+                parts.hosts_are_whole &= found.kind != files::Kind::Host;
+                parts.groups_are_whole &= found.kind != files::Kind::Policies;
                 continue;
             };
-            digest.update(found.path.as_os_str().as_encoded_bytes());
-            digest.update(file.digest);
-            faults.extend(&file.faults);
-            hosts_are_whole &= found.kind != files::Kind::Host || file.faults.errors() == 0;
+            parts.files.push(file);
+            parts.hosts_are_whole &= found.kind != files::Kind::Host || file.faults.errors() == 0;
             let source = &file.source;
             match &file.content {
-                Some(Content::Host(part)) => hosts.push((source, part)),
+                Some(Content::Host(part)) => parts.hosts.push((source, part)),
                 Some(Content::Endpoints(more)) => {
-                    endpoints.extend(more.iter().map(|one| (source, one)))
+                    parts.endpoints.extend(more.iter().map(|one| (source, one)))
                 }
                 Some(Content::Policies(more)) => {
-                    policies.extend(more.policies.iter().map(|one| (source, one)));
-                    groups.extend(more.groups.iter().map(|one| (source, one)));
-                    asserts.extend(more.asserts.iter().map(|one| (source, one)));
-                    groups_are_whole &= more.has_all_groups;
+                    parts.policies.extend(more.policies.iter().map(|one| (source, one)));
+                    parts.groups.extend(more.groups.iter().map(|one| (source, one)));
+                    parts.asserts.extend(more.asserts.iter().map(|one| (source, one)));
+                    parts.groups_are_whole &= more.has_all_groups;
                 }
-                None => groups_are_whole &= found.kind != files::Kind::Policies,
+                None => parts.groups_are_whole &= found.kind != files::Kind::Policies,
             }
         }
+        parts
+    }
+
+    /// What the files are as a whole, and the faults so far.
+    fn check(&self, files: &[Found], mut faults: Faults) -> (Loaded, Faults) {
+        let parts = self.parts(files);
+        let mut digest = Sha256::new();
+        for file in &parts.files {
+            digest.update(file.digest);
+            faults.extend(&file.faults);
+        }
+        let Parts { hosts, endpoints, policies, groups, asserts, .. } = parts;
         let merged = host::merge(hosts.into_iter());
         check::host(&merged, &mut faults);
-        let pools = hosts_are_whole.then_some(merged.host.pools.as_slice());
+        let pools = parts.hosts_are_whole.then_some(merged.host.pools.as_slice());
         check::endpoints(&endpoints, pools, &mut faults);
         check::policies(&policies, &mut faults);
         check::groups(&groups, &mut faults);
-        if groups_are_whole {
+        if parts.groups_are_whole {
             check::references(&policies, &groups, &asserts, &mut faults);
         }
         let mut config = None;
         if faults.errors() == 0 {
-            let whole = warn::Whole {
-                host: &merged.host,
-                endpoints: &endpoints,
-                policies: &policies,
-                groups: &groups,
-                asserts: &asserts,
-            };
-            warn::all(&whole, &mut faults);
             let mut endpoints: Vec<_> =
                 endpoints.iter().map(|(_, one)| one.endpoint.clone()).collect();
             let mut policies: Vec<_> = policies.iter().map(|(_, one)| one.policy.clone()).collect();
@@ -198,13 +243,29 @@ impl Loader {
             config =
                 Some(Arc::new(Config { host: merged.host, endpoints, policies, groups, asserts }));
         }
-        Loaded {
+        let loaded = Loaded {
             config,
-            report: Arc::new(Report::new(faults)),
+            report: Arc::new(Report::new(faults.clone())),
             files: self.known.len(),
             digest: digest.finalize().into(),
-        }
+        };
+        (loaded, faults)
     }
+}
+
+/// What all files say, with the text that each thing stands in.
+#[derive(Default)]
+struct Parts<'a> {
+    files: Vec<&'a Known>,
+    hosts: Vec<In<'a, HostPart>>,
+    endpoints: Vec<In<'a, WrittenEndpoint>>,
+    policies: Vec<In<'a, WrittenPolicy>>,
+    groups: Vec<In<'a, WrittenGroup>>,
+    asserts: Vec<In<'a, WrittenAssert>>,
+    /// Nothing of the host is missing for faults.
+    hosts_are_whole: bool,
+    /// Likewise, all groups are known.
+    groups_are_whole: bool,
 }
 
 enum Fresh {
@@ -222,7 +283,9 @@ fn read_file(found: &Found, before: Option<&Known>) -> Result<Fresh, Option<Box<
     {
         return Ok(Fresh::Same(stamp));
     }
-    let digest = Sha256::digest(&content).into();
+    let path = found.path.as_os_str().as_encoded_bytes();
+    let digest = Sha256::new().chain_update((path.len() as u64).to_be_bytes());
+    let digest = digest.chain_update(path).chain_update(&content).finalize().into();
     let text = parse::utf8(&found.path, content).map_err(Some)?;
     let source = Arc::new(Source::new(found.path.clone(), text));
     let (mut content, faults) = parse::parse(found.kind, &source);

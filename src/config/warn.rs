@@ -15,7 +15,8 @@ use super::moot;
 use super::picks::{Picks, Receivers};
 use super::policy::WrittenPolicy;
 use super::source::Source;
-use crate::types::{Direction, Entity, Name, PortSpec};
+use crate::types::selector::Requirement;
+use crate::types::{Direction, Entity, Name, PortSpec, Selector};
 
 /// All that there is.
 pub struct Whole<'a> {
@@ -42,6 +43,13 @@ pub fn all(whole: &Whole, faults: &mut Faults) {
         doubts.group(source, written);
     }
     moot::all(whole.policies, faults);
+}
+
+/// A bare word that is an entity's name.
+fn is_like_entity(selector: &Selector) -> bool {
+    let mut requirements = selector.requirements();
+    let bare = matches!(requirements.next(), Some(Requirement::Exists(_)));
+    bare && requirements.next().is_none() && selector.to_string().parse::<Entity>().is_ok()
 }
 
 fn addressless(host: &Host, endpoints: &[In<WrittenEndpoint>], faults: &mut Faults) {
@@ -145,7 +153,7 @@ impl<'a> Doubts<'a> {
         for (peer, span) in peers.iter().zip(spans) {
             let told = match peer {
                 // Of `world` alone, `peer` has told already.
-                Peer::Selector(selector) if selector.to_string().parse::<Entity>().is_ok() => None,
+                Peer::Selector(selector) if is_like_entity(selector) => None,
                 Peer::Selector(selector) => self
                     .picks
                     .nobody(selector)

@@ -163,8 +163,15 @@ impl Reconciler {
 
     /// `kernel_changed`: something of ours was changed by others, so that equal inputs do not mean equal results.
     pub fn round(&mut self, kernel_changed: bool) -> Round {
+        let round = self.first(kernel_changed);
+        // Warnings take their time, and nothing that comes into force depends on them.
+        Round { report: self.loader.report(), ..round }
+    }
+
+    /// All but the warnings.
+    fn first(&mut self, kernel_changed: bool) -> Round {
         let begun = Instant::now();
-        let Loaded { config, report, .. } = self.loader.load();
+        let Loaded { config, report, .. } = self.loader.load_first();
         let refused = config.is_none();
         if config.is_some() {
             self.config = config;

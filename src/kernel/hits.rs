@@ -14,10 +14,13 @@ use crate::types::Cookie;
 /// known, so that all counters are looked at.
 pub fn forget(maps: &Maps, before: Option<&RuleTable>, rules: &RuleTable) -> Result<()> {
     let gone: BTreeSet<Cookie> = match before {
-        Some(before) => before.keys().copied().collect(),
-        None => maps.hits()?.into_iter().map(|(key, _)| Cookie(key.cookie)).collect(),
+        Some(before) => before.gone(rules).collect(),
+        None => {
+            let counted = maps.hits()?.into_iter().map(|(key, _)| Cookie(key.cookie));
+            counted.filter(|cookie| !rules.contains_key(cookie)).collect()
+        }
     };
-    for cookie in gone.into_iter().filter(|cookie| !rules.contains_key(cookie)) {
+    for cookie in gone {
         for shadow in [0, 1] {
             maps.delete_hits(&abi::HitKey { cookie: cookie.0, shadow })?;
         }

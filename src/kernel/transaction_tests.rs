@@ -140,7 +140,7 @@ fn plan(spec: &Spec) -> Plan {
         addresses,
         prefixes: Arc::new(prefixes),
         policies: policies.collect(),
-        rules: Arc::new(BTreeMap::new()),
+        rules: Arc::default(),
         classes: Arc::new(BTreeMap::new()),
         sources: Arc::new(SourceTable { runs: Vec::new(), digest: [spec.language.0; 16] }),
         undecided: Arc::default(),

@@ -1,8 +1,75 @@
 //! What does not fit is refused, saying by how much, and nothing is changed by it.
 
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use ipnet::{IpNet, Ipv4Net};
 use porin::compile::compile;
+use porin::config::model::{Config, Group, Peer, Rule};
+use porin::types::PortRange;
 
 use crate::world::*;
+
+/// Why a config does not fit, which must be one reason. What was in force before must stay as it was.
+fn refused(large: Config) -> String {
+    let small = || config(host(), vec![endpoint("e", "n=0")], vec![]);
+    let mut world = World::new(small(), &[]);
+    let before = world.commit();
+    world.configure(large);
+    let snapshot = world.snapshot();
+    let faults = compile(&snapshot, &mut world.memory).unwrap_err();
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    world.configure(small());
+    assert_eq!(format!("{before:?}"), format!("{:?}", world.commit()));
+    faults[0].to_string()
+}
+
+#[test]
+fn more_rules_of_a_direction_than_have_an_order_are_refused() {
+    let rules = vec![allow(&["entity:host"], &[]); (1 << 18) + 3];
+    let policy = policy("long", "n=0", Some(rules), None);
+    assert_eq!(
+        refused(config(host(), vec![endpoint("e", "n=0")], vec![policy])),
+        "the policy table of the endpoints with labels `n=0` does not fit: 262147 rules of one direction, \
+         3 more than the 262144 that fit (write fewer policies for them, wider port ranges, or fewer CIDRs)"
+    );
+}
+
+#[test]
+fn source_ports_that_make_too_many_classes_are_refused() {
+    let from_port = |port| {
+        let source_ports = vec![PortRange::new(port, port).unwrap()];
+        Rule { source_ports, ..allow(&[], &["53/udp"]) }
+    };
+    let rules = (0..140).map(|n| from_port(2 * n + 1)).collect();
+    let policy = policy("ports", "n=0", Some(rules), None);
+    assert_eq!(
+        refused(config(host(), vec![endpoint("e", "n=0")], vec![policy])),
+        "the `source-ports` of all rules split each other into 140 classes of ports, 13 more than the 127 that fit \
+         (use the same ranges in more rules)"
+    );
+}
+
+#[test]
+fn groups_with_too_many_networks_are_refused() {
+    // Two families' worlds and the pools are prefixes, too.
+    let network = |n: u32| IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::from((20 << 24) + 2 * n), 32));
+    let group = Group {
+        name: name("feeds"),
+        selectors: Vec::new(),
+        entities: Vec::new(),
+        networks: (0..1_000_000).map(network).collect(),
+        except: Vec::new(),
+        origin: origin(1),
+    };
+    let rule = Rule { peers: vec![Peer::Group(name("feeds"))], ..allow(&[], &[]) };
+    let policy = policy("p", "n=0", None, Some(vec![rule]));
+    let config = config(host(), vec![endpoint("e", "n=0")], vec![policy]);
+    assert_eq!(
+        refused(Config { groups: vec![Arc::new(group)], ..config }),
+        "the CIDRs of all rules split into 1000006 prefixes, 6 more than the 1000000 that fit (merge neighbouring CIDRs)"
+    );
+}
 
 #[test]
 fn a_table_that_is_too_large_is_refused_and_memory_stays() {
