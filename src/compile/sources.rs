@@ -9,7 +9,7 @@ use crate::types::PortRange;
 
 use super::plan::{SourceClass, SourceTable};
 
-/// Every list is held against every run of ports.
+/// Lists times runs of ports.
 const MOST: usize = 10_000_000;
 
 #[derive(Debug, Clone, Default)]
@@ -37,13 +37,14 @@ impl Sources {
         if *self.lists == lists {
             return Ok(false);
         }
-        // In between two neighbouring ones, every port is in the same lists.
-        let mut edges = BTreeSet::from([0u32]);
-        for range in lists.iter().flatten() {
-            edges.insert(range.first().into());
-            edges.insert(u32::from(range.last()) + 1);
+        // Where lists begin (true) and end.
+        let mut edges: BTreeMap<u32, Vec<(usize, bool)>> = BTreeMap::from([(0, Vec::new())]);
+        for (index, list) in lists.iter().enumerate() {
+            for range in PortRange::merged(list.clone()) {
+                edges.entry(range.first().into()).or_default().push((index, true));
+                edges.entry(u32::from(range.last()) + 1).or_default().push((index, false));
+            }
         }
-        edges.remove(&(u32::from(u16::MAX) + 1));
         if lists.len().saturating_mul(edges.len()) > MOST {
             let what = format!(
                 "{} different `source-ports` with {} different bounds are too many: {MOST} is the most of one times the other",
@@ -52,14 +53,21 @@ impl Sources {
             );
             return Err(vec![Fault::whole(what).hint("use the same ranges in more rules")]);
         }
-        let mut numbers: BTreeMap<Vec<usize>, SourceClass> = BTreeMap::new();
+        let all: Vec<&Vec<PortRange>> = lists.iter().collect();
+        let mut numbers: BTreeMap<BTreeSet<usize>, SourceClass> = BTreeMap::new();
         let mut classes: BTreeMap<Vec<PortRange>, Vec<SourceClass>> = BTreeMap::new();
         let mut runs: Vec<(u16, SourceClass)> = Vec::new();
+        let mut within: BTreeSet<usize> = BTreeSet::new();
         let mut over = 0usize;
-        for first in edges.into_iter().filter_map(|edge| u16::try_from(edge).ok()) {
-            let has = |list: &Vec<PortRange>| list.iter().any(|range| range.contains(first));
-            let within: Vec<usize> =
-                (0..).zip(&lists).filter(|(_, l)| has(l)).map(|(i, _)| i).collect();
+        for (first, changes) in edges {
+            for (index, begins) in changes {
+                if begins {
+                    within.insert(index);
+                } else {
+                    within.remove(&index);
+                }
+            }
+            let Ok(first) = u16::try_from(first) else { break };
             let class = match numbers.get(&within) {
                 _ if within.is_empty() => SourceClass::ANY,
                 Some(class) => *class,
@@ -68,10 +76,10 @@ impl Sources {
                     let class = u8::try_from(next).ok().filter(|next| *next <= SourceClass::LAST);
                     over += usize::from(class.is_none());
                     let class = SourceClass(class.unwrap_or(SourceClass::LAST));
-                    for (_, list) in (0..).zip(&lists).filter(|(i, _)| within.contains(i)) {
-                        classes.entry(list.clone()).or_default().push(class);
+                    for index in &within {
+                        classes.entry(all[*index].clone()).or_default().push(class);
                     }
-                    numbers.insert(within, class);
+                    numbers.insert(within.clone(), class);
                     class
                 }
             };

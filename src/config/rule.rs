@@ -160,7 +160,7 @@ fn source_ports(table: &Table) -> Option<Vec<PortRange>> {
     let items = peer::not_empty(&item, item.list()?, "port")?;
     let ranges: Vec<_> =
         items.iter().map(|item: &Item| item.parse_by(value::source_ports)).collect();
-    ranges.into_iter().collect()
+    ranges.into_iter().collect::<Option<_>>().map(PortRange::merged)
 }
 
 fn match_endpoints(table: &Table) -> Option<bool> {

@@ -89,6 +89,21 @@ impl PortRange {
         Ok(PortRange { first, last })
     }
 
+    /// The fewest ranges that are the same ports; sorted.
+    pub fn merged(mut ranges: Vec<PortRange>) -> Vec<PortRange> {
+        ranges.sort_unstable();
+        let mut merged: Vec<PortRange> = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            match merged.last_mut() {
+                Some(last) if u32::from(range.first) <= u32::from(last.last) + 1 => {
+                    last.last = last.last.max(range.last);
+                }
+                _ => merged.push(range),
+            }
+        }
+        merged
+    }
+
     pub fn first(self) -> u16 {
         self.first
     }

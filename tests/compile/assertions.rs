@@ -247,3 +247,97 @@ proptest! {
         let _ = Memory::default();
     }
 }
+
+fn with_ports(mut endpoint: Endpoint, name: &str, port: &str) -> Endpoint {
+    endpoint.ports.insert(name.parse().unwrap(), port.parse().unwrap());
+    endpoint
+}
+
+fn named(name: &str) -> PortSpec {
+    PortSpec::Named { name: name.parse().unwrap(), protocol: Protocol::TCP }
+}
+
+#[test]
+fn ports_have_the_names_that_endpoints_give_them() {
+    let db = |port| with_ports(endpoint("db", "app=db"), "pg", port);
+    let rules = |action| {
+        let mut rule = rule(action, &["app=a"], &[]);
+        rule.ports = vec![named("pg")];
+        vec![rule]
+    };
+    let ask = |endpoints, action, assert| {
+        let mut policy = policy("db", "app=db", Some(rules(action)), None);
+        policy.default_deny = action == Action::Allow;
+        check(endpoints, vec![policy], assert)
+    };
+    let always = || assertion(AssertKind::Always, &["app=a"], &["app=db"], &["5432/tcp"]);
+    let never = || assertion(AssertKind::Never, &["app=a"], &["app=db"], &["5432/tcp"]);
+    assert!(ask(vec![db("5432/tcp")], Action::Allow, always()).is_ok());
+    assert!(ask(vec![db("5433/tcp")], Action::Allow, always()).is_err());
+    assert!(ask(vec![db("5432/tcp")], Action::Deny, never()).is_ok());
+    // One that does not call its port so is not denied.
+    let other = || endpoint("other", "app=db,env=dev");
+    assert!(ask(vec![db("5432/tcp"), other()], Action::Deny, never()).is_err());
+    assert!(ask(vec![db("5432/tcp"), other()], Action::Allow, always()).is_err());
+}
+
+#[test]
+fn networks_with_every_pool_match_every_endpoint() {
+    let everyone = ["cidr:10.0.0.0/8", "cidr:fd00::/8"];
+    let policy = |peers: &[&str]| {
+        let mut rule = deny(peers, &["22/tcp"]);
+        rule.match_endpoints = true;
+        let mut policy = policy("ssh", "app=a", Some(vec![rule]), None);
+        policy.default_deny = false;
+        policy
+    };
+    let ask = |peers: &[&str]| {
+        let assert = assertion(AssertKind::Never, &["app"], &["app=a"], &["22/tcp"]);
+        check(vec![endpoint("e", "app=b")], vec![policy(peers)], assert).is_ok()
+    };
+    assert!(ask(&everyone));
+    assert!(!ask(&everyone[..1]), "over IPv6 it may");
+    assert!(!ask(&["cidr:10.0.0.0/8!10.1.9.0/24", "cidr:fd00::/8"]));
+}
+
+#[test]
+fn every_source_port_is_every_source_port() {
+    let always = || assertion(AssertKind::Always, &["app=a"], &["app=b"], &["5432/tcp"]);
+    let ask = |first| {
+        let mut rule = allow(&["app=a"], &["5432/tcp"]);
+        rule.source_ports = vec![porin::types::PortRange::new(first, 65535).unwrap()];
+        let policies = vec![policy("db", "app=b", Some(vec![rule]), None)];
+        check(vec![endpoint("e", "app=b")], policies, always())
+    };
+    assert!(ask(1).is_ok());
+    let said = ask(1024).unwrap_err()[0].to_string();
+    assert!(said.contains("on 5432/tcp from port 1: "), "{said}");
+}
+
+/// Each policy with a network of its own: as many classes as policies, and each class matters to one.
+#[test]
+fn networks_of_thousands_of_policies_are_decided() {
+    let many = |extra: Vec<Policy>| {
+        let network = |i: usize| format!("cidr:198.18.{}.{}/32", i / 256, i % 256);
+        let rules = |i| vec![allow(&[&network(i)], &["443/tcp"])];
+        let policies = (0..2500usize)
+            .map(|i| policy(&format!("p{i}"), &format!("app=a{}", i % 400), Some(rules(i)), None));
+        let endpoints =
+            (0..400).map(|i| endpoint(&format!("e{i}"), &format!("app=a{i},env=prod"))).collect();
+        let assert = assertion(AssertKind::Never, &["entity:world"], &["env=prod"], &["22/tcp"]);
+        check(endpoints, policies.chain(extra).collect(), assert)
+    };
+    let said = many(vec![]).unwrap_err()[0].to_string();
+    assert!(said.contains("may reach an endpoint with `env=prod` on 22/tcp"), "{said}");
+    let prod = policy("prod", "env=prod", Some(vec![allow(&["env=prod"], &[])]), None);
+    assert!(many(vec![prod]).unwrap().undecided.is_empty());
+    // Without `from` and `to` it is about everyone, and two addresses outside are nobody's business.
+    let rules = vec![allow(&[], &["443/tcp"])];
+    let all = policy("all", "", Some(rules.clone()), Some(rules));
+    let networks: Vec<String> =
+        (0..4000).map(|i| format!("cidr:198.18.{}.{}/32", i / 256, i % 256)).collect();
+    let networks: Vec<&str> = networks.iter().map(String::as_str).collect();
+    let named = policy("named", "app=x", Some(vec![allow(&networks, &["443/tcp"])]), None);
+    let assert = assertion(AssertKind::Never, &[], &[], &["23/tcp"]);
+    assert!(check(vec![endpoint("e", "app=x")], vec![all, named], assert).is_ok());
+}

@@ -33,7 +33,8 @@ pub fn run(_rounds: usize) -> Vec<Figure> {
 }
 
 fn figure(name: &str, plan: &Plan) -> Figure {
-    let maps = Maps::create(&MapLimits { flows: 16, nat: 16, fragments: 16 }).expect("maps");
+    let maps =
+        Maps::create(&MapLimits { flows: 16, nat: 16, fragments: 16, hits: 16 }).expect("maps");
     let tables: std::collections::BTreeMap<Digest, _> =
         plan.policies.values().map(|table| (table.digest, table)).collect();
     let numbers: Vec<u32> = (1..).take(tables.len()).collect();

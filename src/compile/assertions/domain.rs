@@ -106,6 +106,18 @@ impl<'a> Domain<'a> {
         Some(domain)
     }
 
+    /// Is this one of them?
+    pub fn has(&self, labels: &Labels) -> bool {
+        let known =
+            self.keys.iter().all(|(key, possible)| possible.has(labels.value(key.as_str())));
+        known && (!self.closed || labels.iter().all(|(key, _)| self.keys.contains_key(key)))
+    }
+
+    /// Just one label set.
+    pub fn is_one(&self) -> bool {
+        self.closed
+    }
+
     /// One of them, with as few labels as can be.
     pub fn example(&self) -> Labels {
         let label = |(key, possible): (&LabelKey, &Possible)| {
@@ -138,6 +150,14 @@ impl<'a> Domain<'a> {
 }
 
 impl Possible {
+    fn has(&self, value: Option<&str>) -> bool {
+        match (value, &self.values) {
+            (None, _) => self.absent,
+            (Some(value), Values::Of(values)) => values.contains(value),
+            (Some(value), Values::AllBut(not)) => !not.contains(value),
+        }
+    }
+
     fn is_nothing(&self) -> bool {
         !self.absent && matches!(&self.values, Values::Of(values) if values.is_empty())
     }

@@ -1,10 +1,14 @@
 //! What policies say of a direction, ranked, and how much of it can concern label sets that are only partly known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::config::model::{self, Group, LabelFilter, Policy, Rule};
-use crate::types::{Action, Direction, Entity, Mode, Name, PortSpec, Protocol, Tier};
+use ipnet::IpNet;
+
+use crate::types::{
+    Action, Direction, Entity, Labels, Mode, Name, PortMatch, PortSpec, Protocol, Tier,
+};
 
 use super::domain::{Domain, Tri};
 use super::region::Region;
@@ -39,9 +43,12 @@ impl<'a> Party<'a> {
 pub struct Meanings<'a> {
     pub filter: &'a LabelFilter,
     pub groups: &'a BTreeMap<Name, Arc<Group>>,
+    pub pools: Vec<IpNet>,
     /// The sets that have addresses in a pool: an endpoint may be in them.
     pub inside: Vec<SetName>,
-    /// The ports that endpoints give a name to.
+    /// The label sets and named ports of the endpoints that there are.
+    pub bearers: Vec<(Arc<Labels>, BTreeMap<Name, PortMatch>)>,
+    /// The ports that any of them gives a name to.
     pub named: BTreeMap<(Name, Protocol), Region>,
 }
 
@@ -54,8 +61,13 @@ pub struct Entry<'a> {
     /// None: the policy's default.
     pub rule: Option<&'a Rule>,
     pub region: Region,
-    /// By a port's name: whether a receiver has that port is not known.
+    /// What it takes to look at it, about.
+    pub cost: usize,
+    /// By ports' names: which of them a receiver has depends on its endpoints.
     guessed: bool,
+    /// It matches endpoints by addresses, and all that they can have.
+    everywhere: bool,
+    egress: bool,
 }
 
 impl<'a> Meanings<'a> {
@@ -74,13 +86,24 @@ impl<'a> Meanings<'a> {
             if policy.default_deny {
                 let (tier, action) = (policy.tier, Action::Deny);
                 let precedence = precedence::of_default(tier);
-                let (rule, region, guessed) = (None, Region::all(), false);
-                entries.push(Entry { precedence, tier, action, policy, rule, region, guessed });
+                entries.push(Entry {
+                    precedence,
+                    tier,
+                    action,
+                    policy,
+                    rule: None,
+                    region: Region::all(),
+                    cost: 1,
+                    guessed: false,
+                    everywhere: false,
+                    egress: direction == Direction::Egress,
+                });
             }
             for rule in rules {
                 let (tier, action) = (policy.tier, rule.action);
                 let precedence = precedence::of(tier, policy.priority.into(), action, order);
                 order += 1;
+                let everywhere = rule.match_endpoints && self.everywhere(&rule.peers);
                 for (region, guessed) in [(self.certain(rule), false), (self.guessed(rule), true)] {
                     let region = match (rule.source_ports.as_slice(), source) {
                         ([], _) => region,
@@ -90,15 +113,19 @@ impl<'a> Meanings<'a> {
                         _ => continue,
                     };
                     if !region.is_empty() {
-                        let rule = Some(rule);
                         entries.push(Entry {
                             precedence,
                             tier,
                             action,
                             policy,
-                            rule,
+                            rule: Some(rule),
                             region,
+                            cost: 1
+                                + rule.peers.len()
+                                + if guessed { self.bearers.len() } else { 0 },
                             guessed,
+                            everywhere,
+                            egress: direction == Direction::Egress,
                         });
                     }
                 }
@@ -152,9 +179,84 @@ impl<'a> Meanings<'a> {
         if picked == Tri::No {
             return Tri::No;
         }
-        let Some(rule) = entry.rule else { return picked };
-        let all = picked.and(self.any(&rule.peers, rule.match_endpoints, peer));
-        if entry.guessed { all.and(Tri::Maybe) } else { all }
+        if entry.rule.is_none() {
+            return picked;
+        }
+        let all = picked.and(self.is_peer(entry, peer));
+        if !entry.guessed || all == Tri::No {
+            return all;
+        }
+        let receiver = if entry.egress { peer.domain() } else { Some(subject) };
+        receiver.map_or(Tri::No, |receiver| all.and(self.has_ports(entry, receiver)))
+    }
+
+    /// Is a party one of the entry's peers? A default's are all.
+    pub fn is_peer(&self, entry: &Entry, peer: &Party) -> Tri {
+        let Some(rule) = entry.rule else { return Tri::Yes };
+        match peer {
+            Party::Endpoint(_) if entry.everywhere => Tri::Yes,
+            _ => self.any(&rule.peers, rule.match_endpoints, peer),
+        }
+    }
+
+    /// Do these receivers call the entry's ports by the names in its rule? Label sets that no endpoint has are taken to
+    /// do as endpoints do that use the names.
+    fn has_ports(&self, entry: &Entry, receiver: &Domain) -> Tri {
+        let names = entry.rule.map(|rule| rule.ports.as_slice()).unwrap_or_default();
+        let region = |ports: &BTreeMap<Name, PortMatch>| {
+            let named = names.iter().filter(|port| matches!(port, PortSpec::Named { .. }));
+            Region::of(&named.filter_map(|port| port.of(ports)).collect::<Vec<_>>())
+        };
+        let meant = self.bearers.iter().filter(|(labels, _)| receiver.has(labels));
+        let meant: Vec<Region> = meant.map(|(_, ports)| region(ports)).collect();
+        if meant.is_empty() {
+            let all = self.bearers.iter().map(|(_, ports)| region(ports));
+            let alike = all.filter(|region| !region.is_empty()).all(|r| entry.region.within(&r));
+            return if alike { Tri::Yes } else { Tri::Maybe };
+        }
+        if meant.iter().all(|region| entry.region.within(region)) {
+            Tri::Yes
+        } else if receiver.is_one() && meant.iter().all(|r| r.and(&entry.region).is_empty()) {
+            Tri::No
+        } else {
+            Tri::Maybe
+        }
+    }
+
+    /// The label sets of the endpoints that there are among the receivers, if an entry with named ports may concern some of
+    /// them and not others.
+    pub fn unlike<'b>(
+        &'b self,
+        entry: &Entry,
+        subject: &Domain,
+        peer: &Party,
+    ) -> Option<BTreeSet<&'b Labels>> {
+        let receiver = if entry.egress { peer.domain()? } else { subject };
+        let open = entry.guessed && !receiver.is_one();
+        if !open || self.has_ports(entry, receiver) != Tri::Maybe {
+            return None;
+        }
+        let meant = self.bearers.iter().filter(|(labels, _)| receiver.has(labels));
+        Some(meant.map(|(labels, _)| &**labels).collect())
+    }
+
+    /// Whether these networks together have every address of every pool.
+    fn everywhere(&self, peers: &[model::Peer]) -> bool {
+        let has = |pool: &IpNet| {
+            peers.iter().any(|peer| {
+                let (networks, except) = match peer {
+                    model::Peer::Cidr(cidr) => (std::slice::from_ref(&cidr.network), &cidr.except),
+                    model::Peer::Group(name) => match self.groups.get(name) {
+                        Some(group) => (group.networks.as_slice(), &group.except),
+                        None => return false,
+                    },
+                    model::Peer::Selector(_) | model::Peer::Entity(_) => return false,
+                };
+                let spares = |e: &IpNet| e.contains(pool) || pool.contains(e);
+                networks.iter().any(|net| net.contains(pool)) && !except.iter().any(spares)
+            })
+        };
+        !self.pools.is_empty() && self.pools.iter().all(has)
     }
 
     /// Is a party one of these peers? Without any: everyone.

@@ -1,9 +1,10 @@
 //! Assertions: proven before a plan may be committed.
 //!
 //! What is proven is about label sets, addresses, protocols and ports, not about endpoints: it holds for endpoints that are
-//! yet to come as well. Two things are not known of those and taken from the endpoints that there are: which ports
-//! have names; and, for rules that match endpoints by address, that an address is inside a pool. Where there are too many
-//! cases to look at, the proof is for the identities in force only, and that is said.
+//! yet to come as well. Two things are not known of those. Which ports have names is taken from the endpoints that there
+//! are: label sets that nobody has are taken to call their ports as the others do. Their addresses may be any of a
+//! pool's, for rules that match endpoints by address. Where there are too many cases to look at, the proof is for the
+//! identities in force only, and that is said.
 
 mod domain;
 mod entries;
@@ -23,10 +24,11 @@ use crate::types::{Direction, Entity, Labels, Name, PortMatch, PortRange, PortSp
 use super::classes::{self, Ground, Kind};
 use super::resolve::rules_of;
 use super::sets::{AddressSets, SetName};
+use super::sources::Sources;
 use domain::{Domain, Tri};
 use entries::{Entry, Meanings, Outside, Party};
 use region::Region;
-use search::{BUDGET, Cause, End, Found, Search, Undecided};
+use search::{BUDGET, Cause, End, Found, Listed, Search, Undecided};
 
 /// Pairs of identities in force times entries, for what could not be decided otherwise.
 const BUDGET_IN_FORCE: usize = 10 * BUDGET;
@@ -130,12 +132,23 @@ impl<'a> Proof<'a> {
         let inside = rules().filter(|rule| rule.match_endpoints).flat_map(|rule| &rule.peers);
         let inside = AddressSets::of(inside, groups).meeting(&ground.pools);
         let mut named: BTreeMap<_, Region> = BTreeMap::new();
-        for (name, ports) in snapshot.endpoints.values().flat_map(|endpoint| &endpoint.ports) {
-            let known = named.entry((name.clone(), ports.protocol)).or_default();
-            *known = known.or(&Region::of(&[*ports]));
+        let mut bearers = BTreeSet::new();
+        for endpoint in snapshot.endpoints.values() {
+            bearers.insert((Arc::clone(&endpoint.labels), endpoint.ports.clone()));
+            for (name, ports) in &endpoint.ports {
+                let known = named.entry((name.clone(), ports.protocol)).or_default();
+                *known = known.or(&Region::of(&[*ports]));
+            }
         }
-        let meanings = Meanings { filter: &snapshot.host.labels, groups, inside, named };
-        let sources = sources(rules().flat_map(|rule| &rule.source_ports));
+        let meanings = Meanings {
+            filter: &snapshot.host.labels,
+            groups,
+            pools: snapshot.pools().collect(),
+            inside,
+            bearers: bearers.into_iter().collect(),
+            named,
+        };
+        let sources = sources(rules())?;
         let outside = outside.filter(|outside| outside.kind != Kind::Pool).collect();
         Ok(Proof { snapshot, meanings, outside, sources })
     }
@@ -181,13 +194,17 @@ impl<'a> Proof<'a> {
         for source in &self.sources {
             let entries = |direction| self.meanings.entries(policies, direction, *source);
             let (egress, ingress) = (entries(Direction::Egress), entries(Direction::Ingress));
+            let made = egress.len() + ingress.len() + from.len() + to.len();
+            budget = budget.checked_sub(made).ok_or(Undecided)?;
             let meanings = &self.meanings;
-            let mut search = Search { meanings, egress: &egress, ingress: &ingress, budget };
-            for from in from {
+            let (out, into) = (Listed::new(meanings, &egress), Listed::new(meanings, &ingress));
+            let mut search = Search { meanings, egress: &out, ingress: &into, budget };
+            let from = search.roots(from, search::Direction::Egress)?;
+            let to = search.roots(to, search::Direction::Ingress)?;
+            let endpoints = to.partition_point(|root| root.party.domain().is_some());
+            for from in &from {
+                let to = if from.party.domain().is_some() { &to } else { &to[..endpoints] };
                 for to in to {
-                    if from.domain().is_none() && to.domain().is_none() {
-                        continue;
-                    }
                     let found = match assert.kind {
                         AssertKind::Never => search.passing(from, to, &region)?,
                         AssertKind::Always => search.stopped(from, to, &region)?,
@@ -230,18 +247,29 @@ impl<'a> Proof<'a> {
     }
 }
 
-/// One port of each run of ports that are in the same ranges; none if there are no ranges.
-fn sources<'a>(ranges: impl Iterator<Item = &'a PortRange>) -> Vec<Option<u16>> {
-    let mut edges = BTreeSet::new();
-    for range in ranges {
-        edges.insert(range.first());
-        edges.extend(range.last().checked_add(1));
+/// A source port for each way in which rules tell source ports apart; none if no rule does.
+fn sources<'a>(
+    rules: impl Iterator<Item = &'a model::Rule>,
+) -> Result<Vec<Option<u16>>, Vec<Fault>> {
+    let lists: BTreeSet<_> =
+        rules.map(|rule| &rule.source_ports).filter(|l| !l.is_empty()).collect();
+    if lists.is_empty() {
+        return Ok(vec![None]);
     }
-    if edges.is_empty() {
-        return vec![None];
+    let mut sources = Sources::default();
+    sources.update(lists.into_iter().cloned().collect())?;
+    let runs = &sources.table().runs;
+    let mut seen = BTreeSet::new();
+    let mut ports = Vec::new();
+    for (at, (first, class)) in runs.iter().enumerate() {
+        // Nobody sends from port 0.
+        let port = (*first).max(1);
+        let there = runs.get(at + 1).is_none_or(|(next, _)| *next > port);
+        if there && seen.insert(*class) {
+            ports.push(Some(port));
+        }
     }
-    edges.insert(0);
-    edges.into_iter().map(Some).collect()
+    Ok(ports)
 }
 
 fn broken(
@@ -266,7 +294,7 @@ fn broken(
         AssertKind::Always => ("always", "may not reach"),
     };
     let mut what = format!("the assertion `{kind}` does not hold: {from} {may} {to} on {port}");
-    if let Some(source) = source.filter(|source| *source != 0) {
+    if let Some(source) = source {
         what.push_str(&format!(" from port {source}"));
     }
     let says = |direction: &str, cause: Option<Cause>, entries: &[Entry]| {

@@ -34,6 +34,10 @@ impl Region {
         self.0.is_empty()
     }
 
+    pub fn within(&self, other: &Region) -> bool {
+        self.without(other).is_empty()
+    }
+
     pub fn and(&self, other: &Region) -> Region {
         let mut both = Vec::new();
         let (mut a, mut b) = (self.0.iter().peekable(), other.0.iter().peekable());
