@@ -1,7 +1,7 @@
 //! The policies as they are written, arranged for questions: who is who, and which rules are about whom, best first.
 //!
 //! It knows of no numbers, tables or generations: what it says of a packet is what the datapath must say of it.
-//! [`why`](super::why) judges by it; assertions walk its lists with whole sets of packets.
+//! [`why`](super::why) judges by it.
 
 mod index;
 mod party;
@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::config::model::{self, AddressWish, Config, Group, Host, Policy};
-use crate::desired::ipam::host_address;
+use crate::desired::ipam::host_sources;
 use crate::desired::snapshot::{Endpoint, Snapshot};
 use crate::types::{Family, LabelKey, Labels, Name, PortMatch};
 
@@ -102,7 +102,7 @@ impl View {
     pub fn new(inputs: Inputs) -> Self {
         let Inputs { host, mut host_addresses, endpoints, policies, groups } = inputs;
         let pools: Vec<_> = host.pools.iter().map(|pool| pool.network).collect();
-        host_addresses.extend(own_addresses(&host));
+        host_addresses.extend(host_sources(&host.pools));
         host_addresses.sort_unstable();
         let endpoints: Vec<_> = endpoints.into_iter().map(Arc::new).collect();
         let by_name = |member: &Arc<Member>| Some((member.name.clone()?, Arc::clone(member)));
@@ -219,14 +219,6 @@ impl View {
         cached.by_labels.insert(Arc::clone(labels), Arc::clone(&subject));
         subject
     }
-}
-
-/// What porin gives the host: its own address in the first pool of each family that has one.
-fn own_addresses(host: &Host) -> impl Iterator<Item = IpAddr> {
-    Family::BOTH.into_iter().filter_map(|family| {
-        let mut own = host.pools.iter().filter_map(host_address);
-        own.find(|address| Family::of(*address) == family)
-    })
 }
 
 fn automatic(host: &Host, family: Family) -> Bears {
