@@ -15,7 +15,7 @@ use super::golden::{compare, fits};
 use super::server::Running;
 
 /// Every kind of answer.
-const QUESTIONS: [(&str, &str, &str); 16] = [
+const QUESTIONS: [(&str, &str, &str); 18] = [
     ("frontend", "api", "http/tcp"),
     ("frontend", "api", "9090/tcp"),
     ("db", "api", "8080/tcp"),
@@ -28,6 +28,8 @@ const QUESTIONS: [(&str, &str, &str); 16] = [
     ("app=scanner", "app=new,env=prod", "53/udp"),
     ("host", "api", "icmp/echo-request"),
     ("172.17.0.3", "frontend", "icmpv6/1/4"),
+    ("api", "frontend", "icmp/echo-reply"),
+    ("host", "api", "icmp/8/5"),
     ("192.0.2.3", "frontend", "protocol/47"),
     ("entity:cluster", "10.7.0.10", "22/tcp"),
     ("203.0.113.9", "api", "22/tcp"),

@@ -30,7 +30,7 @@ fn why(view: &View, generation: Option<Generation>, query: &Query) -> Result<Why
     let Meant { protocol, port, source_port, .. } = meant;
     let explanation = view.judge(&meant.from, &meant.to, protocol, port, source_port);
     let mut notes = std::mem::take(&mut meant.notes);
-    notes.extend(because::notes(&explanation));
+    notes.extend(because::notes(&explanation, &meant));
     let because = because::outcome(&explanation, &meant);
     let almost = explanation.almost.iter().map(|almost| Almost {
         rule: rule(&almost.rule, almost.rule.index.unwrap_or_default()),
