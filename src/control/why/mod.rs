@@ -10,7 +10,7 @@ pub mod query;
 pub mod text;
 
 use crate::compile::view::{Party, Ranked, View};
-use crate::compile::why::{Decision, Explanation};
+use crate::compile::why::{Decision, Explanation, Source};
 use crate::observe::flow::DefaultMark;
 use crate::types::{Direction, Generation, Invalid};
 
@@ -29,6 +29,10 @@ fn why(view: &View, generation: Option<Generation>, query: &Query) -> Result<Why
     let mut meant = query.meant(view)?;
     let Meant { protocol, port, source_port, .. } = meant;
     let explanation = view.judge(&meant.from, &meant.to, protocol, port, source_port);
+    if explanation.source == Some(Source::TooMany) {
+        return Err(Invalid::new("rules tell too many source ports apart to try them all")
+            .hint("say which with --source-port"));
+    }
     let mut notes = std::mem::take(&mut meant.notes);
     notes.extend(because::notes(&explanation, &meant));
     let because = because::outcome(&explanation, &meant);
