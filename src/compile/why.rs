@@ -299,7 +299,7 @@ impl Case<'_> {
     fn ends(&self) -> (Option<End>, Option<End>) {
         let end = |party: &Party, direction| {
             let member = party.member()?;
-            Some(End { direction, subject: self.view.subject(&member.labels) })
+            Some(End { direction, subject: self.view.subject(member) })
         };
         (end(self.from, Direction::Egress), end(self.to, Direction::Ingress))
     }

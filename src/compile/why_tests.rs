@@ -504,6 +504,15 @@ fn what_is_remembered_is_bounded() {
     let world = world(&[ingress("p", "", &rules)]);
     for number in 0..60 {
         world.ask("web", &format!("app=x{number}"), 80);
-        assert!(world.0.cached() <= 27);
+        let [known, strangers] = world.0.cached();
+        assert_eq!(known, 1, "web stays");
+        assert!((1..=3).contains(&strangers));
     }
+    let long = "x".repeat(4096);
+    let world = self::world(&[ingress("p", "", &["allow"])]);
+    for number in 0..2000 {
+        world.ask("web", &format!("app=x{number},a={long}"), 80);
+    }
+    let [_, strangers] = world.0.cached();
+    assert!(strangers < 700, "what labels take is counted: {strangers}");
 }
