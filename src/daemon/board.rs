@@ -127,9 +127,7 @@ impl Answers {
                 let Some(committed) = committed else {
                     return Err("nothing was committed since the daemon began".to_owned());
                 };
-                let (view, generation) = (committed.view(), Some(board.generation));
-                let answer = |query| why::answer(view, generation, query);
-                Response::Why(queries.iter().map(answer).collect())
+                Response::Why(why::answers(committed.view(), Some(board.generation), &queries))
             }
             Request::Flows { .. } => {
                 Response::error(ErrorCode::BadRequest, "flows are subscribed to")
