@@ -7,15 +7,14 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::config::model::{self, Group, Policy};
 use crate::desired::Fault;
-use crate::desired::ipam::host_address;
+use crate::desired::ipam::host_sources;
 use crate::desired::selectors::{Picks, Selectors};
 use crate::desired::snapshot::Snapshot;
-use crate::types::{Entity, Family, Name, PolicySlot, PortRange, PortSpec, Selector};
+use crate::types::{Entity, Name, PolicySlot, PortRange, PortSpec, Selector};
 
 use super::assertions::Assertions;
 use super::classes::{Classes, Ground};
@@ -307,7 +306,7 @@ impl Memory {
         } else {
             Arc::clone(&self.classes.ground().sets)
         };
-        let own = host_sources(snapshot);
+        let own = host_sources(&snapshot.host.pools);
         let host = snapshot.host_addresses.iter().copied().chain(own).collect();
         let remote_hosts = snapshot.host.remote_hosts.iter().copied().collect();
         let unmanaged = snapshot.host.unmanaged.iter().copied().collect();
@@ -374,7 +373,7 @@ impl Memory {
             rules: Arc::clone(self.cookies.table()),
             classes: Arc::clone(classes),
             undecided: Arc::clone(self.assertions.undecided()),
-            host_sources: host_sources(snapshot),
+            host_sources: host_sources(&snapshot.host.pools).collect(),
         }
     }
 }
@@ -434,13 +433,4 @@ fn selectors_of(policy: &Policy) -> impl Iterator<Item = Cow<'_, Selector>> {
 /// Which endpoints an entity stands for.
 fn selector_of(entity: Entity) -> Option<Selector> {
     (entity == Entity::Cluster).then(Selector::default)
-}
-
-/// The host's own address in the first pool of each family that has one.
-fn host_sources(snapshot: &Snapshot) -> Vec<IpAddr> {
-    let own = |family: Family| {
-        let of_family = snapshot.host.pools.iter().filter_map(host_address);
-        of_family.into_iter().find(|address| Family::of(*address) == family)
-    };
-    Family::BOTH.into_iter().filter_map(own).collect()
 }

@@ -18,6 +18,7 @@ mod roles;
 mod rule_table;
 mod rules;
 mod sets;
+mod source_kinds;
 mod sources;
 mod subjects;
 mod table;

@@ -2,8 +2,10 @@
 //!
 //! Like the datapath's judgement it knows of policy alone: routes, spoofing and replies are not asked here.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::source_kinds;
 use super::view::{Fit, Party, Ranked, Subject, View};
 use crate::config::model::Rule;
 use crate::types::{Action, Direction, Family, Mode, PortSpec, Protocol, Tier, Verdict};
@@ -24,7 +26,23 @@ pub struct Explanation {
     pub shadow: Option<Shadow>,
     /// Over this family the verdict is another.
     pub other_family: Option<(Family, Verdict)>,
-    pub unknown: Unknown,
+    /// Some rule tells source ports apart, and none was said.
+    pub source: Option<Source>,
+    /// Some rule asked for the address of an endpoint that is not known. Such rules are taken not to match.
+    pub unknown_address: bool,
+}
+
+/// Of source ports that rules tell apart, those that are allowed least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// This one was judged.
+    Port {
+        port: u16,
+        /// What others get, if that is another verdict.
+        other: Option<Verdict>,
+    },
+    /// They are too many to try: nothing was found out.
+    TooMany,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,14 +97,6 @@ pub struct Shadow {
     pub ingress: Option<Decision>,
 }
 
-/// What some rule asked for and the question did not say. Such rules are taken not to match.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Unknown {
-    /// The address of an endpoint.
-    pub address: bool,
-    pub source_port: bool,
-}
-
 /// Rules in [`Explanation::almost`] at most.
 pub const ALMOST: usize = 5;
 
@@ -101,7 +111,7 @@ struct Packet {
 
 impl View {
     /// `port`: the receiver's; for ICMP and ICMPv6 `type << 8 | code`; 0 for protocols without ports.
-    /// `source_port`: none if it is not known, or there is none.
+    /// `source_port`: none if there is none, or to be told of those that are allowed least.
     pub fn judge(
         &self,
         from: &Party,
@@ -127,7 +137,7 @@ impl View {
         if told.verdict != rest.verdict {
             told.other_family = Some((rest.family, rest.verdict));
         }
-        told.unknown.address |= rest.unknown.address;
+        told.unknown_address |= rest.unknown_address;
         told
     }
 }
@@ -152,6 +162,7 @@ fn families(from: &Party, to: &Party, protocol: Protocol) -> [Family; 2] {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Case<'a> {
     view: &'a View,
     from: &'a Party,
@@ -176,7 +187,8 @@ impl Case<'_> {
             almost: Vec::new(),
             shadow: None,
             other_family: None,
-            unknown: Unknown::default(),
+            source: None,
+            unknown_address: false,
         };
         let unassigned = |party: &Party| matches!(party, Party::Unassigned(_));
         if unassigned(self.from) || unassigned(self.to) {
@@ -189,12 +201,31 @@ impl Case<'_> {
             explanation.outcome = Outcome::NotOurs;
             return explanation;
         }
-        let unknown = &mut explanation.unknown;
+        explanation.source = self.least_source(&sender, &receiver);
+        match explanation.source {
+            Some(Source::Port { port, .. }) => self.at(port).judge(explanation, sender, receiver),
+            Some(Source::TooMany) => Explanation { verdict: Verdict::Deny, ..explanation },
+            None => self.judge(explanation, sender, receiver),
+        }
+    }
+
+    fn at(self, source_port: u16) -> Self {
+        Case { packet: Packet { source_port: Some(source_port), ..self.packet }, ..self }
+    }
+
+    /// What is not known of the source port by now is asked by no rule that could match.
+    fn judge(
+        &self,
+        mut explanation: Explanation,
+        sender: Option<End>,
+        receiver: Option<End>,
+    ) -> Explanation {
+        let unknown = &mut explanation.unknown_address;
         let mut decide =
             |end: &Option<End>, shadow| end.as_ref().map(|end| self.decide(end, shadow, unknown));
         let (egress, ingress) = (decide(&sender, false), decide(&receiver, false));
         let verdict = both(&egress, &ingress);
-        if [&sender, &receiver].into_iter().flatten().any(|end| end.subject.shadow) {
+        if has_shadow(&sender, &receiver) {
             let shadow_egress = decide(&sender, true);
             let shadow_ingress = decide(&receiver, true);
             let verdicts = |one: &Option<Decision>| one.as_ref().map(|one| one.verdict);
@@ -209,18 +240,66 @@ impl Case<'_> {
         let denying = |end: Option<End>, decision: &Option<Decision>| {
             end.filter(|_| decision.as_ref().is_some_and(|one| one.verdict != Verdict::Allow))
         };
-        let almost = [denying(sender, &egress), denying(receiver, &ingress)];
-        explanation.almost = almost.iter().flatten().flat_map(|end| self.almost(end)).collect();
-        explanation.almost.sort_by_key(|almost| almost.differs);
-        explanation.almost.truncate(ALMOST);
+        let ends = [denying(sender, &egress), denying(receiver, &ingress)];
+        let mut almost: Vec<_> = ends.iter().flatten().flat_map(|end| self.almost(end)).collect();
+        almost.sort_by_key(|(_, differs)| *differs);
+        almost.truncate(ALMOST);
+        let almost = almost.into_iter();
+        explanation.almost =
+            almost.map(|(rule, differs)| Almost { rule: rule.clone(), differs }).collect();
         (explanation.verdict, explanation.egress, explanation.ingress) = (verdict, egress, ingress);
         explanation
+    }
+
+    /// None: no rule that could match tells source ports apart, or one was said.
+    fn least_source(&self, sender: &Option<End>, receiver: &Option<End>) -> Option<Source> {
+        let Packet { protocol, source_port: None, family, .. } = self.packet else { return None };
+        let telling = |end: &&End| protocol.has_ports() && end.subject.sources;
+        let mut lists = BTreeSet::new();
+        for end in [sender, receiver].into_iter().flatten().filter(telling) {
+            for entry in end.subject.ranked(end.direction) {
+                let Some(rule) = entry.rule().filter(|rule| !rule.source_ports.is_empty()) else {
+                    continue;
+                };
+                let peer = || self.view.peer_matches(rule, self.peer(end.direction), family);
+                if self.port_matches(rule) && peer() != Fit::No {
+                    lists.insert(rule.source_ports.as_slice());
+                }
+            }
+        }
+        if lists.is_empty() {
+            return None;
+        }
+        let Some(kinds) = source_kinds::kinds(&lists) else { return Some(Source::TooMany) };
+        let verdict = |port, shadow| {
+            let mut unknown = false;
+            let mut decide = |end: &Option<End>| {
+                end.as_ref().map(|end| self.at(port).decide(end, shadow, &mut unknown))
+            };
+            both(&decide(sender), &decide(receiver))
+        };
+        let shadow = has_shadow(sender, receiver);
+        let mut least: Option<((bool, bool, u32), u16, Verdict)> = None;
+        let mut verdicts = Vec::with_capacity(kinds.len());
+        for source_kinds::Kind { port, size } in kinds {
+            let is = verdict(port, false);
+            let would = if shadow { verdict(port, true) } else { is };
+            verdicts.push(is);
+            // Of those alike, what most ports get.
+            let rank = (is != Verdict::Allow, would != Verdict::Allow, size);
+            if least.is_none_or(|(best, ..)| rank > best) {
+                least = Some((rank, port, is));
+            }
+        }
+        let (_, port, is) = least?;
+        let other = verdicts.into_iter().find(|verdict| *verdict != is);
+        Some(Source::Port { port, other })
     }
 
     fn ends(&self) -> (Option<End>, Option<End>) {
         let end = |party: &Party, direction| {
             let member = party.member()?;
-            Some(End { direction, subject: self.view.subject(&member.labels) })
+            Some(End { direction, subject: self.view.subject(member) })
         };
         (end(self.from, Direction::Egress), end(self.to, Direction::Ingress))
     }
@@ -232,12 +311,14 @@ impl Case<'_> {
         }
     }
 
-    fn decide(&self, end: &End, shadow: bool, unknown: &mut Unknown) -> Decision {
+    fn decide(&self, end: &End, shadow: bool, unknown_address: &mut bool) -> Decision {
         let counts = |entry: &&Ranked| shadow || entry.mode == Mode::Enforce;
         let ranked = || end.subject.ranked(end.direction).iter().filter(counts);
         let mut passed: Option<&Ranked> = None;
         for entry in ranked() {
-            if passed.is_some_and(|pass| pass.tier == entry.tier) || !self.matches(entry, unknown) {
+            if passed.is_some_and(|pass| pass.tier == entry.tier)
+                || !self.matches(entry, unknown_address)
+            {
                 continue;
             }
             let verdict = match entry.action {
@@ -256,7 +337,7 @@ impl Case<'_> {
         Decision { verdict: Verdict::Allow, by: None, passed: passed.cloned(), asked }
     }
 
-    fn matches(&self, entry: &Ranked, unknown: &mut Unknown) -> bool {
+    fn matches(&self, entry: &Ranked, unknown_address: &mut bool) -> bool {
         let Some(rule) = entry.rule() else { return true };
         if !self.port_matches(rule) {
             return false;
@@ -269,8 +350,7 @@ impl Case<'_> {
         if peer == Fit::No {
             return false;
         }
-        unknown.source_port |= source == Fit::Unknown;
-        unknown.address |= peer == Fit::Unknown;
+        *unknown_address |= peer == Fit::Unknown;
         source == Fit::Yes && peer == Fit::Yes
     }
 
@@ -305,10 +385,10 @@ impl Case<'_> {
     }
 
     /// Rules above what decided that would have allowed it but for one thing.
-    fn almost(&self, end: &End) -> Vec<Almost> {
+    fn almost<'e>(&self, end: &'e End) -> Vec<(&'e Ranked, Differs)> {
         let mut almost = Vec::new();
         let mut skipped: Option<Tier> = None;
-        let mut unknown = Unknown::default();
+        let mut unknown = false;
         let enforced = end.subject.ranked(end.direction).iter();
         for entry in enforced.filter(|entry| entry.mode == Mode::Enforce) {
             if skipped == Some(entry.tier) {
@@ -316,7 +396,7 @@ impl Case<'_> {
             }
             if entry.action == Action::Allow {
                 let differs = entry.rule().and_then(|rule| self.differs(rule, entry.direction));
-                almost.extend(differs.map(|differs| Almost { rule: entry.clone(), differs }));
+                almost.extend(differs.map(|differs| (entry, differs)));
             } else if self.matches(entry, &mut unknown) {
                 if entry.action != Action::Pass {
                     break;
@@ -343,6 +423,10 @@ impl Case<'_> {
             _ => None,
         }
     }
+}
+
+fn has_shadow(sender: &Option<End>, receiver: &Option<End>) -> bool {
+    [sender, receiver].into_iter().flatten().any(|end| end.subject.shadow)
 }
 
 /// Both must allow; the sender's is asked first.

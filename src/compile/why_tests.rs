@@ -391,8 +391,51 @@ fn source_ports_are_the_senders() {
     assert_eq!(ask(TCP, Some(1024)).verdict, Verdict::Allow);
     assert_eq!(ask(Protocol::UDP, Some(1023)).verdict, Verdict::Deny);
     let unsaid = ask(TCP, None);
-    assert_eq!((unsaid.verdict, unsaid.unknown.source_port), (Verdict::Deny, true));
+    let others = Source::Port { port: 1, other: Some(Verdict::Allow) };
+    assert_eq!((unsaid.verdict, unsaid.source), (Verdict::Deny, Some(others)));
     assert_eq!(unsaid.almost[0].differs, Differs::SourcePort);
+}
+
+#[test]
+fn without_a_source_port_that_is_told_which_is_allowed_least() {
+    let source = |rules: &[&str]| {
+        let world = world(&[ingress("p", "app=api", rules)]);
+        let Explanation { verdict, source, .. } = world.ask("web", "api", 80);
+        (verdict, source)
+    };
+    let port = |port, other| Some(Source::Port { port, other });
+    let (allow, deny, reject) = (Verdict::Allow, Verdict::Deny, Verdict::Reject);
+    let denied = source(&["deny source:53-53", "allow"]);
+    assert_eq!(denied, (deny, port(53, Some(allow))));
+    let allowed = source(&["allow source:1-1023", "allow source:1024-65535"]);
+    assert_eq!(allowed, (allow, port(1024, None)), "what most ports get");
+    let neither = source(&["reject source:2000-3000"]);
+    assert_eq!(neither, (deny, port(1, Some(reject))));
+    let everything = source(&["allow source:1-65535"]);
+    assert_eq!(everything, (allow, port(1, None)));
+    let others = ["deny app=db source:1-9", "deny 81/tcp source:1-9", "allow"];
+    assert_eq!(source(&others), (allow, None), "no such rule could match");
+    let passed = source(&["pass source:7-7", "allow"]);
+    assert_eq!(passed, (allow, port(1, None)));
+    let many: Vec<String> = (1..=300).map(|n| format!("deny source:{n}-{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert_eq!(source(&many).1, Some(Source::TooMany));
+}
+
+#[test]
+fn source_ports_are_told_apart_by_both_ends_and_by_shadow_policies() {
+    let out = egress("out", "app=web", &["deny source:5-5", "allow"]);
+    let into = ingress("into", "app=api", &["deny source:7-8", "allow"]);
+    let both = world(&[out.clone(), into]).ask("web", "api", 80);
+    assert_eq!(both.source, Some(Source::Port { port: 7, other: Some(Verdict::Allow) }));
+    let tried = shadow(ingress("tried", "app=api", &["deny source:9-9"]));
+    let tried = Policy { default_deny: false, ..tried };
+    let only = world(&[tried]).ask("web", "api", 80);
+    assert_eq!(
+        (only.verdict, only.source),
+        (Verdict::Allow, Some(Source::Port { port: 9, other: None }))
+    );
+    assert_eq!(only.shadow.unwrap().verdict, Verdict::Deny);
 }
 
 #[test]
@@ -461,6 +504,15 @@ fn what_is_remembered_is_bounded() {
     let world = world(&[ingress("p", "", &rules)]);
     for number in 0..60 {
         world.ask("web", &format!("app=x{number}"), 80);
-        assert!(world.0.cached() <= 27);
+        let [known, strangers] = world.0.cached();
+        assert_eq!(known, 1, "web stays");
+        assert!((1..=3).contains(&strangers));
     }
+    let long = "x".repeat(4096);
+    let world = self::world(&[ingress("p", "", &["allow"])]);
+    for number in 0..2000 {
+        world.ask("web", &format!("app=x{number},a={long}"), 80);
+    }
+    let [_, strangers] = world.0.cached();
+    assert!(strangers < 700, "what labels take is counted: {strangers}");
 }

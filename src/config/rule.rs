@@ -116,17 +116,27 @@ fn doubts(table: &Table, key: &str, rule: &Rule) {
 pub fn unjudged(table: &Table, ports: &[PortSpec], spans: &[Range<usize>]) {
     for (spec, span) in ports.iter().zip(spans) {
         let PortSpec::Match(PortMatch { protocol, ports }) = spec else { continue };
-        let ([kind, _], [last, _]) = (ports.first().to_be_bytes(), ports.last().to_be_bytes());
+        let ([kind, code], [last, _]) = (ports.first().to_be_bytes(), ports.last().to_be_bytes());
         if !protocol.has_types() || kind != last {
             continue;
         }
-        let (what, hint) = match icmp::nature(*protocol, kind) {
+        let (what, hint) = match icmp::nature(*protocol, kind, code) {
             Nature::Judged => continue,
             Nature::Error => (
                 format!(
                     "`{spec}` tells of a packet and follows that packet's flow: no rule is asked"
                 ),
                 "leave it out; it passes if the flow may",
+            ),
+            Nature::Reply => (
+                format!("`{spec}` follows the flow of its request: no rule is asked"),
+                "leave it out; it passes if the echo-request did",
+            ),
+            Nature::OtherCode => (
+                format!(
+                    "`{spec}` is never asked for: every echo-request is judged as one of code 0"
+                ),
+                "write echo-request",
             ),
             Nature::Link => (
                 format!("`{spec}` never leaves its link: no rule is asked"),

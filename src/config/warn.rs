@@ -199,7 +199,10 @@ impl<'a> Doubts<'a> {
         let pool = self.pools.get(after.checked_sub(1)?)?;
         let told = || {
             (
-                format!("cidr:{network} is inside the pool {pool}, so it matches nobody"),
+                format!(
+                    "cidr:{network} is inside the pool {pool}, so it matches no endpoint (only the host's own \
+                     address, if that is in it)"
+                ),
                 format!("write a selector over endpoints' labels{hint}"),
             )
         };

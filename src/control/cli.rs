@@ -48,7 +48,7 @@ pub struct Output {
 
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Policies {
-    /// Show every rule, with how many flows it decided
+    /// Show every rule, with how often it decided
     #[arg(long)]
     pub hits: bool,
 

@@ -96,12 +96,13 @@ impl Client {
         self.answer()
     }
 
-    /// Asks why, and hands each answer on as the JSON that the daemon sent. Returns how many are errors.
+    /// Asks why, and hands each answer on as the JSON that the daemon sent. Returns how many there are, one at least,
+    /// and how many of them are errors.
     pub fn why(
         &mut self,
         request: &Request,
         each: &mut dyn FnMut(&str) -> io::Result<()>,
-    ) -> Result<io::Result<u64>, ClientError> {
+    ) -> Result<io::Result<(usize, u64)>, ClientError> {
         /// Like [`Response`], but answers are not looked into.
         #[derive(Deserialize)]
         struct Raw<'a> {
@@ -118,9 +119,10 @@ impl Client {
                 Err(self.foreign(format!("version {version}")))
             }
             Raw { error: Some(error), .. } => Err(ClientError::Error(error)),
-            Raw { why: Some(Answers { answers, failed }), .. } => {
-                let mut answers = answers.into_iter();
-                Ok(answers.try_for_each(|answer| each(answer.get())).map(|()| failed))
+            Raw { why: Some(Answers { answers, failed }), .. } if !answers.is_empty() => {
+                let mut all = answers.iter();
+                let handed = all.try_for_each(|answer| each(answer.get()));
+                Ok(handed.map(|()| (answers.len(), failed)))
             }
             Raw { .. } => Err(self.foreign("another answer")),
         }

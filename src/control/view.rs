@@ -231,9 +231,10 @@ pub struct HitView {
     /// Counted from 1 within the policy and direction; none: the policy made the direction default deny.
     pub rule: Option<u32>,
     pub action: Action,
-    /// First packets of flows that it decided; none: such a rule never decides.
+    /// How often it decided: once for each flow that was allowed, and for each packet that was denied or rejected, as
+    /// such are judged anew. None: such a rule never decides.
     pub hits: Option<u64>,
-    /// Those that it would have decided if shadow policies were enforced, where that makes a difference.
+    /// Likewise, what it would have decided if shadow policies were enforced, where that makes a difference.
     pub shadow_hits: Option<u64>,
     pub file: String,
     pub line: u32,

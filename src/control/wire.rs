@@ -11,6 +11,8 @@
 //! < {"version":1,"error":{"code":"bad-request","what":"..."}}
 //! ```
 //!
+//! There may be fewer answers to `why` than questions, but one at least: the client asks the rest again.
+//!
 //! Flows end with `{"version":1,"end":{}}` unless they are followed; then the daemon sends an empty
 //! line now and then to learn whether anybody still listens. Empty lines mean nothing.
 
@@ -71,7 +73,7 @@ pub enum Response {
     Error(ErrorView),
 }
 
-/// One for each question, in order.
+/// One for each of the first questions, in order; the rest is to be asked again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answers<A = Versioned<Answer>> {
     pub answers: Vec<A>,

@@ -61,7 +61,8 @@ impl Committed {
 /// Counters as they are now. The kernel's, or a test's.
 pub trait Meters: Send + Sync + 'static {
     fn counters(&self, names: &NameBook) -> Result<Counters, String>;
-    /// First packets of flows that each rule decided; true: those that it would have decided if shadow policies were enforced.
+    /// How often each rule decided: once for each flow that was allowed, and for each packet that was denied or
+    /// rejected. True: how often it would have if shadow policies were enforced.
     fn hits(&self) -> Result<BTreeMap<(Cookie, bool), u64>, String>;
     /// Flows in the conntrack tables, and events that were counted but not told of.
     fn flows(&self) -> Result<(u64, u64), String>;
@@ -126,9 +127,7 @@ impl Answers {
                 let Some(committed) = committed else {
                     return Err("nothing was committed since the daemon began".to_owned());
                 };
-                let (view, generation) = (committed.view(), Some(board.generation));
-                let answer = |query| why::answer(view, generation, query);
-                Response::Why(queries.iter().map(answer).collect())
+                Response::Why(why::answers(committed.view(), Some(board.generation), &queries))
             }
             Request::Flows { .. } => {
                 Response::error(ErrorCode::BadRequest, "flows are subscribed to")

@@ -26,12 +26,20 @@ pub enum Nature {
     Judged,
     /// It tells of a packet, and follows that packet's flow.
     Error,
+    /// An echo reply: it follows its request's flow, and begins none.
+    Reply,
+    /// An echo request, which is judged as one of code 0 whatever is in it ([`Protocol::judged_port`]): no rule about
+    /// another code is asked.
+    OtherCode,
     /// Between neighbours: it never leaves its link.
     Link,
 }
 
-pub fn nature(protocol: Protocol, kind: u8) -> Nature {
+/// `code`: the lowest that is meant.
+pub fn nature(protocol: Protocol, kind: u8, code: u8) -> Nature {
     match (protocol, kind) {
+        (Protocol::ICMP, 0) | (Protocol::ICMPV6, 129) => Nature::Reply,
+        (Protocol::ICMP, 8) | (Protocol::ICMPV6, 128) if code != 0 => Nature::OtherCode,
         (Protocol::ICMP, 3 | 4 | 11 | 12) | (Protocol::ICMPV6, 0..128) => Nature::Error,
         (Protocol::ICMP, 5 | 9 | 10) => Nature::Link,
         (Protocol::ICMPV6, 130..=137 | 143 | 151..=153) => Nature::Link,
@@ -169,6 +177,19 @@ impl Message {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn echoes_are_judged_by_their_requests_alone() {
+        for (protocol, request, reply) in [(Protocol::ICMP, 8, 0), (Protocol::ICMPV6, 128, 129)] {
+            assert_eq!(nature(protocol, request, 0), Nature::Judged);
+            assert_eq!(nature(protocol, request, 5), Nature::OtherCode);
+            assert_eq!(protocol.judged_port(u16::from_be_bytes([request, 5])) & 0xff, 0);
+            assert_eq!(nature(protocol, reply, 0), Nature::Reply);
+        }
+        assert_eq!(nature(Protocol::ICMPV6, 0, 0), Nature::Error);
+        assert_eq!(nature(Protocol::ICMP, 128, 1), Nature::Judged);
+        assert_eq!(nature(Protocol::TCP, 0, 0), Nature::Judged);
+    }
 
     #[test]
     fn names_and_numbers_are_unique() {

@@ -35,9 +35,7 @@ impl Handler for Daemon {
             Request::Policies => Response::Policies(policies()),
             Request::Hits => Response::Hits(hits()),
             Request::Why { queries } => {
-                let view = why_view();
-                let answer = |query| why::answer(&view, Some(Generation(41)), query);
-                Response::Why(queries.iter().map(answer).collect())
+                Response::Why(why::answers(&why_view(), Some(Generation(41)), &queries))
             }
             Request::Flows { .. } => Response::error(ErrorCode::Failed, "not for handle"),
         }

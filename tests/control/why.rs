@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
+use porin::compile::view::View;
+use porin::config::Loader;
 use porin::control::view::Versioned;
 use porin::control::why::answer::{Answer, By, Why};
 use porin::control::why::batch::{self, Files, LINE_MAX};
@@ -15,7 +17,7 @@ use super::golden::{compare, fits};
 use super::server::Running;
 
 /// Every kind of answer.
-const QUESTIONS: [(&str, &str, &str); 16] = [
+const QUESTIONS: [(&str, &str, &str); 18] = [
     ("frontend", "api", "http/tcp"),
     ("frontend", "api", "9090/tcp"),
     ("db", "api", "8080/tcp"),
@@ -28,6 +30,8 @@ const QUESTIONS: [(&str, &str, &str); 16] = [
     ("app=scanner", "app=new,env=prod", "53/udp"),
     ("host", "api", "icmp/echo-request"),
     ("172.17.0.3", "frontend", "icmpv6/1/4"),
+    ("api", "frontend", "icmp/echo-reply"),
+    ("host", "api", "icmp/8/5"),
     ("192.0.2.3", "frontend", "protocol/47"),
     ("entity:cluster", "10.7.0.10", "22/tcp"),
     ("203.0.113.9", "api", "22/tcp"),
@@ -280,4 +284,71 @@ fn a_long_batch_stays_in_order() {
     };
     let ports: Vec<_> = answers.iter().map(port).collect();
     assert_eq!(ports, (1..=3000).map(|port| format!("{port}/tcp")).collect::<Vec<_>>());
+}
+
+/// Labels are repeated in every answer: a request must not become gigabytes.
+#[test]
+fn answers_are_given_as_many_as_fit() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("endpoints.d")).unwrap();
+    let long: String = (0..40).map(|n| format!("l{n} = \"{}\"\n", "x".repeat(4000))).collect();
+    let endpoint =
+        format!("[[endpoint]]\nname = \"a\"\nnamespace = \"/x\"\n[endpoint.labels]\n{long}");
+    std::fs::write(dir.path().join("endpoints.d/a.toml"), endpoint).unwrap();
+    let loaded = Loader::new(vec![dir.path().into()]).load();
+    let view = View::of_config(&loaded.config.unwrap_or_else(|| panic!("{}", loaded.report)));
+    let queries = vec![query(("a", "a", "1/tcp")); 200];
+    let answers = why::answers(&view, None, &queries).answers;
+    let size = serde_json::to_string(&answers).unwrap().len();
+    assert!((1..200).contains(&answers.len()) && size < 9 << 20, "{} in {size}", answers.len());
+    assert_eq!(why::answers(&view, None, &queries[..1]).answers.len(), 1);
+    let many = vec![query(("host", "a", "1/tcp")); 1000];
+    let answers = why::answers(&why_view(), None, &many).answers;
+    assert!((1..=256).contains(&answers.len()));
+    assert!(why::answers(&view, None, &[]).answers.is_empty());
+}
+
+/// Comparing a text with every name takes long: that is done once, and not for texts that are no names.
+#[test]
+fn the_first_wrong_name_is_guessed_at() {
+    let hints = |names: &[&str]| -> Vec<bool> {
+        let queries: Vec<_> = names.iter().map(|name| query((name, "api", "1/tcp"))).collect();
+        let answers = why::answers(&why_view(), None, &queries).answers;
+        let answers = answers.into_iter().map(|answer| match answer.body {
+            Answer::Error(error) => error.hint.unwrap().contains("did you mean"),
+            Answer::Why(_) => panic!("there is no such endpoint"),
+        });
+        answers.collect()
+    };
+    assert_eq!(hints(&["frotend", "frontnd"]), [true, false]);
+    let long = format!("frontend{}", "d".repeat(300));
+    assert_eq!(hints(&[&long, "frotend"]), [false, true]);
+}
+
+#[test]
+fn of_very_many_names_those_that_begin_alike_are_guessed_at() {
+    let endpoint = |name: String| {
+        format!("[[endpoint]]\nname = \"{name}\"\nnamespace = \"/run/netns/{name}\"\n")
+    };
+    let others = (0..3000).map(|n| endpoint(format!("e{n:05}")));
+    let text: String = others.chain([endpoint("gateway".to_owned())]).collect();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("endpoints.d")).unwrap();
+    std::fs::write(dir.path().join("endpoints.d/a.toml"), text).unwrap();
+    let loaded = Loader::new(vec![dir.path().into()]).load();
+    let view = View::of_config(&loaded.config.unwrap_or_else(|| panic!("{}", loaded.report)));
+    match why::answer(&view, None, &query(("gatway", "host", "1/tcp"))) {
+        Answer::Error(error) => assert_eq!(error.hint.unwrap(), "did you mean `gateway`?"),
+        Answer::Why(_) => panic!("there is no such endpoint"),
+    }
+}
+
+/// A rule about some source ports only is not passed over when none is asked for.
+#[test]
+fn without_a_source_port_the_least_permissive_decides() {
+    let why = ask(("203.0.113.9", "api", "22/tcp"), None);
+    assert_eq!((why.verdict, why.source_port), (Verdict::Reject, None));
+    let note =
+        "this is for source port 1024; from others it is denied: say which with --source-port";
+    assert_eq!(why.notes, [note]);
 }

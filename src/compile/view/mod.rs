@@ -1,7 +1,7 @@
 //! The policies as they are written, arranged for questions: who is who, and which rules are about whom, best first.
 //!
 //! It knows of no numbers, tables or generations: what it says of a packet is what the datapath must say of it.
-//! [`why`](super::why) judges by it; assertions walk its lists with whole sets of packets.
+//! [`why`](super::why) judges by it.
 
 mod index;
 mod party;
@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::config::model::{self, AddressWish, Config, Group, Host, Policy};
-use crate::desired::ipam::host_address;
+use crate::desired::ipam::host_sources;
 use crate::desired::snapshot::{Endpoint, Snapshot};
 use crate::types::{Family, LabelKey, Labels, Name, PortMatch};
 
@@ -42,8 +42,10 @@ pub struct View {
     match_endpoints: bool,
     /// By family.
     unknown_addresses: [bool; 2],
-    /// What was asked before. [`View::CACHED`] bounds it: label sets may come from anybody.
+    /// What was asked before, of the endpoints that there are, bounded by [`View::CACHED`].
     subjects: RwLock<Subjects>,
+    /// Of those that there may be: anybody can ask about any number, so they have less room, and none of that above.
+    strangers: RwLock<Subjects>,
 }
 
 type Ports = BTreeMap<Name, PortMatch>;
@@ -57,7 +59,7 @@ struct GroupSet {
 #[derive(Debug, Default)]
 struct Subjects {
     by_labels: HashMap<Arc<Labels>, Arc<Subject>>,
-    /// Label sets, and rules in all of their lists.
+    /// Of label sets, with the rules in all of their lists.
     size: usize,
 }
 
@@ -73,8 +75,10 @@ pub struct Inputs {
 }
 
 impl View {
-    /// Rules and label sets in the cache at most.
+    /// Rules and label sets in the cache at most; labels count by as many bytes as a rule takes there.
     const CACHED: usize = 1 << 18;
+    /// Likewise of endpoints that there may be.
+    const CACHED_STRANGERS: usize = 1 << 15;
 
     /// Of what is in force.
     pub fn of_snapshot(snapshot: &Snapshot) -> Self {
@@ -102,7 +106,7 @@ impl View {
     pub fn new(inputs: Inputs) -> Self {
         let Inputs { host, mut host_addresses, endpoints, policies, groups } = inputs;
         let pools: Vec<_> = host.pools.iter().map(|pool| pool.network).collect();
-        host_addresses.extend(own_addresses(&host));
+        host_addresses.extend(host_sources(&host.pools));
         host_addresses.sort_unstable();
         let endpoints: Vec<_> = endpoints.into_iter().map(Arc::new).collect();
         let by_name = |member: &Arc<Member>| Some((member.name.clone()?, Arc::clone(member)));
@@ -135,6 +139,7 @@ impl View {
             endpoints: endpoints.iter().filter_map(by_name).collect(),
             match_endpoints,
             subjects: RwLock::default(),
+            strangers: RwLock::default(),
             host,
             host_addresses,
             policies,
@@ -194,39 +199,44 @@ impl View {
         self.match_endpoints
     }
 
+    /// Of endpoints that there are, and that there may be.
     #[cfg(test)]
-    pub(super) fn cached(&self) -> usize {
-        let cached = self.subjects.read().unwrap();
-        assert!(cached.size <= Self::CACHED);
-        cached.by_labels.len()
+    pub(super) fn cached(&self) -> [usize; 2] {
+        let caches = [(&self.subjects, Self::CACHED), (&self.strangers, Self::CACHED_STRANGERS)];
+        caches.map(|(cache, most)| {
+            let cached = cache.read().unwrap();
+            assert!(cached.size <= most);
+            cached.by_labels.len()
+        })
     }
 
-    /// The rules that are about a label set.
-    pub fn subject(&self, labels: &Arc<Labels>) -> Arc<Subject> {
+    /// The rules that are about an endpoint.
+    pub fn subject(&self, member: &Member) -> Arc<Subject> {
+        let (cache, most) = match member.name {
+            Some(_) => (&self.subjects, Self::CACHED),
+            None => (&self.strangers, Self::CACHED_STRANGERS),
+        };
+        let labels = &member.labels;
         // A panic elsewhere leaves the cache whole: what is in it is never changed.
-        let cached = self.subjects.read().unwrap_or_else(PoisonError::into_inner);
+        let cached = cache.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(subject) = cached.by_labels.get(labels) {
             return Arc::clone(subject);
         }
         drop(cached);
         let subject = Arc::new(Subject::new(&self.index.picking(labels, &self.policies)));
-        let mut cached = self.subjects.write().unwrap_or_else(PoisonError::into_inner);
-        let size = subject.len() + 1;
-        if cached.size + size > Self::CACHED {
+        let bytes: usize = labels.iter().map(|(key, value)| key.as_str().len() + value.len()).sum();
+        let size = 1 + subject.len() + bytes / size_of::<Ranked>();
+        if size > most {
+            return subject;
+        }
+        let mut cached = cache.write().unwrap_or_else(PoisonError::into_inner);
+        if cached.size + size > most {
             *cached = Subjects::default();
         }
         cached.size += size;
         cached.by_labels.insert(Arc::clone(labels), Arc::clone(&subject));
         subject
     }
-}
-
-/// What porin gives the host: its own address in the first pool of each family that has one.
-fn own_addresses(host: &Host) -> impl Iterator<Item = IpAddr> {
-    Family::BOTH.into_iter().filter_map(|family| {
-        let mut own = host.pools.iter().filter_map(host_address);
-        own.find(|address| Family::of(*address) == family)
-    })
 }
 
 fn automatic(host: &Host, family: Family) -> Bears {

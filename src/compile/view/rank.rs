@@ -42,6 +42,8 @@ pub struct Subject {
     egress: Vec<Ranked>,
     /// Some of it is in shadow mode.
     pub shadow: bool,
+    /// Some of it tells source ports apart.
+    pub sources: bool,
 }
 
 impl Subject {
@@ -51,6 +53,7 @@ impl Subject {
             ingress: rank(policies, Direction::Ingress),
             egress: rank(policies, Direction::Egress),
             shadow: policies.iter().any(|policy| policy.mode == Mode::Shadow),
+            sources: policies.iter().any(|policy| tells_sources_apart(policy)),
         }
     }
 
@@ -65,6 +68,11 @@ impl Subject {
     pub(super) fn len(&self) -> usize {
         self.ingress.len() + self.egress.len()
     }
+}
+
+fn tells_sources_apart(policy: &Policy) -> bool {
+    let rules = Direction::BOTH.into_iter().filter_map(|direction| policy.rules(direction));
+    rules.flatten().any(|rule| !rule.source_ports.is_empty())
 }
 
 fn rank(policies: &[Arc<Policy>], direction: Direction) -> Vec<Ranked> {

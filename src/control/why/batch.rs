@@ -6,7 +6,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 
 use super::answer::{Answer, Error};
-use super::query::Query;
+use super::query::{Guess, Query};
 use crate::compile::view::View;
 use crate::control::client::ClientError;
 use crate::control::view::Versioned;
@@ -52,7 +52,9 @@ impl Oracle for Files<'_> {
     ) -> Result<u64, Failure> {
         let view = self.0;
         let judge = |queries: &[Query]| -> io::Result<Vec<(String, bool)>> {
-            let answers = queries.iter().map(|query| super::answer(view, None, query));
+            let mut guess = Guess::default();
+            let answers =
+                queries.iter().map(|query| super::answer_with(&mut guess, view, None, query));
             answers.map(|one| Ok((json(&one)?, matches!(one, Answer::Error(_))))).collect()
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);

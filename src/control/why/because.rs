@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use super::query::Meant;
 use crate::compile::view::{Party, Ranked};
-use crate::compile::why::{Almost, Decision, Differs, Explanation, Outcome};
+use crate::compile::why::{Almost, Decision, Differs, Explanation, Outcome, Source};
 use crate::config::model::{Peer, Rule};
+use crate::types::icmp::{self, Nature};
 use crate::types::{Action, Direction, PortMatch, PortRange, PortSpec, Verdict};
 
 /// Of lists in a sentence, this many are named.
@@ -166,20 +167,43 @@ fn list<T>(items: &[T], text: impl Fn(&T) -> String) -> String {
     named
 }
 
-pub fn notes(explanation: &Explanation) -> impl Iterator<Item = String> {
+pub fn notes(explanation: &Explanation, meant: &Meant) -> impl Iterator<Item = String> {
+    let does = |verdict| match verdict {
+        Verdict::Allow => "is allowed",
+        Verdict::Deny => "is denied",
+        Verdict::Reject => "is rejected",
+    };
     let other = explanation.other_family.map(|(family, verdict)| {
-        let does = match verdict {
-            Verdict::Allow => "is allowed",
-            Verdict::Deny => "is denied",
-            Verdict::Reject => "is rejected",
-        };
-        format!("this is for {}; over {family} it {does}", explanation.family)
+        format!("this is for {}; over {family} it {}", explanation.family, does(verdict))
     });
-    let address = explanation.unknown.address.then(|| {
+    let address = explanation.unknown_address.then(|| {
         "an address is not known, so a rule with match-endpoints is taken not to match".to_owned()
     });
-    let source = explanation.unknown.source_port.then(|| {
-        "a rule with source-ports is taken not to match: say which with --source-port".to_owned()
+    let source = explanation.source.and_then(|source| match source {
+        Source::Port { port, other: Some(other) } => Some(format!(
+            "this is for source port {port}; from others it {}: say which with --source-port",
+            does(other)
+        )),
+        Source::Port { port, other: None } => {
+            Some(format!("this is for source port {port}; from all others the verdict is the same"))
+        }
+        Source::TooMany => None,
     });
-    [other, address, source].into_iter().flatten()
+    [unjudged(meant).map(str::to_owned), other, address, source].into_iter().flatten()
+}
+
+/// What policy says of it is not what becomes of it.
+fn unjudged(meant: &Meant) -> Option<&'static str> {
+    let [kind, code] = meant.port.to_be_bytes();
+    match icmp::nature(meant.protocol, kind, code) {
+        Nature::Judged => None,
+        Nature::Reply => Some(
+            "an echo reply follows the flow of its request, without which it is dropped: no rule is asked about it",
+        ),
+        Nature::OtherCode => Some("every echo request is judged as one of code 0"),
+        Nature::Error => Some(
+            "an ICMP error follows the flow of the packet that it tells of: no rule is asked about it",
+        ),
+        Nature::Link => Some("this message never leaves its link: no rule is asked about it"),
+    }
 }

@@ -23,14 +23,31 @@ impl Daemon {
         Ok(Daemon { run: run.to_owned(), client: Some(Client::connect(run)?) })
     }
 
+    /// The daemon may answer some of them at a time.
     fn ask(
         &mut self,
-        queries: Vec<Query>,
+        mut queries: Vec<Query>,
         each: &mut dyn FnMut(&str) -> io::Result<()>,
     ) -> Result<u64, Failure> {
-        let request = Request::Why { queries };
+        let mut failed = 0;
+        while !queries.is_empty() {
+            let request = Request::Why { queries };
+            let (answered, wrong) = self.ask_once(&request, each)?;
+            failed += wrong;
+            let Request::Why { queries: mut rest } = request else { break };
+            rest.drain(..answered.min(rest.len()));
+            queries = rest;
+        }
+        Ok(failed)
+    }
+
+    fn ask_once(
+        &mut self,
+        request: &Request,
+        each: &mut dyn FnMut(&str) -> io::Result<()>,
+    ) -> Result<(usize, u64), Failure> {
         if let Some(mut client) = self.client.take() {
-            match client.why(&request, each) {
+            match client.why(request, each) {
                 // Asked anew: nothing of an answer was passed on.
                 Err(ClientError::Closed(_)) => {}
                 answered => {
@@ -40,7 +57,7 @@ impl Daemon {
             }
         }
         let client = self.client.insert(Client::connect(&self.run)?);
-        Ok(client.why(&request, each)??)
+        Ok(client.why(request, each)??)
     }
 }
 

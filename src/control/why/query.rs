@@ -54,10 +54,10 @@ impl Query {
         }
     }
 
-    pub fn meant(&self, view: &View) -> Result<Meant, Invalid> {
+    pub fn meant(&self, view: &View, guess: &mut Guess) -> Result<Meant, Invalid> {
         let mut notes = Vec::new();
-        let from = party(&self.from, view, &mut notes)?;
-        let to = party(&self.to, view, &mut notes)?;
+        let from = party(&self.from, view, guess, &mut notes)?;
+        let to = party(&self.to, view, guess, &mut notes)?;
         if let (Some(one), Some(other)) = (from.family(), to.family())
             && one != other
         {
@@ -96,7 +96,12 @@ fn named(text: &str, to: &Party, name: &Name, protocol: Protocol) -> Result<Port
     }
 }
 
-fn party(text: &str, view: &View, notes: &mut Vec<String>) -> Result<Party, Invalid> {
+fn party(
+    text: &str,
+    view: &View,
+    guess: &mut Guess,
+    notes: &mut Vec<String>,
+) -> Result<Party, Invalid> {
     if let Ok(name) = text.parse::<Name>()
         && let Some(member) = view.endpoint(&name)
     {
@@ -126,7 +131,7 @@ fn party(text: &str, view: &View, notes: &mut Vec<String>) -> Result<Party, Inva
         return Ok(Party::Endpoint { member, family: None });
     }
     let unknown = Invalid::new(format!("there is no endpoint `{text}`"));
-    Err(match nearest(text, view) {
+    Err(match guess.nearest(text, view) {
         Some(name) => unknown.hint(format!("did you mean `{name}`?")),
         None => unknown.hint(
             "write an endpoint's name, labels (app=web,env=prod), an address, or an entity \
@@ -152,11 +157,37 @@ fn labels(text: &str) -> Result<Labels, Invalid> {
     Ok(labels)
 }
 
-fn nearest<'a>(text: &str, view: &'a View) -> Option<&'a Name> {
-    /// Below, a suggestion is a guess.
+/// What a name that is wrong could be meant to be: of all questions that are asked together, the first such name is worth
+/// comparing with those that there are.
+#[derive(Debug, Default)]
+pub struct Guess {
+    made: bool,
+}
+
+impl Guess {
+    /// Names that a text is compared with.
+    const MOST: usize = 1000;
+    /// Below, a suggestion is none.
     const ALIKE: f64 = 0.85;
-    let names = view.endpoints().filter_map(|member| member.name.as_ref());
-    let scored = names.map(|name| (strsim::jaro_winkler(text, name.as_str()), name));
-    let best = scored.max_by(|(a, x), (b, y)| a.total_cmp(b).then(y.cmp(x)));
-    best.filter(|(score, _)| *score >= ALIKE).map(|(_, name)| name)
+
+    fn nearest<'a>(&mut self, text: &str, view: &'a View) -> Option<&'a Name> {
+        if text.len() > Name::MAX || std::mem::replace(&mut self.made, true) {
+            return None;
+        }
+        let mut names: Vec<&Name> =
+            view.endpoints().filter_map(|member| member.name.as_ref()).collect();
+        if names.len() > Self::MOST {
+            // Those that begin alike and are about as long.
+            let first = text.as_bytes().first();
+            names.select_nth_unstable_by_key(Self::MOST, |name| {
+                let other = name.as_str();
+                (other.as_bytes().first() != first, other.len().abs_diff(text.len()), *name)
+            });
+            names.truncate(Self::MOST);
+        }
+        let scored =
+            names.into_iter().map(|name| (strsim::jaro_winkler(text, name.as_str()), name));
+        let best = scored.max_by(|(a, x), (b, y)| a.total_cmp(b).then(y.cmp(x)));
+        best.filter(|(score, _)| *score >= Self::ALIKE).map(|(_, name)| name)
+    }
 }

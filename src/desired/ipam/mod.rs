@@ -15,7 +15,7 @@ use crate::types::addr::check_unicast;
 use crate::types::{Family, Name};
 
 pub use leases::{Lease, Leases};
-pub use pool::{Space, host_address};
+pub use pool::{Space, host_address, host_sources};
 
 use super::digest;
 

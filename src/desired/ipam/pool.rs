@@ -46,6 +46,14 @@ pub fn host_address(pool: &Pool) -> Option<IpAddr> {
     (own <= top).then(|| address(Family::of(pool.network.addr()), own))
 }
 
+/// What porin gives the host to send from: its own address in the first pool of each family that has one.
+pub fn host_sources(pools: &[Pool]) -> impl Iterator<Item = IpAddr> {
+    Family::BOTH.into_iter().filter_map(|family| {
+        let mut own = pools.iter().filter_map(host_address);
+        own.find(|address| Family::of(*address) == family)
+    })
+}
+
 /// IPv4 networks have one, but for point-to-point ones (RFC 3021).
 fn has_broadcast(network: &IpNet) -> bool {
     matches!(network, IpNet::V4(v4) if v4.prefix_len() < 31)
