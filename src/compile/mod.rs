@@ -15,6 +15,7 @@ pub mod ports;
 pub mod precedence;
 mod resolve;
 mod roles;
+mod rule_content;
 mod rule_table;
 mod rules;
 mod sets;
