@@ -14,6 +14,7 @@ pub mod plan;
 pub mod ports;
 pub mod precedence;
 mod resolve;
+mod role_index;
 mod roles;
 mod rule_content;
 mod rule_table;
