@@ -87,13 +87,6 @@ impl Subjects {
         Arc::make_mut(&mut self.slots).committed();
     }
 
-    pub fn recover(&mut self, slots: impl IntoIterator<Item = PolicySlot>) {
-        let numbers = Arc::make_mut(&mut self.slots);
-        for slot in slots {
-            numbers.recover(None, slot.0);
-        }
-    }
-
     /// A policy that picked some identities now picks others, or says something else to them.
     pub fn replace(
         &mut self,
