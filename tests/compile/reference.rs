@@ -242,11 +242,17 @@ impl Case<'_> {
                 _ => (*protocol, None),
             },
         };
+        let port = match (self.packet.protocol.0, self.packet.port) {
+            // An echo request has code 0 to rules, whatever is in it.
+            (1, 0x0800..=0x08ff) => 0x0800,
+            (58, 0x8000..=0x80ff) => 0x8000,
+            (_, port) => port,
+        };
         ports.is_some_and(|ports| {
             ports.protocol.0 == protocol.0
                 && self.packet.protocol.0 == protocol.0
-                && ports.ports.first() <= self.packet.port
-                && self.packet.port <= ports.ports.last()
+                && ports.ports.first() <= port
+                && port <= ports.ports.last()
         })
     }
 
