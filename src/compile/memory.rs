@@ -14,7 +14,7 @@ use crate::desired::Fault;
 use crate::desired::ipam::host_sources;
 use crate::desired::selectors::{Picks, Selectors};
 use crate::desired::snapshot::Snapshot;
-use crate::types::{Entity, Name, PolicySlot, PortRange, PortSpec, Selector};
+use crate::types::{Entity, Name, PortRange, PortSpec, Selector};
 
 use super::assertions::Assertions;
 use super::classes::{Classes, Ground};
@@ -63,7 +63,7 @@ struct Known {
     asks: Asks,
     /// What the subject selector picks.
     subjects: Picks,
-    /// None: not resolved yet.
+    /// None: it picks nobody, or is not resolved yet.
     resolved: Option<Arc<Resolved>>,
 }
 
@@ -132,11 +132,6 @@ impl Memory {
         self.classes.committed();
         self.roles.committed();
         self.subjects.committed();
-    }
-
-    /// Policy slots that an earlier run used: nobody gets them until two further commits.
-    pub fn recover_policy_slots(&mut self, slots: impl IntoIterator<Item = PolicySlot>) {
-        self.subjects.recover(slots);
     }
 
     /// Assertions that are proven for the identities in force only.

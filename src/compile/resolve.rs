@@ -1,6 +1,7 @@
 //! One policy with numbers in place of selectors, entities, groups and networks: what it contributes to its subjects' tables.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::config::model::{self, Group, Policy};
@@ -13,7 +14,7 @@ use crate::types::{
 use super::classes::{Classes, Kind};
 use super::plan::{PortPrefix, SourceClass};
 use super::ports;
-use super::roles::{NamedPorts, Role, Roles};
+use super::roles::{NamedPorts, Roles};
 use super::rules::{Cookies, Wanted};
 use super::sets::SetName;
 use super::sources::Sources;
@@ -207,8 +208,7 @@ impl Numbers<'_> {
     fn set(&self, set: &SetName, endpoints: bool, peers: &mut Vec<Peer>) {
         peers.extend(self.classes.members(set));
         if endpoints {
-            let within = |role: &&Role| role.sets.iter().any(|other| **other == *set);
-            peers.extend(self.roles.all().filter(within).map(|role| role.peer));
+            peers.extend(self.roles.index().within(set));
         }
     }
 
@@ -217,15 +217,24 @@ impl Numbers<'_> {
         if named.is_empty() {
             return Vec::new();
         }
-        let meant = |role: &&Role| {
-            peers.first() == Some(&Peer::ANY) || peers.binary_search(&role.peer).is_ok()
+        let index = self.roles.index();
+        let naming = |port: &PortSpec| match port {
+            PortSpec::Named { name, .. } => index.naming(name).to_vec(),
+            PortSpec::Match(_) => Vec::new(),
+        };
+        let meant: Cow<'_, [Peer]> = match peers.first() {
+            Some(&Peer::ANY) => {
+                let all: BTreeSet<Peer> = named.iter().flat_map(naming).collect();
+                all.into_iter().collect()
+            }
+            _ => Cow::Borrowed(peers),
         };
         let mut own = Vec::new();
-        for role in self.roles.all().filter(meant) {
-            let ports: Vec<PortMatch> =
-                named.iter().filter_map(|port| port.of(&role.ports)).collect();
+        for peer in meant.iter() {
+            let Some(known) = index.ports(*peer) else { continue };
+            let ports: Vec<PortMatch> = named.iter().filter_map(|port| port.of(known)).collect();
             if !ports.is_empty() {
-                own.extend(ports::prefixes(&ports).into_iter().map(|prefix| (role.peer, prefix)));
+                own.extend(ports::prefixes(&ports).into_iter().map(|prefix| (*peer, prefix)));
             }
         }
         own.sort_unstable();

@@ -13,6 +13,7 @@ use crate::desired::numbering::Numbering;
 use crate::desired::snapshot::{Endpoint, Snapshot};
 use crate::types::{Identity, Name, Peer, PortMatch, Slot};
 
+use super::role_index::RoleIndex;
 use super::sets::{AddressSets, SetNames, locate};
 
 /// Named ports of an endpoint, those alone that rules speak of.
@@ -56,6 +57,7 @@ pub(super) struct Roles {
     seen: Option<Arc<BTreeMap<Slot, Arc<Endpoint>>>>,
     /// Only if there is any interest.
     of: Arc<BTreeMap<Identity, Vec<Role>>>,
+    index: Arc<RoleIndex>,
     subjects: Arc<BTreeMap<Identity, BTreeSet<NamedPorts>>>,
     endpoints: Arc<BTreeMap<Slot, (NamedPorts, [Peer; 2])>>,
     table: Arc<BTreeMap<Peer, Identity>>,
@@ -68,6 +70,7 @@ impl Roles {
             interest: Interest::default(),
             seen: None,
             of: Arc::default(),
+            index: Arc::default(),
             subjects: Arc::default(),
             endpoints: Arc::default(),
             table: Arc::default(),
@@ -97,8 +100,8 @@ impl Roles {
         self.of.is_empty()
     }
 
-    pub fn all(&self) -> impl Iterator<Item = &Role> {
-        self.of.values().flatten()
+    pub fn index(&self) -> &RoleIndex {
+        &self.index
     }
 
     /// The sets of named ports that an identity's endpoints have; one table each. None: just the empty one.
@@ -127,6 +130,7 @@ impl Roles {
             Arc::make_mut(&mut self.numbers).assign([]);
             let had = !self.of.is_empty();
             (self.of, self.subjects) = (Arc::default(), Arc::default());
+            self.index = Arc::default();
             (self.endpoints, self.table) = (Arc::default(), Arc::default());
             return Ok(had);
         }
@@ -195,6 +199,9 @@ impl Roles {
             .map(|(identity, roles)| (identity, roles.into_values().collect()))
             .collect();
         let changed = *self.of != of || *self.subjects != subjects;
+        if *self.of != of {
+            self.index = Arc::new(RoleIndex::of(of.values().flatten()));
+        }
         self.of = Arc::new(of);
         self.subjects = Arc::new(subjects);
         self.endpoints = Arc::new(endpoints);

@@ -1,17 +1,23 @@
 //! Cookies: 32-bit names of rules, the same on every host and after every restart, and what they mean.
 //!
-//! A cookie is a digest of policy name, direction and index. Of two that meet, the one that comes first in the order of
-//! (policy, direction, index) keeps it and the other takes the next that is free. Lines do not matter: moving a rule in its
-//! file changes only what its cookie means.
+//! A cookie is a digest of policy name, direction and what the rule is (`rule_content`); of a default, of policy name and
+//! direction. Where it stands does not matter: a rule before which another is put, or whose file grows, keeps its cookie
+//! and so its count, and only what the cookie means changes. In tiers where the order decides it may get other packets than
+//! before, and is still the same rule. One whose action or match changes is another, and is counted from nothing.
+//! Equal rules of one policy and direction are told apart by which of them they are.
+//!
+//! Of two cookies that meet by chance, the one that comes first in the order of (policy, direction, index) keeps it and the
+//! other takes the next that is free.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::config::model::Policy;
 use crate::desired::digest;
-use crate::types::{Action, Cookie, Direction, Name};
+use crate::types::{Action, Cookie, Direction, Name, Origin};
 
 use super::plan::{RuleRef, RuleTable};
+use super::rule_content::content;
 
 /// Index of a rule in its policy and direction; none: the default.
 type Index = Option<u32>;
@@ -32,7 +38,7 @@ pub(super) struct Cookies {
 
 impl Wanted {
     pub fn new(policy: &Policy) -> Self {
-        Wanted { name: policy.name.clone(), rules: wanted(policy, hash) }
+        Wanted { name: policy.name.clone(), rules: wanted(policy) }
     }
 }
 
@@ -103,29 +109,33 @@ impl Cookies {
     }
 }
 
-fn hash(policy: &Name, direction: Direction, rule: Index) -> u32 {
-    let direction = [direction as u8];
-    let index = rule.map_or(0, |rule| u64::from(rule) + 1).to_be_bytes();
-    let parts = [b"rule".as_slice(), policy.as_str().as_bytes(), &direction, &index];
-    u32::from_be_bytes(digest::head(digest::digest(parts)))
+/// `nth`: which of the policy's that are this in this direction.
+fn cookie(policy: &Name, direction: Direction, what: &[u8], nth: u32) -> Cookie {
+    let (direction, nth) = ([direction as u8], nth.to_be_bytes());
+    let parts = [b"rule".as_slice(), policy.as_str().as_bytes(), &direction, what, &nth];
+    Cookie(u32::from_be_bytes(digest::head(digest::digest(parts))).max(1))
 }
 
-fn wanted(
-    policy: &Policy,
-    hash: impl Fn(&Name, Direction, Index) -> u32,
-) -> Vec<(Cookie, Arc<RuleRef>)> {
+fn wanted(policy: &Policy) -> Vec<(Cookie, Arc<RuleRef>)> {
     let mut all = Vec::new();
     for direction in Direction::BOTH {
         let Some(rules) = policy.rules(direction) else { continue };
-        let default = (None, Action::Deny, policy.default_origin(direction));
-        let default = policy.default_deny.then_some(default);
-        let rules = (0..).zip(rules).map(|(index, rule)| (Some(index), rule.action, &rule.origin));
-        for (rule, action, origin) in default.into_iter().chain(rules) {
-            let cookie = Cookie(hash(&policy.name, direction, rule).max(1));
+        let mut equal: HashMap<Vec<u8>, u32> = HashMap::new();
+        let mut add = |rule, action, origin: &Origin, what: Vec<u8>| {
+            let nth = equal.get(&what).copied().unwrap_or_default();
+            let cookie = cookie(&policy.name, direction, &what, nth);
+            equal.insert(what, nth + 1);
             let (tier, mode, origin) = (policy.tier, policy.mode, origin.clone());
             let policy = policy.name.clone();
             let named = RuleRef { policy, tier, mode, direction, rule, action, origin };
             all.push((cookie, Arc::new(named)));
+        };
+        if policy.default_deny {
+            let origin = policy.default_origin(direction);
+            add(None, Action::Deny, origin, b"default".to_vec());
+        }
+        for (index, rule) in (0..).zip(rules) {
+            add(Some(index), rule.action, &rule.origin, content(rule));
         }
     }
     all
@@ -134,11 +144,17 @@ fn wanted(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Mode, Origin, Tier};
+    use crate::config::model::{Peer, Rule};
+    use crate::types::selector::Requirement;
+    use crate::types::{Mode, PortRange, Tier};
     use std::path::Path;
 
+    fn origin(line: u32) -> Origin {
+        Origin { file: Arc::from(Path::new("p.toml")), line, column: 1 }
+    }
+
     fn policy(name: &str, hashes: &[u32]) -> Wanted {
-        let origin = Origin { file: Arc::from(Path::new("p.toml")), line: 1, column: 1 };
+        let origin = origin(1);
         let rule = |(index, hash): (u32, &u32)| {
             let rule = RuleRef {
                 policy: name.parse().unwrap(),
@@ -175,5 +191,88 @@ mod tests {
         }
         assert!(one.update([&a].into_iter(), [].into_iter(), [&b].into_iter()));
         assert_eq!(cookies(&one, &b), [7, 8, u32::MAX]);
+    }
+    fn rule(peers: &[&str], ports: &[&str]) -> Rule {
+        let ports = ports.iter().map(|text| text.parse::<crate::types::PortMatch>().unwrap());
+        Rule {
+            action: Action::Allow,
+            peers: peers.iter().map(|p| Peer::Selector(p.parse().unwrap())).collect(),
+            ports: ports.map(Into::into).collect(),
+            source_ports: Vec::new(),
+            match_endpoints: false,
+            origin: origin(1),
+        }
+    }
+
+    /// The cookies of a policy's default, and of its rules.
+    fn of(name: &str, direction: Direction, rules: Vec<Rule>) -> Vec<u32> {
+        let (ingress, egress) = match direction {
+            Direction::Ingress => (Some(rules), None),
+            Direction::Egress => (None, Some(rules)),
+        };
+        let policy = Policy {
+            name: name.parse().unwrap(),
+            subject: "".parse().unwrap(),
+            tier: Tier::Normal,
+            priority: 0,
+            default_deny: true,
+            mode: Mode::Enforce,
+            ingress,
+            egress,
+            origin: origin(1),
+            ingress_origin: None,
+            egress_origin: None,
+        };
+        wanted(&policy).into_iter().map(|(cookie, _)| cookie.0).collect()
+    }
+
+    #[test]
+    fn a_cookie_is_what_the_rule_is_and_not_where_it_stands() {
+        let (web, ssh) = (|| rule(&["app=a", "app=b"], &["80/tcp"]), || rule(&[], &["22/tcp"]));
+        let rules = |rules| of("p", Direction::Ingress, rules);
+        let before = rules(vec![web(), ssh()]);
+        let [default, of_web, of_ssh] = before[..] else { panic!("{before:?}") };
+        assert_eq!(rules(vec![ssh(), web()]), [default, of_ssh, of_web]);
+        let new = rules(vec![rule(&["app=c"], &[]), web(), ssh()]);
+        assert_eq!((new[0], &new[2..]), (default, &[of_web, of_ssh][..]));
+        let turned = Rule { origin: origin(9), ..rule(&["app=b", "app=a"], &["80/tcp"]) };
+        assert_eq!(rules(vec![turned, ssh()]), before);
+        // Whatever it does or matches otherwise makes it another.
+        let mut others = vec![
+            Rule { action: Action::Deny, ..web() },
+            Rule { match_endpoints: true, ..web() },
+            Rule { source_ports: vec![PortRange::ALL], ..web() },
+            rule(&["app=a"], &["80/tcp"]),
+            rule(&["app=a", "app=b"], &["81/tcp"]),
+        ];
+        others.push(web());
+        let mut all = rules(others);
+        all.extend(of("q", Direction::Ingress, vec![web()]));
+        all.extend(of("p", Direction::Egress, vec![web()]));
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
+
+    #[test]
+    fn equal_rules_of_a_policy_are_told_apart() {
+        let web = || rule(&["app=a"], &["80/tcp"]);
+        let one = of("p", Direction::Egress, vec![web()]);
+        let three = of("p", Direction::Egress, vec![web(), rule(&[], &[]), web()]);
+        assert_eq!(three[..2], one[..], "the first of them stays what it was");
+        assert_ne!(three[1], three[3]);
+    }
+
+    /// A value with a comma in it is not two values.
+    #[test]
+    fn what_is_written_alike_is_not_alike() {
+        let picks = |values: &[&str]| {
+            let values = values.iter().map(|v| (*v).to_owned()).collect();
+            let selector = [Requirement::In("app".parse().unwrap(), values)].into_iter().collect();
+            let rule = Rule { peers: vec![Peer::Selector(selector)], ..rule(&[], &[]) };
+            of("p", Direction::Egress, vec![rule])
+        };
+        assert_ne!(picks(&["a", "b"]), picks(&["a,b"]));
     }
 }

@@ -19,12 +19,15 @@ use super::table::{self, TooLarge};
 /// Policy slots are `1..=POLICY_SLOTS` (`PORIN_MAX_POLICY_SLOTS`).
 pub const POLICY_SLOTS: u32 = 16_383;
 
-/// A table of an identity: of its endpoints with these named ports, as enforced or with what is in shadow mode.
+/// What has a policy slot.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct TableKey {
-    identity: Identity,
-    ports: NamedPorts,
-    shadow: bool,
+enum TableKey {
+    /// Of an identity's endpoints with these named ports. Its number stays when the table changes, so that an edit
+    /// costs no endpoint's row.
+    Enforced { identity: Identity, ports: NamedPorts },
+    /// With what is in shadow mode: by content. One such policy may be about everybody, to whom it mostly means the same,
+    /// and there are not twice as many slots as identities. Each side of an endpoint's row has its own.
+    Shadow(Digest),
 }
 
 #[derive(Debug, Clone)]
@@ -49,7 +52,7 @@ struct Subject {
 #[derive(Debug, Clone)]
 struct Tables {
     enforced: Arc<Built>,
-    /// None: no policy is in shadow mode.
+    /// None: no policy is in shadow mode, or none that would make a difference.
     shadow: Option<Arc<Built>>,
 }
 
@@ -57,6 +60,18 @@ struct Tables {
 struct Built {
     table: Arc<PolicyTable>,
     rejects: bool,
+}
+
+impl TableKey {
+    fn enforced(identity: Identity, ports: &NamedPorts) -> Self {
+        TableKey::Enforced { identity, ports: Arc::clone(ports) }
+    }
+}
+
+impl Built {
+    fn shadow(&self) -> TableKey {
+        TableKey::Shadow(self.table.digest)
+    }
 }
 
 impl Subject {
@@ -85,13 +100,6 @@ impl Subjects {
 
     pub fn committed(&mut self) {
         Arc::make_mut(&mut self.slots).committed();
-    }
-
-    pub fn recover(&mut self, slots: impl IntoIterator<Item = PolicySlot>) {
-        let numbers = Arc::make_mut(&mut self.slots);
-        for slot in slots {
-            numbers.recover(None, slot.0);
-        }
     }
 
     /// A policy that picked some identities now picks others, or says something else to them.
@@ -200,35 +208,33 @@ impl Subjects {
     }
 
     fn number(&mut self) -> Option<Fault> {
-        let keys = |(identity, subject): (&Identity, &Subject)| {
-            let both = |(ports, tables): (&NamedPorts, &Tables)| {
-                let key =
-                    |shadow| TableKey { identity: *identity, ports: Arc::clone(ports), shadow };
-                [Some(key(false)), tables.shadow.as_ref().map(|_| key(true))]
-            };
-            subject.tables.iter().flat_map(both).flatten().collect::<Vec<_>>()
-        };
-        let wanted: Vec<TableKey> = self.known.iter().flat_map(keys).collect();
+        let (mut wanted, mut shadows) = (Vec::new(), BTreeSet::new());
+        for (identity, subject) in &*self.known {
+            for (ports, tables) in &subject.tables {
+                wanted.push(TableKey::enforced(*identity, ports));
+                shadows.extend(tables.shadow.as_ref().map(|built| built.table.digest));
+            }
+        }
+        wanted.extend(shadows.into_iter().map(TableKey::Shadow));
         let count = wanted.len();
         let slots = Arc::make_mut(&mut self.slots);
         let without = slots.assign(wanted).len();
         (without > 0).then(|| no_slots(count, without, slots.resting()))
     }
 
-    fn slot(&self, identity: Identity, ports: &NamedPorts, shadow: bool) -> Option<PolicySlot> {
-        let key = TableKey { identity, ports: Arc::clone(ports), shadow };
-        self.slots.number(&key).map(PolicySlot)
+    fn slot(&self, key: &TableKey) -> Option<PolicySlot> {
+        self.slots.number(key).map(PolicySlot)
     }
 
     pub fn tables(&self) -> BTreeMap<PolicySlot, Arc<PolicyTable>> {
         let mut all = BTreeMap::new();
         for (identity, subject) in &*self.known {
             for (ports, tables) in &subject.tables {
-                let enforced = (false, Some(&tables.enforced));
-                for (shadow, built) in [enforced, (true, tables.shadow.as_ref())] {
-                    let Some(built) = built else { continue };
-                    let Some(slot) = self.slot(*identity, ports, shadow) else { continue };
-                    all.insert(slot, Arc::clone(&built.table));
+                let enforced = (TableKey::enforced(*identity, ports), &tables.enforced);
+                let shadow = tables.shadow.as_ref().map(|built| (built.shadow(), built));
+                for (key, built) in [Some(enforced), shadow].into_iter().flatten() {
+                    let Some(slot) = self.slot(&key) else { continue };
+                    all.entry(slot).or_insert_with(|| Arc::clone(&built.table));
                 }
             }
         }
@@ -244,9 +250,15 @@ impl Subjects {
         let common = self.common(snapshot, sources);
         let planned = |(slot, endpoint): (&Slot, &Arc<Endpoint>)| {
             let (ports, peers) = roles.endpoint(endpoint);
-            let policy = self.slot(endpoint.identity, &ports, false)?;
-            let shadow = self.slot(endpoint.identity, &ports, true);
+            let policy = self.slot(&TableKey::enforced(endpoint.identity, &ports));
+            // There is one: `update` has tables of all identities of the snapshot, with all named ports that `roles` says their
+            // endpoints have; and if one of those tables got no slot, there is a fault and no plan.
+            debug_assert!(policy.is_some(), "{} has no table", endpoint.name);
+            let policy = policy?;
             let subject = self.known.get(&endpoint.identity);
+            let shadow = subject
+                .and_then(|subject| subject.tables.get(&ports)?.shadow.as_ref())
+                .and_then(|built| self.slot(&built.shadow()));
             let restricted = subject.is_some_and(|subject| subject.restricted(Direction::Egress));
             let features = common.endpoint(endpoint, restricted);
             let endpoint = Arc::clone(endpoint);
@@ -294,6 +306,7 @@ fn build(
     let mut one = |shadow| Ok(share(shared, table::build(&subject.policies, ports, shadow)?));
     let enforced = one(false)?;
     let shadow = if subject.shadowed() { Some(one(true)?) } else { None };
+    let shadow = shadow.filter(|shadow| shadow.table.digest != enforced.table.digest);
     Ok(Tables { enforced, shadow })
 }
 

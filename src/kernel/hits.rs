@@ -1,7 +1,7 @@
 //! Counters of rules that are no more.
 //!
-//! A cookie is its rule's for as long as the rule stays what it is, over restarts too, so its counter goes on with
-//! it. What no plan in force has any more makes room: once no packet can be judged by it, and before the number may
+//! A cookie is its rule's for as long as the rule does and matches what it does, wherever in its policy it stands and over
+//! restarts too, so its counter goes on with it. What no plan in force has any more makes room: once no packet can be judged by it, and before the number may
 //! be another's.
 
 use std::collections::BTreeSet;

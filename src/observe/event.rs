@@ -39,7 +39,7 @@ pub struct Event {
     pub destination_peer: Peer,
     pub egress_cookie: Cookie,
     pub ingress_cookie: Cookie,
-    /// What it would be if shadow policies were enforced. None: none concern it.
+    /// What it would be if shadow policies were enforced. None: they make no difference to either end.
     pub shadow: Option<Verdict>,
     pub shadow_egress_cookie: Cookie,
     pub shadow_ingress_cookie: Cookie,

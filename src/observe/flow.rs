@@ -36,7 +36,7 @@ pub struct Flow {
     pub generation: Generation,
     /// Bytes of the packet from its IP header on.
     pub length: u32,
-    /// What would have been decided if shadow policies were enforced; none: none concern it.
+    /// What would have been decided if shadow policies were enforced; none: they make no difference to either end.
     #[serde(default)]
     pub shadow: Option<Shadow>,
 }

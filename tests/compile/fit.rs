@@ -1,12 +1,13 @@
 //! What does not fit is refused, saying by how much, and nothing is changed by it.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
 use porin::compile::compile;
-use porin::config::model::{Config, Group, Peer, Rule};
-use porin::types::PortRange;
+use porin::config::model::{Config, Group, Peer, Policy, Rule};
+use porin::types::{Mode, PortRange};
 
 use crate::world::*;
 
@@ -119,4 +120,39 @@ fn cidrs_that_split_each_other_too_often_are_refused_before_they_are_listed() {
     world.configure(config(host(), endpoints(), vec![rules(100)]));
     let after = world.commit();
     assert_eq!(format!("{before:?}"), format!("{after:?}"));
+}
+
+/// There are 16,383 policy slots.
+#[test]
+fn a_shadow_policy_for_everybody_needs_few_slots() {
+    let endpoints: Vec<_> =
+        (0..9000).map(|i| endpoint(&format!("e{i}"), &format!("n={i}"))).collect();
+    let shadow = |rule| Policy { mode: Mode::Shadow, ..policy("all", "", Some(vec![rule]), None) };
+    let ahead = shadow(allow(&["n=1"], &["80/tcp"]));
+    let own = |i| policy(&format!("p{i}"), &format!("n={i}"), Some(vec![]), None);
+    let policies: Vec<_> = (0..3).map(own).chain([ahead]).collect();
+    let mut world = World::new(config(host(), endpoints.clone(), policies.clone()), &[]);
+    let plan = world.commit();
+    // Of those whom a policy picks: each has a default of its own, which `all` goes before; all others are alike.
+    let shadows: BTreeSet<_> = plan.endpoints.values().map(|e| e.shadow.unwrap()).collect();
+    let enforced: BTreeSet<_> = plan.endpoints.values().map(|e| e.policy).collect();
+    assert_eq!((enforced.len(), shadows.len()), (9000, 1));
+    assert_eq!(plan.policies.len(), 9001);
+    assert!(plan.endpoints.values().all(|e| e.features.shadow));
+    // Another such policy has another slot while the old one may be looked into.
+    let mut edited = policies.clone();
+    edited[3] = shadow(allow(&["n=2"], &["80/tcp"]));
+    world.configure(config(host(), endpoints.clone(), edited));
+    let after = world.commit();
+    let now: BTreeSet<_> = after.endpoints.values().map(|e| e.shadow.unwrap()).collect();
+    assert_eq!(now.len(), 1);
+    assert!(now.is_disjoint(&shadows));
+    assert!(after.endpoints.iter().all(|(slot, e)| e.policy == plan.endpoints[slot].policy));
+    // One that makes no difference to anybody has none.
+    let mut moot = policies;
+    moot[3] = Policy { default_deny: false, ..shadow(allow(&["n=none"], &[])) };
+    world.configure(config(host(), endpoints, moot));
+    let after = world.commit();
+    assert_eq!(after.policies.len(), 9000);
+    assert!(after.endpoints.values().all(|e| e.shadow.is_none() && !e.features.shadow));
 }

@@ -248,6 +248,12 @@ impl Case<'_> {
                 _ => (*protocol, None),
             },
         };
+        let port = match (self.packet.protocol.0, self.packet.port) {
+            // An echo request has code 0 to rules, whatever is in it.
+            (1, 0x0800..=0x08ff) => 0x0800,
+            (58, 0x8000..=0x80ff) => 0x8000,
+            (_, port) => port,
+        };
         ports.is_some_and(|ports| {
             ports.protocol.0 == protocol.0
                 && self.packet.protocol.0 == protocol.0

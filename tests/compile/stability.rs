@@ -114,6 +114,31 @@ fn moved_lines_change_no_table_but_what_cookies_mean() {
 }
 
 #[test]
+fn rules_that_move_keep_their_cookies() {
+    let mut config = many(50);
+    let mut world = World::new(config.clone(), &[]);
+    let before = world.commit();
+    edit(&mut config, "p7", |policy| {
+        let rules = policy.ingress.as_mut().unwrap();
+        rules.swap(0, 1);
+        rules.insert(0, deny(&["app=a9"], &["81/tcp"]));
+    });
+    world.configure(reread(&config));
+    let after = world.commit();
+    let of = |plan: &Plan| {
+        let of = plan.rules.iter().filter(|(_, rule)| rule.policy.as_str() == "p7");
+        of.map(|(cookie, rule)| (rule.rule, *cookie)).collect::<BTreeMap<_, _>>()
+    };
+    let (before, after) = (of(&before), of(&after));
+    let moved = [(None, None), (Some(0), Some(2)), (Some(1), Some(1))];
+    for (from, to) in moved {
+        assert_eq!(before[&from], after[&to]);
+    }
+    assert!(!before.values().any(|cookie| *cookie == after[&Some(0)]));
+    assert_eq!((before.len(), after.len()), (3, 4));
+}
+
+#[test]
 fn a_cidr_of_one_policy_changes_no_other_policys_table() {
     let endpoints = || vec![endpoint("a", "app=a"), endpoint("b", "app=b")];
     let a = || {

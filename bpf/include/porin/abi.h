@@ -345,7 +345,7 @@ struct porin_event {
 	__u8 protocol;
 	__u8 verdict;
 	__u8 tcp_flags;
-	__u8 shadow; /* enum porin_verdict, if shadow policies were enforced; 0: none concern it */
+	__u8 shadow; /* enum porin_verdict, if shadow policies were enforced; 0: none matter */
 	__u32 source_peer; /* identity, role or address class */
 	__u32 destination_peer;
 	__u32 egress_cookie;
