@@ -235,12 +235,6 @@ impl Case<'_> {
     }
 
     fn port(&self, written: &PortSpec) -> bool {
-        // An echo request counts as one of code 0.
-        let port = match (self.packet.protocol.0, self.packet.port) {
-            (1, 0x0800..=0x08ff) => 0x0800,
-            (58, 0x8000..=0x80ff) => 0x8000,
-            (_, port) => port,
-        };
         let (protocol, ports) = match written {
             PortSpec::Match(ports) => (ports.protocol, Some(*ports)),
             PortSpec::Named { name, protocol } => match self.receiver.who {
