@@ -7,9 +7,12 @@
 //! identities in force only, and that is said.
 
 mod domain;
+mod ends;
 mod entries;
+mod listed;
 mod region;
 mod search;
+mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,9 +29,12 @@ use super::resolve::rules_of;
 use super::sets::{AddressSets, SetName};
 use super::sources::Sources;
 use domain::{Domain, Tri};
+use ends::End;
 use entries::{Entry, Meanings, Outside, Party};
+use listed::Listed;
 use region::Region;
-use search::{BUDGET, Cause, End, Found, Listed, Search, Undecided};
+use search::{BUDGET, Found, Search, Undecided};
+use walk::Cause;
 
 /// Pairs of identities in force times entries, for what could not be decided otherwise.
 const BUDGET_IN_FORCE: usize = 10 * BUDGET;
@@ -199,8 +205,8 @@ impl<'a> Proof<'a> {
             let meanings = &self.meanings;
             let (out, into) = (Listed::new(meanings, &egress), Listed::new(meanings, &ingress));
             let mut search = Search { meanings, egress: &out, ingress: &into, budget };
-            let from = search.roots(from, search::Direction::Egress)?;
-            let to = search.roots(to, search::Direction::Ingress)?;
+            let from = search.roots(from, Direction::Egress)?;
+            let to = search.roots(to, Direction::Ingress)?;
             let endpoints = to.partition_point(|root| root.party.domain().is_some());
             for from in &from {
                 let to = if from.party.domain().is_some() { &to } else { &to[..endpoints] };

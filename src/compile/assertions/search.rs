@@ -6,15 +6,17 @@
 //! that the flow exists; or something that comes before concerns some of the label sets only: then both kinds are
 //! looked at apart.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 
-use crate::compile::sets::SetName;
 use crate::config::model::Peer;
-use crate::types::{Action, Labels, Tier};
+use crate::types::Direction;
 
 use super::domain::{Domain, Tri};
-use super::entries::{Entry, Meanings, Party};
+use super::ends::{End, Ends};
+use super::entries::{Meanings, Party};
+use super::listed::{Concerned, Listed, Root};
 use super::region::Region;
+use super::walk::{Cause, Side};
 
 /// How many entries may be looked at for one assertion.
 pub const BUDGET: usize = 4_000_000;
@@ -22,15 +24,6 @@ pub const BUDGET: usize = 4_000_000;
 /// What there was no time to decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Undecided;
-
-/// What decides at one end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// Of this index among the direction's entries.
-    Entry(usize),
-    /// Nobody denies.
-    Default,
-}
 
 /// Both ends of a flow that there should not be, or should be.
 #[derive(Debug)]
@@ -43,129 +36,12 @@ pub struct Found {
     pub ingress: Option<Cause>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
-    Labels(Labels),
-    Outside(String),
-}
-
-/// A direction's entries, findable by whom they may concern.
-pub struct Listed<'a> {
-    pub entries: &'a [Entry<'a>],
-    /// Rules that may concern addresses outside, whatever sets those are in.
-    general: Vec<usize>,
-    /// Rules that name a set.
-    by_set: HashMap<SetName, Vec<usize>>,
-}
-
-/// What of a direction's entries can concern a subject; found once, for all peers.
-pub struct Concerned {
-    rules: Vec<usize>,
-    /// By tier, in the order in which tiers are asked.
-    defaults: [Vec<usize>; 3],
-    /// Whether a tier has a default that certainly concerns all of the subject; in the same order.
-    certain: [bool; 3],
-}
-
-/// An end as it is looked at: with what concerns it, if it is an endpoint.
-pub struct Root<'a> {
-    pub party: Party<'a>,
-    concerned: Option<Concerned>,
-}
-
 /// Both directions' entries, and what is left to spend.
 pub struct Search<'a> {
     pub meanings: &'a Meanings<'a>,
     pub egress: &'a Listed<'a>,
     pub ingress: &'a Listed<'a>,
     pub budget: usize,
-}
-
-/// A direction's entries that can concern its two ends, as indices; what is to decide.
-#[derive(Clone)]
-struct Side<'r> {
-    rules: Vec<usize>,
-    defaults: &'r [Vec<usize>; 3],
-    /// Of a subject that was not narrowed.
-    certain: Option<[bool; 3]>,
-    cause: Cause,
-}
-
-#[derive(Clone)]
-struct Ends<'a> {
-    from: Party<'a>,
-    to: Party<'a>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    Egress,
-    Ingress,
-}
-
-impl<'a> Listed<'a> {
-    pub fn new(meanings: &Meanings, entries: &'a [Entry<'a>]) -> Self {
-        let (mut general, mut by_set) = (Vec::new(), HashMap::<SetName, Vec<usize>>::new());
-        for (at, rule) in entries.iter().enumerate().filter_map(|(at, e)| Some((at, e.rule?))) {
-            if rule.peers.is_empty() {
-                general.push(at);
-            }
-            for peer in &rule.peers {
-                let set = match peer {
-                    Peer::Selector(_) => continue,
-                    Peer::Entity(_) => {
-                        general.push(at);
-                        continue;
-                    }
-                    Peer::Cidr(cidr) => SetName::Cidr(cidr.clone()),
-                    Peer::Group(name) => {
-                        if meanings.groups.get(name).is_some_and(|g| !g.entities.is_empty()) {
-                            general.push(at);
-                        }
-                        SetName::Group(name.clone())
-                    }
-                };
-                by_set.entry(set).or_default().push(at);
-            }
-        }
-        general.dedup();
-        Listed { entries, general, by_set }
-    }
-}
-
-impl<'a> Ends<'a> {
-    fn subject(&self, direction: Direction) -> Option<&Domain<'a>> {
-        match direction {
-            Direction::Egress => self.from.domain(),
-            Direction::Ingress => self.to.domain(),
-        }
-    }
-
-    fn peer(&self, direction: Direction) -> &Party<'a> {
-        match direction {
-            Direction::Egress => &self.to,
-            Direction::Ingress => &self.from,
-        }
-    }
-
-    fn of(direction: Direction, subject: Domain<'a>, peer: Party<'a>) -> Self {
-        let subject = Party::Endpoint(subject);
-        match direction {
-            Direction::Egress => Ends { from: subject, to: peer },
-            Direction::Ingress => Ends { from: peer, to: subject },
-        }
-    }
-
-    /// One of them.
-    fn example(&self, meanings: &Meanings<'a>) -> Self {
-        let one = |party: &Party<'a>| match party {
-            Party::Endpoint(domain) => {
-                Party::Endpoint(Domain::only(meanings.filter, &domain.example()))
-            }
-            Party::Outside(outside) => Party::Outside(outside),
-        };
-        Ends { from: one(&self.from), to: one(&self.to) }
-    }
 }
 
 impl<'a> Search<'a> {
@@ -179,41 +55,17 @@ impl<'a> Search<'a> {
         let mut roots = Vec::with_capacity(parties.len());
         for party in parties {
             let concerned = match party.domain() {
-                Some(domain) => Some(self.concerned(direction, domain)?),
+                Some(domain) => {
+                    let listed = self.listed(direction);
+                    self.spend(listed.entries.len())?;
+                    Some(listed.concerned(domain))
+                }
                 None => None,
             };
             roots.push(Root { party: party.clone(), concerned });
         }
         roots.sort_by_key(|root| root.party.domain().is_none());
         Ok(roots)
-    }
-
-    fn concerned(
-        &mut self,
-        direction: Direction,
-        subject: &Domain<'a>,
-    ) -> Result<Concerned, Undecided> {
-        let entries = self.listed(direction).entries;
-        self.spend(entries.len())?;
-        let mut concerned = Concerned {
-            rules: Vec::new(),
-            defaults: Default::default(),
-            certain: Default::default(),
-        };
-        for (at, entry) in entries.iter().enumerate() {
-            let picked = subject.picked(&entry.policy.subject);
-            match (picked, entry.rule) {
-                (Tri::No, _) => {}
-                (_, Some(_)) => concerned.rules.push(at),
-                (picked, None) => {
-                    let tier = Tier::ALL.iter().position(|tier| *tier == entry.tier);
-                    let tier = tier.unwrap_or_default();
-                    concerned.defaults[tier].push(at);
-                    concerned.certain[tier] |= picked == Tri::Yes;
-                }
-            }
-        }
-        Ok(concerned)
     }
 
     /// A flow that passes at both ends.
@@ -313,17 +165,9 @@ impl<'a> Search<'a> {
     ) -> Result<Vec<usize>, Undecided> {
         let listed = self.listed(direction);
         let peer = ends.peer(direction);
-        let of_sets;
         let candidates = match peer {
-            Party::Endpoint(_) => &concerned.rules,
-            Party::Outside(outside) => {
-                let sets = outside.sets.iter().filter_map(|set| listed.by_set.get(&**set));
-                let mut all: Vec<usize> = sets.flatten().chain(&listed.general).copied().collect();
-                all.sort_unstable();
-                all.dedup();
-                of_sets = all;
-                &of_sets
-            }
+            Party::Endpoint(_) => Cow::Borrowed(concerned.rules.as_slice()),
+            Party::Outside(outside) => Cow::Owned(listed.about(outside)),
         };
         self.spend(candidates.iter().map(|at| listed.entries[*at].cost).sum())?;
         let concerns =
@@ -331,112 +175,7 @@ impl<'a> Search<'a> {
         Ok(candidates.iter().copied().filter(concerns).collect())
     }
 
-    /// What could decide anything of the ports, once all that certainly comes before has taken its part.
-    fn causes(
-        &mut self,
-        direction: Direction,
-        side: &Side,
-        ends: &Ends<'a>,
-        region: &Region,
-        passes: bool,
-    ) -> Result<Vec<Cause>, Undecided> {
-        let mut causes = Vec::new();
-        let left = self.walk(direction, side, ends, region, !passes, |at, entry, hit| {
-            let wanted = (entry.action == Action::Allow) == passes && entry.action != Action::Pass;
-            if wanted && !hit.is_empty() {
-                causes.push(Cause::Entry(at));
-            }
-            false
-        })?;
-        if passes && !left.is_empty() {
-            causes.insert(0, Cause::Default);
-        }
-        Ok(causes)
-    }
-
-    /// The ports that the side's cause decides, at the most: what certainly comes before it takes its part, what only
-    /// may come before does not.
-    fn decided(
-        &mut self,
-        direction: Direction,
-        side: &Side,
-        ends: &Ends<'a>,
-        region: &Region,
-    ) -> Result<Region, Undecided> {
-        let mut decided = Region::default();
-        let entries = self.listed(direction).entries;
-        let by_default = matches!(side.cause, Cause::Entry(at) if entries[at].rule.is_none());
-        let left = self.walk(direction, side, ends, region, by_default, |at, _, hit| {
-            let found = side.cause == Cause::Entry(at);
-            if found {
-                decided = hit.clone();
-            }
-            found
-        })?;
-        Ok(if side.cause == Cause::Default { left } else { decided })
-    }
-
-    /// Goes through what concerns the ends in the order in which it is asked, and tells `visit` of each with the ports that
-    /// may be left for it, until that says that it is enough; of defaults only if they matter. Returns the ports that may
-    /// be left at the end.
-    fn walk(
-        &mut self,
-        direction: Direction,
-        side: &Side,
-        ends: &Ends<'a>,
-        region: &Region,
-        by_default: bool,
-        mut visit: impl FnMut(usize, &Entry<'a>, &Region) -> bool,
-    ) -> Result<Region, Undecided> {
-        let Some(subject) = ends.subject(direction) else { return Ok(region.clone()) };
-        let entries = self.listed(direction).entries;
-        let peer = ends.peer(direction);
-        let mut rules = side.rules.iter().map(|at| (*at, &entries[*at])).peekable();
-        let mut left = region.clone();
-        for (tier, defaults) in Tier::ALL.into_iter().zip(side.defaults) {
-            let mut passed = Region::default();
-            while let Some((at, entry)) = rules.next_if(|(_, entry)| entry.tier == tier) {
-                let hit = entry.region.and(&left);
-                self.spend(if hit.is_empty() { 1 } else { entry.cost })?;
-                if hit.is_empty() {
-                    continue;
-                }
-                let concerns = self.meanings.concerns(entry, subject, peer);
-                if concerns == Tri::No {
-                    continue;
-                }
-                if visit(at, entry, &hit) {
-                    return Ok(left);
-                }
-                if concerns == Tri::Yes {
-                    left = left.without(&hit);
-                }
-                if entry.action == Action::Pass {
-                    passed = passed.or(&hit);
-                }
-            }
-            let known = side.certain.map(|certain| certain[Tier::ALL.len() - 1 - tier as usize]);
-            let mut denied = known == Some(true);
-            if !left.is_empty() && (known.is_none() || by_default) {
-                self.spend(defaults.len())?;
-                for at in defaults {
-                    let entry = &entries[*at];
-                    if by_default && visit(*at, entry, &left) {
-                        return Ok(left);
-                    }
-                    denied = denied
-                        || known.is_none() && subject.picked(&entry.policy.subject) == Tri::Yes;
-                }
-            }
-            if denied {
-                left = Region::default();
-            }
-            left = left.or(&passed);
-        }
-        Ok(left)
-    }
-
-    fn listed(&self, direction: Direction) -> &'a Listed<'a> {
+    pub(super) fn listed(&self, direction: Direction) -> &'a Listed<'a> {
         match direction {
             Direction::Egress => self.egress,
             Direction::Ingress => self.ingress,
@@ -589,7 +328,7 @@ impl<'a> Search<'a> {
         })
     }
 
-    fn spend(&mut self, entries: usize) -> Result<(), Undecided> {
+    pub(super) fn spend(&mut self, entries: usize) -> Result<(), Undecided> {
         self.budget = self.budget.checked_sub(entries + 1).ok_or(Undecided)?;
         Ok(())
     }
