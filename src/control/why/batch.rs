@@ -51,36 +51,61 @@ impl Oracle for Files<'_> {
         each: &mut dyn FnMut(&str) -> io::Result<()>,
     ) -> Result<u64, Failure> {
         let view = self.0;
-        let judge = |queries: &[Query]| -> io::Result<Vec<(String, bool)>> {
+        let judge = |queries: &[Query]| -> io::Result<Judged> {
             let mut guess = Guess::default();
-            let answers =
-                queries.iter().map(|query| super::answer_with(&mut guess, view, None, query));
-            answers.map(|one| Ok((json(&one)?, matches!(one, Answer::Error(_))))).collect()
+            let mut judged = Judged::default();
+            for query in queries {
+                judged.push(&super::answer_with(&mut guess, view, None, query))?;
+            }
+            Ok(judged)
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if queries.len() < ALONE { 1 } else { cores };
         let (own, others) = queries.split_at(queries.len().div_ceil(threads));
-        let answers = std::thread::scope(|scope| {
+        let judged = std::thread::scope(|scope| {
             let begin =
                 |queries| std::thread::Builder::new().spawn_scoped(scope, move || judge(queries));
             let workers: Vec<_> = others.chunks(own.len().max(1)).map(begin).collect();
-            let mut answers = vec![judge(own)];
+            let mut judged = vec![judge(own)];
             for worker in workers {
                 // A panic goes on here.
-                answers.push(worker.and_then(|worker| {
+                judged.push(worker.and_then(|worker| {
                     worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
                 }));
             }
-            answers
+            judged
         });
         let mut failed = 0;
-        for answers in answers {
-            for (answer, is_error) in answers? {
-                each(&answer)?;
-                failed += u64::from(is_error);
-            }
+        for judged in judged {
+            let judged = judged?;
+            judged.lines().try_for_each(|line| each(line.map_err(io::Error::other)?))?;
+            failed += judged.failed;
         }
         Ok(failed)
+    }
+}
+
+/// Answers in JSON, one after another in one piece of memory.
+#[derive(Default)]
+struct Judged {
+    json: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<usize>,
+    failed: u64,
+}
+
+impl Judged {
+    fn push(&mut self, answer: &Answer) -> io::Result<()> {
+        serde_json::to_writer(&mut self.json, &Versioned::new(answer))?;
+        self.ends.push(self.json.len());
+        self.failed += u64::from(matches!(answer, Answer::Error(_)));
+        Ok(())
+    }
+
+    fn lines(&self) -> impl Iterator<Item = Result<&str, std::str::Utf8Error>> {
+        let begins = [0].into_iter().chain(self.ends.iter().copied());
+        let ends = self.ends.iter().copied();
+        begins.zip(ends).map(|(begin, end)| std::str::from_utf8(&self.json[begin..end]))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Explanations in sentences, without full stops, for people who know their own files.
 
-use std::fmt::Write;
+use std::fmt::{self, Display, Formatter, Write};
 
 use super::query::Meant;
 use crate::compile::view::{Party, Ranked};
@@ -28,7 +28,7 @@ pub fn decision(decision: &Decision, direction: Direction) -> String {
     };
     match &decision.passed {
         Some(passed) => {
-            format!("{} passes it on from the {} tier; {decided}", name(passed), passed.tier)
+            format!("{} passes it on from the {} tier; {decided}", Name(passed), passed.tier)
         }
         None => decided,
     }
@@ -51,30 +51,45 @@ pub fn outcome(explanation: &Explanation, meant: &Meant) -> Option<String> {
     }
 }
 
-pub fn almost(almost: &Almost, meant: &Meant) -> String {
+/// What `almost` says besides the rules, the same for all of them.
+pub struct Other {
+    asked: String,
+    from: String,
+    to: String,
+}
+
+impl Other {
+    pub fn new(meant: &Meant) -> Self {
+        Other { asked: asked(meant), from: party(&meant.from), to: party(&meant.to) }
+    }
+}
+
+pub fn almost(almost: &Almost, meant: &Meant, other: &Other) -> String {
     let Almost { rule: ranked, differs } = almost;
-    let name = name(ranked);
-    let Some(rule) = ranked.rule() else { return name };
-    match differs {
+    let name = Name(ranked);
+    let Some(rule) = ranked.rule() else { return name.to_string() };
+    let mut text = String::with_capacity(128);
+    // Nothing that is written into a string fails.
+    let _ = match differs {
         Differs::Port => {
-            let asked = asked(meant);
-            format!("{name} is about {}, not {asked}", ports(rule, meant))
+            write!(text, "{name} is about {}, not {}", ports(rule, meant), other.asked)
         }
         Differs::SourcePort => {
-            let ranges = list(&rule.source_ports, PortRange::to_string);
+            let ranges = list(&rule.source_ports, |range, f| range.fmt(f));
             match meant.source_port {
-                Some(port) => format!("{name} is about source ports {ranges}, not {port}"),
-                None => format!("{name} is about source ports {ranges} only"),
+                Some(port) => write!(text, "{name} is about source ports {ranges}, not {port}"),
+                None => write!(text, "{name} is about source ports {ranges} only"),
             }
         }
         Differs::Peer => {
             let other = match ranked.direction {
-                Direction::Ingress => &meant.from,
-                Direction::Egress => &meant.to,
+                Direction::Ingress => &other.from,
+                Direction::Egress => &other.to,
             };
-            format!("{name} is about {}, not {}", peers(rule), party(other))
+            write!(text, "{name} is about {}, not {other}", peers(rule))
         }
-    }
+    };
+    text
 }
 
 /// `8080/tcp`: what was asked for, by number.
@@ -93,57 +108,68 @@ fn rule_says(by: &Ranked, rule: &Rule) -> String {
         Action::Reject => "rejects",
         Action::Pass => "passes on",
     };
-    let what = match rule.ports.as_slice() {
-        [] => "everything".to_owned(),
-        ports => list(ports, PortSpec::to_string),
-    };
     let way = match by.direction {
         Direction::Ingress => "from",
         Direction::Egress => "to",
     };
-    format!("{} {does} {what} {way} {}", name(by), peers(rule))
-}
-
-fn name(ranked: &Ranked) -> String {
-    let Ranked { direction, policy, index, .. } = ranked;
-    match index {
-        Some(index) => format!("{direction} rule {} of policy {}", index + 1, policy.name),
-        None => format!("policy {}", policy.name),
+    let (name, peers) = (Name(by), peers(rule));
+    match rule.ports.as_slice() {
+        [] => format!("{name} {does} everything {way} {peers}"),
+        ports => format!("{name} {does} {} {way} {peers}", list(ports, |spec, f| spec.fmt(f))),
     }
 }
 
-fn peers(rule: &Rule) -> String {
-    match rule.peers.as_slice() {
-        [] => "anyone".to_owned(),
-        peers => list(peers, peer),
+/// Written straight into the sentence that it is part of.
+struct Said<F>(F);
+
+impl<F: Fn(&mut Formatter<'_>) -> fmt::Result> Display for Said<F> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        (self.0)(f)
     }
 }
 
-fn peer(peer: &Peer) -> String {
+struct Name<'a>(&'a Ranked);
+
+impl Display for Name<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Ranked { direction, policy, index, .. } = self.0;
+        match index {
+            Some(index) => write!(f, "{direction} rule {} of policy {}", index + 1, policy.name),
+            None => write!(f, "policy {}", policy.name),
+        }
+    }
+}
+
+fn peers(rule: &Rule) -> impl Display {
+    Said(move |f: &mut Formatter<'_>| match rule.peers.as_slice() {
+        [] => f.write_str("anyone"),
+        peers => list(peers, peer).fmt(f),
+    })
+}
+
+fn peer(peer: &Peer, f: &mut Formatter<'_>) -> fmt::Result {
     match peer {
-        Peer::Selector(selector) if selector.is_everything() => "every endpoint".to_owned(),
-        Peer::Selector(selector) => selector.to_string(),
-        Peer::Entity(entity) => format!("entity:{entity}"),
-        Peer::Group(name) => format!("group:{name}"),
-        Peer::Cidr(cidr) if cidr.except.is_empty() => format!("cidr:{}", cidr.network),
+        Peer::Selector(selector) if selector.is_everything() => f.write_str("every endpoint"),
+        Peer::Selector(selector) => selector.fmt(f),
+        Peer::Entity(entity) => write!(f, "entity:{entity}"),
+        Peer::Group(name) => write!(f, "group:{name}"),
+        Peer::Cidr(cidr) if cidr.except.is_empty() => write!(f, "cidr:{}", cidr.network),
         Peer::Cidr(cidr) => {
-            format!("cidr:{} except {}", cidr.network, list(&cidr.except, ToString::to_string))
+            let except = list(&cidr.except, |network, f| network.fmt(f));
+            write!(f, "cidr:{} except {except}", cidr.network)
         }
     }
 }
 
 /// A rule's, with what names mean at the receiver.
-fn ports(rule: &Rule, meant: &Meant) -> String {
+fn ports(rule: &Rule, meant: &Meant) -> impl Display {
     let named = meant.to.member().map(|member| &member.ports);
-    list(&rule.ports, |spec| match spec {
-        PortSpec::Match(ports) => ports.to_string(),
-        PortSpec::Named { .. } => {
-            let known = named.and_then(|named| spec.of(named));
-            match known {
-                Some(ports) => format!("{spec} ({ports} there)"),
-                None => format!("{spec} (not there)"),
-            }
-        }
+    list(&rule.ports, move |spec, f| match spec {
+        PortSpec::Match(ports) => ports.fmt(f),
+        PortSpec::Named { .. } => match named.and_then(|named| spec.of(named)) {
+            Some(ports) => write!(f, "{spec} ({ports} there)"),
+            None => write!(f, "{spec} (not there)"),
+        },
     })
 }
 
@@ -156,15 +182,17 @@ pub fn party(party: &Party) -> String {
     }
 }
 
-fn list<T>(items: &[T], text: impl Fn(&T) -> String) -> String {
-    if let [only] = items {
-        return text(only);
-    }
-    let mut named = items.iter().take(NAMED).map(text).collect::<Vec<_>>().join(" or ");
-    if items.len() > NAMED {
-        let _ = write!(named, " or {} more", items.len() - NAMED);
-    }
-    named
+fn list<T>(items: &[T], text: impl Fn(&T, &mut Formatter<'_>) -> fmt::Result) -> impl Display {
+    Said(move |f: &mut Formatter<'_>| {
+        for (place, item) in items.iter().take(NAMED).enumerate() {
+            f.write_str(if place == 0 { "" } else { " or " })?;
+            text(item, f)?;
+        }
+        match items.len().checked_sub(NAMED) {
+            Some(more) if more > 0 => write!(f, " or {more} more"),
+            _ => Ok(()),
+        }
+    })
 }
 
 pub fn notes(explanation: &Explanation, meant: &Meant) -> impl Iterator<Item = String> {

@@ -99,13 +99,19 @@ fn why(
     let mut notes = std::mem::take(&mut meant.notes);
     notes.extend(because::notes(&explanation, &meant));
     let because = because::outcome(&explanation, &meant);
-    let almost = explanation.almost.iter().map(|almost| Almost {
-        rule: rule(&almost.rule, almost.rule.index.unwrap_or_default()),
-        direction: almost.rule.direction,
-        differs: almost.differs.as_str().to_owned(),
-        because: because::almost(almost, &meant),
-    });
-    let almost = almost.collect();
+    let almost = match explanation.almost.as_slice() {
+        [] => Vec::new(),
+        all => {
+            let other = because::Other::new(&meant);
+            let almost = all.iter().map(|almost| Almost {
+                rule: rule(&almost.rule, almost.rule.index.unwrap_or_default()),
+                direction: almost.rule.direction,
+                differs: almost.differs.as_str().to_owned(),
+                because: because::almost(almost, &meant, &other),
+            });
+            almost.collect()
+        }
+    };
     let Explanation { verdict, family, egress, ingress, shadow, .. } = explanation;
     Ok(Why {
         verdict,
