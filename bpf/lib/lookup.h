@@ -3,7 +3,8 @@
  * The only two ways to look into a map. hash_look_up() is for what costs a hash
  * or a trie walk and can count itself, which is how a test proves that an
  * established packet needs one. array_look_up() is an addition and a bounds
- * check. The helper itself is poisoned, so that nothing escapes the count.
+ * check; `drops`, a hash, is looked into by it, too: for what is dropped alone. The
+ * helper itself is poisoned, so that nothing else escapes the count.
  */
 #ifndef PORIN_LOOKUP_H
 #define PORIN_LOOKUP_H

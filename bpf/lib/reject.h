@@ -9,6 +9,7 @@
 #define PORIN_REJECT_H
 
 #define TCP_SUM 16 /* offset of the checksum in a TCP header */
+#define EINVAL 22
 
 struct tcp_header {
 	__be16 source_port;
@@ -32,6 +33,19 @@ struct reset6 {
 	struct tcp_header tcp;
 };
 
+/*
+ * May `p` be answered with a reset now? In a fragment the segment's length cannot be
+ * told. `limited`: the answer is for the outside, where a source can be forged at will
+ * and whoever has the address be made to hear of it; so it is within the budget of
+ * ICMP errors.
+ */
+static __always_inline bool reset_may(const struct packet *p, bool limited)
+{
+	if ((p->kind & (PACKET_FIRST_FRAGMENT | PACKET_LATER_FRAGMENT)) || (p->tcp_flags & TCP_RST))
+		return false;
+	return !limited || icmp_may(p);
+}
+
 /* The reset that answers `p`, all but its checksum. */
 static __always_inline int reset_of(struct __sk_buff *skb, const struct packet *p,
 				    struct tcp_header *reset)
@@ -39,9 +53,6 @@ static __always_inline int reset_of(struct __sk_buff *skb, const struct packet *
 	struct tcp_header tried;
 	__u32 length;
 
-	/* In a fragment the segment's length cannot be told. */
-	if ((p->kind & (PACKET_FIRST_FRAGMENT | PACKET_LATER_FRAGMENT)) || (p->tcp_flags & TCP_RST))
-		return -1;
 	if (bpf_skb_load_bytes(skb, p->l4, &tried, sizeof(tried)))
 		return -1;
 	reset->source_port = tried.destination_port;
@@ -62,16 +73,21 @@ static __always_inline int reset_of(struct __sk_buff *skb, const struct packet *
 /*
  * Cuts the packet to `size` bytes, of which the last are a TCP header. `partial`: the
  * sender left the checksum to its device, and the kernel still means to fill it in, at
- * the place where it was. It tells by refusing to cut the field off.
+ * the place where it was. It tells by refusing to cut the field off, with EINVAL; any
+ * other failure tells nothing, and there is no answer.
  */
 static __always_inline int reset_reshape(struct __sk_buff *skb, const struct packet *p, __u32 size,
 					 bool *partial)
 {
 	const __u32 l4 = size - sizeof(struct tcp_header);
 
-	*partial = false;
+	long error = 0;
+
 	if (p->l4 == l4)
-		*partial = bpf_skb_change_tail(skb, l4 + TCP_SUM + 1, 0) != 0;
+		error = bpf_skb_change_tail(skb, l4 + TCP_SUM + 1, 0);
+	*partial = error == -EINVAL;
+	if (error && !*partial)
+		return -1;
 	return bpf_skb_change_tail(skb, size, 0);
 }
 
@@ -144,12 +160,14 @@ static __always_inline int macs_swap(struct __sk_buff *skb)
 	return bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0);
 }
 
-/* Turns the packet into its answer. */
-static __always_inline int reject_build(struct __sk_buff *skb, const struct packet *p)
+/* Turns the packet into its answer; `outside`: which leaves by an uplink. */
+static __always_inline int reject_build(struct __sk_buff *skb, const struct packet *p, bool outside)
 {
 	const __u64 code4 = ICMP4_PROHIBITED, code6 = ICMP6_PROHIBITED;
 
 	if (p->protocol == IPPROTO_TCP) {
+		if (!reset_may(p, outside))
+			return -1;
 		if (features.ipv4 && p->version == 4)
 			return reset4_build(skb, p) || macs_swap(skb);
 		if (features.ipv6 && p->version == 6)
@@ -192,15 +210,15 @@ __noinline int reject_answer(struct __sk_buff *skb, __u32 reason, __u32 place)
 	drop(&s->packet, reason);
 	switch (place) {
 	case FROM_ENDPOINT:
-		if (reject_build(skb, &s->packet))
+		if (reject_build(skb, &s->packet, false))
 			return TC_ACT_SHOT;
 		return bpf_redirect_peer(skb->ifindex, 0);
 	case TO_ENDPOINT: /* the sender is the host's own stack, or who it forwards for */
-		if (reject_build(skb, &s->packet) || reject_mark(skb))
+		if (reject_build(skb, &s->packet, false) || reject_mark(skb))
 			return TC_ACT_SHOT;
 		return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
 	case FROM_UPLINK: /* who knows nothing of masquerading */
-		if (reject_build(skb, &s->wire) || reject_mark(skb))
+		if (reject_build(skb, &s->wire, true) || reject_mark(skb))
 			return TC_ACT_SHOT;
 		return bpf_redirect(skb->ifindex, 0);
 	}

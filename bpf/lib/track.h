@@ -263,7 +263,7 @@ static __always_inline void decided(struct __sk_buff *skb, struct packet *p, str
 		policy_shadow(skb, &s->question, &s->judgement, p->slot);
 	reasons_from(&p->why, &s->judgement, direction);
 	if (first)
-		count_decision(&p->why);
+		count_decision(skb, &p->why);
 }
 
 /* The long way: no entry, an entry of another generation, or one that denies. */

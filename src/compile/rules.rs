@@ -67,12 +67,17 @@ impl Cookies {
         new: impl Iterator<Item = &'a Wanted>,
         all: impl Iterator<Item = &'a Wanted>,
     ) -> bool {
+        let (mut old, mut new) = (old.peekable(), new.peekable());
+        if old.peek().is_none() && new.peek().is_none() {
+            return false;
+        }
+        let before = self.clone();
         if self.moved.is_empty() && self.exchange(old, new) {
             return false;
         }
-        let before = Arc::clone(&self.moved);
         self.rebuild(all);
-        before != self.moved
+        Arc::make_mut(&mut self.table).share(&before.table);
+        before.moved != self.moved
     }
 
     /// False if two cookies met: the table is of no use then.
@@ -224,6 +229,24 @@ mod tests {
             egress_origin: None,
         };
         wanted(&policy).into_iter().map(|(cookie, _)| cookie.0).collect()
+    }
+
+    /// Where cookies meet the whole table is made anew; what is as before is shared all the same.
+    #[test]
+    fn what_an_edit_leaves_alone_is_shared() {
+        let far = 1 << 31;
+        let (a, b) = (policy("a", &[7, far]), policy("b", &[7, far]));
+        let mut cookies = Cookies::default();
+        cookies.update([].into_iter(), [&a, &b].into_iter(), [&a, &b].into_iter());
+        let before = Arc::clone(cookies.table());
+        assert!(!cookies.update([].into_iter(), [].into_iter(), [&a, &b].into_iter()));
+        assert!(Arc::ptr_eq(&before, cookies.table()), "nothing to do");
+        let edited = policy("b", &[7]);
+        cookies.update([&b].into_iter(), [&edited].into_iter(), [&a, &edited].into_iter());
+        let gone: Vec<u32> = before.gone(cookies.table()).map(|cookie| cookie.0).collect();
+        assert_eq!(gone, [far + 1]);
+        assert!(cookies.table().is_part_shared(Cookie(7), &before));
+        assert!(!cookies.table().is_part_shared(Cookie(far), &before));
     }
 
     #[test]

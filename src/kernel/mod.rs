@@ -47,7 +47,7 @@ use netlink::adopted::Adopted;
 use paths::Layout;
 use probe::{Attach, Support};
 
-use crate::compile::plan::{Plan, RuleTable};
+use crate::compile::plan::Plan;
 use crate::types::{Generation, Slot};
 
 pub use teardown::TeardownReport;
@@ -112,8 +112,7 @@ pub struct Kernel {
     in_force: Option<Plan>,
     /// Something remains to be done.
     unsettled: bool,
-    /// The rules that there may be counters of. None: an earlier daemon's.
-    counted: Option<Arc<RuleTable>>,
+    counted: hits::Counted,
 }
 
 impl Kernel {
@@ -171,8 +170,14 @@ impl Kernel {
             variants: Default::default(),
             counted,
         };
-        let kernel =
-            Kernel { host, mirror, support, in_force: None, unsettled: true, counted: None };
+        let kernel = Kernel {
+            host,
+            mirror,
+            support,
+            in_force: None,
+            unsettled: true,
+            counted: Default::default(),
+        };
         Ok((kernel, recovered))
     }
 
@@ -192,6 +197,7 @@ impl Kernel {
         self.host.adopted = Default::default();
         let applied = applied?;
         self.in_force = Some(plan.clone());
+        self.counted.in_force(&plan.rules);
         Ok(applied)
     }
 
@@ -205,7 +211,7 @@ impl Kernel {
         let settled = transaction::settle(&mut self.host, &mut self.mirror, in_force);
         self.unsettled = !settled.leftovers.is_empty();
         if !self.unsettled
-            && let Err(error) = self.forget_hits()
+            && let Err(error) = self.counted.forget(&self.host.maps)
         {
             log::warn!("{error}"); // the next commit's settling tries again
         }
@@ -214,18 +220,6 @@ impl Kernel {
             log::warn!("{error}");
         }
         settled
-    }
-
-    /// Away with the counters of rules that are gone.
-    fn forget_hits(&mut self) -> datapath::Result<()> {
-        let Some(plan) = &self.in_force else { return Ok(()) };
-        let before = self.counted.as_ref();
-        if before.is_some_and(|before| Arc::ptr_eq(before, &plan.rules)) {
-            return Ok(());
-        }
-        hits::forget(&self.host.maps, before.map(|rules| &**rules), &plan.rules)?;
-        self.counted = Some(plan.rules.clone());
-        Ok(())
     }
 
     /// The generation in force.

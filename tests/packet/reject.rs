@@ -1,5 +1,8 @@
 //! What is denied out loud: resets and ICMP errors, byte by byte, and how they get past the gates.
 
+use std::os::fd::AsFd;
+use std::time::Instant;
+
 use porin::kernel::datapath::{TestContext, abi};
 
 use crate::frame::{ACK, FIN, Frame, Ip, RST, SYN, TCP, assert_checksums, ip};
@@ -124,25 +127,46 @@ fn what_must_not_be_answered_is_dropped() {
 }
 
 #[test]
-fn errors_are_limited_resets_are_not() {
+fn errors_are_limited_resets_to_containers_are_not() {
     let mut w = World::new();
     let (a, b) = (w.container(1), w.container(2));
     w.policy(1, &rejects(false, true));
     let sent = |frame: Frame| frame.with(|f| f.source_mac = a.mac).bytes();
-    let answers = |w: &World, frame: &[u8]| {
-        use std::os::fd::AsFd;
-        let context = TestContext { ifindex: a.ifindex, ..Default::default() };
-        let gate = w.gate(1).ingress.as_fd();
-        let run = |_| porin::kernel::datapath::test_run(gate, frame, 1, context).expect("runs");
-        (0..20_000).map(run).filter(|run| run.retval == REDIRECT).count()
-    };
-    let start = std::time::Instant::now();
-    let datagrams = answers(&w, &sent(Frame::udp((a.ip6, 1), (b.ip6, 2), b"")));
-    let cpus = std::thread::available_parallelism().expect("known").get() as u64;
-    let most = 1000 * cpus * (start.elapsed().as_secs() + 2);
+    let context = TestContext { ifindex: a.ifindex, ..Default::default() };
+    let start = Instant::now();
+    let datagrams = answers(&w, 1, &sent(Frame::udp((a.ip6, 1), (b.ip6, 2), b"")), context);
+    let most = most_errors(start);
     assert!(datagrams as u64 <= most && datagrams > 0, "{datagrams} of at most {most}");
-    let segments = answers(&w, &sent(Frame::tcp((a.ip6, 1), (b.ip6, 2), SYN, b"")));
-    assert_eq!(segments, 20_000);
+    let segments = sent(Frame::tcp((a.ip6, 1), (b.ip6, 2), SYN, b""));
+    assert_eq!(answers(&w, 1, &segments, context), 20_000);
+}
+
+/// How many of 20,000 such frames are answered.
+fn answers(w: &World, slot: u32, frame: &[u8], context: TestContext) -> usize {
+    let gate = w.gate(slot).ingress.as_fd();
+    let run = |_| porin::kernel::datapath::test_run(gate, frame, 1, context).expect("runs");
+    (0..20_000).map(run).filter(|run| run.retval == REDIRECT).count()
+}
+
+/// How many the budgets of all CPUs allow since `start`.
+fn most_errors(start: Instant) -> u64 {
+    let cpus = std::thread::available_parallelism().expect("known").get() as u64;
+    1000 * cpus * (start.elapsed().as_secs() + 2)
+}
+
+/// Whose address is in a segment from outside need not have sent it.
+#[test]
+fn resets_to_the_outside_are_limited() {
+    let mut w = World::new();
+    let a = w.container(1);
+    w.policy(1, &rejects(true, false));
+    let syn = Frame::tcp((ip("2001:db8::7"), 443), (a.ip6, 80), SYN, b"");
+    let frame = syn.with(|f| f.destination_mac = UPLINK_MAC).bytes();
+    let context = TestContext { ifindex: w.uplink_ifindex, ..Default::default() };
+    let start = Instant::now();
+    let resets = answers(&w, UPLINK, &frame, context);
+    let most = most_errors(start);
+    assert!(resets as u64 <= most && resets > 0, "{resets} of at most {most}");
 }
 
 /// The verdict is remembered: both ends of a flow that may no longer be are told, again and again.

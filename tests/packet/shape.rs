@@ -4,7 +4,7 @@ use porin::kernel::datapath::{self as dp, Program, abi};
 use std::os::fd::AsFd;
 
 use crate::frame::{ACK, Frame, SYN};
-use crate::world::{World, all_features};
+use crate::world::{World, all_features, default_entries};
 
 /// A hash or trie look-up counts itself in `skb->cb[4]`, if so asked at load time; the
 /// helper is poisoned behind the counting function, so none escapes.
@@ -22,6 +22,9 @@ fn established_costs_one_look_up() {
         assert_eq!(lookups(w.from(1, Frame::tcp(ca, cb, ACK, b""))), 1);
         assert_eq!(lookups(w.from(1, Frame::tcp(ca, cb, ACK, b"data"))), 1);
         assert_eq!(lookups(w.from(2, Frame::tcp(cb, ca, ACK, b"data"))), 1);
+        // The flow, the receiver, one policy, and the counter of the rule that decided.
+        w.policy(1, &default_entries(false, true));
+        assert_eq!(lookups(w.from(1, Frame::udp(ca, cb, b""))), 5);
     }
 }
 
