@@ -56,7 +56,11 @@ fn read(item: &Item) -> Option<Peer> {
     }
     if is_address(text) {
         let what = format!("`{text}` is an address, but stands where a selector is expected");
-        item.fault(what, format!("write cidr:{text}"));
+        let network = match text.parse::<IpAddr>() {
+            Ok(address) => IpNet::from(address).to_string(),
+            Err(_) => text.to_owned(),
+        };
+        item.fault(what, format!("write cidr:{network}"));
         return None;
     }
     if text == "*" {

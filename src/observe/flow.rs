@@ -147,6 +147,13 @@ impl Shadow {
 
 fn shadow(event: &Event, names: &Names, source: &End, destination: &End) -> Option<Shadow> {
     let verdict = event.shadow.filter(|_| event.kind != FlowType::Drop)?;
+    // The same verdict by the same rules is no difference.
+    let same = event.verdict == Some(verdict)
+        && event.shadow_egress_cookie == event.egress_cookie
+        && event.shadow_ingress_cookie == event.ingress_cookie;
+    if same {
+        return None;
+    }
     let asked = verdict == Verdict::Allow || event.shadow_ingress_cookie != Cookie::NONE;
     let ingress = asked && destination.endpoint.is_some();
     Some(Shadow {

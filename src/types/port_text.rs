@@ -111,6 +111,7 @@ fn with_ports(text: &str, protocols: &str) -> Result<Vec<Protocol>, Invalid> {
     const ANY: [Protocol; 3] = [Protocol::TCP, Protocol::UDP, Protocol::SCTP];
     const THESE: &str =
         "protocols with ports are: tcp, udp, sctp, udplite, dccp, and any for the first three";
+    let ports = text.split('/').next().unwrap_or_default();
     let mut all = Vec::new();
     for name in protocols.split('+') {
         match Protocol::named(name) {
@@ -124,6 +125,15 @@ fn with_ports(text: &str, protocols: &str) -> Result<Vec<Protocol>, Invalid> {
             Some(protocol) => {
                 return Err(Invalid::new(format!("`{text}`: {protocol} has no ports"))
                     .hint(format!("write {protocol}")));
+            }
+            None if Protocol::named(&name.to_ascii_lowercase()).is_some() => {
+                return Err(Invalid::new(format!("unknown protocol `{name}`"))
+                    .hint(format!("write {ports}/{}", name.to_ascii_lowercase())));
+            }
+            // The other way round.
+            None if Protocol::named(ports).is_some() && name.parse::<u16>().is_ok() => {
+                return Err(Invalid::new(format!("`{name}` is no protocol"))
+                    .hint(format!("ports come first: write {name}/{ports}")));
             }
             None if name.parse::<u8>().is_ok() => {
                 return Err(Invalid::new(format!("`{text}`: a protocol number has no ports"))

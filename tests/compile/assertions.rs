@@ -46,7 +46,7 @@ fn never_holds_if_every_label_set_is_denied() {
         never("env=dev", "env=prod", &[], vec![own(), narrow()]).unwrap(),
         "policies.d/test.toml:9:1: the assertion `never` does not hold: an endpoint with `app=web,env=dev` may reach \
          an endpoint with `app=api,env=prod` on 80/tcp: egress: nothing denies it; ingress: allow by `api` \
-         (policies.d/test.toml:1:1) (deny it, narrow the rule that allows it, or change the assertion)"
+         (policies.d/test.toml:1:1) (deny it, narrow the rule that allows it, or change the assertion; no endpoint has such labels now, but one may)"
     );
     assert_eq!(never("env=dev", "env=prod", &["22/tcp"], vec![own(), narrow()]), None);
     let mut guard = policy("guard", "env=prod", Some(vec![deny(&["env=dev"], &[])]), None);
@@ -91,7 +91,7 @@ fn always_needs_every_label_set_and_port() {
         faults[0].to_string(),
         "policies.d/test.toml:9:1: the assertion `always` does not hold: an endpoint with `app=mon,env=dev` may not reach \
          an endpoint without labels on 9091/tcp: egress: default deny by `quiet` (policies.d/test.toml:1:1) \
-         (allow it, narrow the rule that denies it, or change the assertion)"
+         (allow it, narrow the rule that denies it, or change the assertion; no endpoint has such labels now, but one may)"
     );
 }
 
@@ -340,4 +340,27 @@ fn networks_of_thousands_of_policies_are_decided() {
     let named = policy("named", "app=x", Some(vec![allow(&networks, &["443/tcp"])]), None);
     let assert = assertion(AssertKind::Never, &[], &[], &["23/tcp"]);
     assert!(check(vec![endpoint("e", "app=x")], vec![all, named], assert).is_ok());
+}
+
+#[test]
+fn a_name_is_each_receivers_own_port() {
+    let endpoints = || {
+        let one = with_ports(endpoint("one", "app=api"), "http", "8080/tcp");
+        let two = with_ports(endpoint("two", "app=api"), "http", "9090/tcp");
+        vec![one, two, endpoint("front", "app=front")]
+    };
+    let ask = |kind, ports: Vec<PortSpec>| {
+        let mut rule = allow(&["app=front"], &[]);
+        rule.ports = vec![named("http")];
+        let mut assert = assertion(kind, &["app=front"], &["app=api"], &[]);
+        assert.ports = ports;
+        let policies = vec![policy("api", "app=api", Some(vec![rule]), None)];
+        check(endpoints(), policies, assert)
+    };
+    let number = |text: &str| vec![PortSpec::Match(text.parse().unwrap())];
+    assert!(ask(AssertKind::Always, vec![named("http")]).is_ok());
+    assert!(ask(AssertKind::Never, vec![named("http")]).is_err());
+    assert!(ask(AssertKind::Always, number("8080/tcp")).is_err(), "not at the other");
+    assert!(ask(AssertKind::Never, number("9090/tcp")).is_err());
+    assert!(ask(AssertKind::Never, number("7070/tcp")).is_ok());
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::model::LabelFilter;
 use crate::types::selector::Requirement;
-use crate::types::{Label, LabelKey, Labels, Selector};
+use crate::types::{Label, LabelKey, Labels, Name, PortMatch, Selector};
 
 /// Of all label sets that are meant: all, none, or some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,12 +52,14 @@ pub struct Domain<'a> {
     keys: BTreeMap<LabelKey, Possible>,
     /// Keys that are not listed are absent, instead of anything.
     closed: bool,
+    /// Of one endpoint that there is: its named ports.
+    ports: Option<&'a BTreeMap<Name, PortMatch>>,
 }
 
 impl<'a> Domain<'a> {
     /// Every label set that an identity may have.
     pub fn all(filter: &'a LabelFilter) -> Self {
-        Domain { filter, keys: BTreeMap::new(), closed: false }
+        Domain { filter, keys: BTreeMap::new(), closed: false, ports: None }
     }
 
     /// Just this one.
@@ -66,7 +68,21 @@ impl<'a> Domain<'a> {
             let values = Values::Of(BTreeSet::from([value.to_owned()]));
             (key.clone(), Possible { absent: false, values })
         };
-        Domain { filter, keys: labels.iter().map(key).collect(), closed: true }
+        Domain { filter, keys: labels.iter().map(key).collect(), closed: true, ports: None }
+    }
+
+    /// An endpoint that there is.
+    pub fn endpoint(
+        filter: &'a LabelFilter,
+        labels: &Labels,
+        ports: &'a BTreeMap<Name, PortMatch>,
+    ) -> Self {
+        Domain { ports: Some(ports), ..Domain::only(filter, labels) }
+    }
+
+    /// The named ports, where they are known.
+    pub fn ports(&self) -> Option<&'a BTreeMap<Name, PortMatch>> {
+        self.ports
     }
 
     /// Which of them a selector picks. `Maybe` may be too cautious where several requirements are about one key.

@@ -43,6 +43,7 @@ impl<'a> Ends<'a> {
     /// One of them.
     pub(super) fn example(&self, meanings: &Meanings<'a>) -> Self {
         let one = |party: &Party<'a>| match party {
+            Party::Endpoint(domain) if domain.is_one() => Party::Endpoint(domain.clone()),
             Party::Endpoint(domain) => {
                 Party::Endpoint(Domain::only(meanings.filter, &domain.example()))
             }

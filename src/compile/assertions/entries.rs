@@ -1,6 +1,7 @@
 //! What policies say of a direction, ranked, and how much of it can concern label sets that are only partly known.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::model::{self, Group, LabelFilter, Policy, Rule};
@@ -47,9 +48,19 @@ pub struct Meanings<'a> {
     /// The sets that have addresses in a pool: an endpoint may be in them.
     pub inside: Vec<SetName>,
     /// The label sets and named ports of the endpoints that there are.
-    pub bearers: Vec<(Arc<Labels>, BTreeMap<Name, PortMatch>)>,
+    pub bearers: Vec<Bearer>,
     /// The ports that any of them gives a name to.
     pub named: BTreeMap<(Name, Protocol), Region>,
+}
+
+/// Labels and named ports of an endpoint.
+pub type Bearer = (Arc<Labels>, BTreeMap<Name, PortMatch>);
+
+/// What an entry's named ports are for a receiver with these.
+fn named_region(entry: &Entry, ports: &BTreeMap<Name, PortMatch>) -> Region {
+    let written = entry.rule.map(|rule| rule.ports.as_slice()).unwrap_or_default();
+    let named = written.iter().filter(|port| matches!(port, PortSpec::Named { .. }));
+    Region::of(&named.filter_map(|port| port.of(ports)).collect::<Vec<_>>())
 }
 
 /// A rule, or a default deny.
@@ -161,15 +172,15 @@ impl<'a> Meanings<'a> {
         }
     }
 
-    /// The ports of an assertion.
+    /// The ports of an assertion, whoever receives.
     pub fn region(&self, ports: &[PortSpec]) -> Region {
-        let one = |port: &PortSpec| match port {
-            PortSpec::Match(ports) => Region::of(&[*ports]),
-            PortSpec::Named { .. } => self.named(port),
+        let number = |port: &PortSpec| match port {
+            PortSpec::Match(ports) => Some(*ports),
+            PortSpec::Named { .. } => None,
         };
         match ports {
             [] => Region::all(),
-            ports => ports.iter().fold(Region::default(), |region, port| region.or(&one(port))),
+            ports => Region::of(&ports.iter().filter_map(number).collect::<Vec<_>>()),
         }
     }
 
@@ -202,11 +213,10 @@ impl<'a> Meanings<'a> {
     /// Do these receivers call the entry's ports by the names in its rule? Label sets that no endpoint has are taken to
     /// do as endpoints do that use the names.
     fn has_ports(&self, entry: &Entry, receiver: &Domain) -> Tri {
-        let names = entry.rule.map(|rule| rule.ports.as_slice()).unwrap_or_default();
-        let region = |ports: &BTreeMap<Name, PortMatch>| {
-            let named = names.iter().filter(|port| matches!(port, PortSpec::Named { .. }));
-            Region::of(&named.filter_map(|port| port.of(ports)).collect::<Vec<_>>())
-        };
+        let region = |ports: &BTreeMap<Name, PortMatch>| named_region(entry, ports);
+        if let Some(ports) = receiver.ports() {
+            return if region(ports).is_empty() { Tri::No } else { Tri::Yes };
+        }
         let meant = self.bearers.iter().filter(|(labels, _)| receiver.has(labels));
         let meant: Vec<Region> = meant.map(|(_, ports)| region(ports)).collect();
         if meant.is_empty() {
@@ -223,21 +233,32 @@ impl<'a> Meanings<'a> {
         }
     }
 
-    /// The label sets of the endpoints that there are among the receivers, if an entry with named ports may concern some of
-    /// them and not others.
+    /// The ports that an entry is about, at its receiver.
+    pub fn ports<'e>(&self, entry: &'e Entry, subject: &Domain, peer: &Party) -> Cow<'e, Region> {
+        let receiver = if entry.egress { peer.domain() } else { Some(subject) };
+        match receiver.and_then(|receiver| receiver.ports()) {
+            Some(ports) if entry.guessed => {
+                Cow::Owned(named_region(entry, ports).and(&entry.region))
+            }
+            _ => Cow::Borrowed(&entry.region),
+        }
+    }
+
+    /// The endpoints that there are among the receivers, if an entry with named ports may concern some of them and not
+    /// others.
     pub fn unlike<'b>(
         &'b self,
         entry: &Entry,
         subject: &Domain,
         peer: &Party,
-    ) -> Option<BTreeSet<&'b Labels>> {
+    ) -> Option<impl Iterator<Item = &'b Bearer>> {
         let receiver = if entry.egress { peer.domain()? } else { subject };
-        let open = entry.guessed && !receiver.is_one();
+        let open = entry.guessed && receiver.ports().is_none();
         if !open || self.has_ports(entry, receiver) != Tri::Maybe {
             return None;
         }
         let meant = self.bearers.iter().filter(|(labels, _)| receiver.has(labels));
-        Some(meant.map(|(labels, _)| &**labels).collect())
+        Some(meant.collect::<Vec<_>>().into_iter())
     }
 
     /// Whether these networks together have every address of every pool.

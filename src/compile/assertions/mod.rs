@@ -22,7 +22,7 @@ use ipnet::IpNet;
 use crate::config::model::{self, Assert, AssertKind, Group};
 use crate::desired::Fault;
 use crate::desired::snapshot::Snapshot;
-use crate::types::{Direction, Entity, Labels, Name, PortMatch, PortRange, PortSpec};
+use crate::types::{Direction, Entity, Name, PortMatch, PortRange, PortSpec};
 
 use super::classes::{self, Ground, Kind};
 use super::resolve::rules_of;
@@ -172,39 +172,82 @@ impl<'a> Proof<'a> {
             return Ok(Some(fault));
         }
         let (from, to) = (self.parties(&assert.from), self.parties(&assert.to));
-        self.search(assert, BUDGET, &from, &to)
+        self.search_all(assert, BUDGET, &from, &to)
     }
 
-    /// For the identities that there are.
+    /// For the endpoints that there are.
     fn check_in_force(&self, assert: &Assert, budget: usize) -> Result<Option<Fault>, Undecided> {
         let parties = |peers: &[model::Peer]| {
-            let identities = self.snapshot.identities.values();
-            let only =
-                |labels: &Arc<Labels>| Party::Endpoint(Domain::only(self.meanings.filter, labels));
             let is = |party: &Party| self.meanings.any(peers, false, party) == Tri::Yes;
             let outside = self.outside.iter().map(Party::Outside);
-            identities.map(only).chain(outside).filter(is).collect::<Vec<_>>()
+            self.in_force().chain(outside).filter(is).collect::<Vec<_>>()
         };
-        self.search(assert, budget, &parties(&assert.from), &parties(&assert.to))
+        self.search_all(assert, budget, &parties(&assert.from), &parties(&assert.to))
+    }
+
+    /// One of each kind: by labels, and by named ports if these play a part.
+    fn in_force(&self) -> Box<dyn Iterator<Item = Party<'_>> + '_> {
+        let filter = self.meanings.filter;
+        if self.names_ports() {
+            let endpoint =
+                |(labels, ports)| Party::Endpoint(Domain::endpoint(filter, labels, ports));
+            return Box::new(self.meanings.bearers.iter().map(|(l, p)| (&**l, p)).map(endpoint));
+        }
+        let identities = self.snapshot.identities.values();
+        Box::new(identities.map(move |labels| Party::Endpoint(Domain::only(filter, labels))))
+    }
+
+    /// The assertion's numbered ports at all of `to`, its named ones at the endpoints that have them.
+    fn search_all(
+        &self,
+        assert: &Assert,
+        budget: usize,
+        from: &[Party<'_>],
+        to: &[Party<'_>],
+    ) -> Result<Option<Fault>, Undecided> {
+        let mut left = budget;
+        let region = self.meanings.region(&assert.ports);
+        if !region.is_empty()
+            && let Some(fault) = self.search(assert, &mut left, from, to, &region)?
+        {
+            return Ok(Some(fault));
+        }
+        let named = |port: &PortSpec| matches!(port, PortSpec::Named { .. });
+        let named: Vec<&PortSpec> = assert.ports.iter().filter(|port| named(port)).collect();
+        if named.is_empty() {
+            return Ok(None);
+        }
+        for (labels, ports) in &self.meanings.bearers {
+            let region: Vec<PortMatch> = named.iter().filter_map(|port| port.of(ports)).collect();
+            let endpoint = Party::Endpoint(Domain::endpoint(self.meanings.filter, labels, ports));
+            if region.is_empty() || self.meanings.any(&assert.to, false, &endpoint) != Tri::Yes {
+                continue;
+            }
+            let found = self.search(assert, &mut left, from, &[endpoint], &Region::of(&region))?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
     fn search(
         &self,
         assert: &Assert,
-        mut budget: usize,
+        budget: &mut usize,
         from: &[Party<'_>],
         to: &[Party<'_>],
+        region: &Region,
     ) -> Result<Option<Fault>, Undecided> {
-        let region = self.meanings.region(&assert.ports);
         let policies = &self.snapshot.policies;
         for source in &self.sources {
             let entries = |direction| self.meanings.entries(policies, direction, *source);
             let (egress, ingress) = (entries(Direction::Egress), entries(Direction::Ingress));
             let made = egress.len() + ingress.len() + from.len() + to.len();
-            budget = budget.checked_sub(made).ok_or(Undecided)?;
+            let left = budget.checked_sub(made).ok_or(Undecided)?;
             let meanings = &self.meanings;
             let (out, into) = (Listed::new(meanings, &egress), Listed::new(meanings, &ingress));
-            let mut search = Search { meanings, egress: &out, ingress: &into, budget };
+            let mut search = Search { meanings, egress: &out, ingress: &into, budget: left };
             let from = search.roots(from, Direction::Egress)?;
             let to = search.roots(to, Direction::Ingress)?;
             let endpoints = to.partition_point(|root| root.party.domain().is_some());
@@ -212,17 +255,37 @@ impl<'a> Proof<'a> {
                 let to = if from.party.domain().is_some() { &to } else { &to[..endpoints] };
                 for to in to {
                     let found = match assert.kind {
-                        AssertKind::Never => search.passing(from, to, &region)?,
-                        AssertKind::Always => search.stopped(from, to, &region)?,
+                        AssertKind::Never => search.passing(from, to, region)?,
+                        AssertKind::Always => search.stopped(from, to, region)?,
                     };
                     if let Some(found) = found {
-                        return Ok(Some(broken(assert, &found, &egress, &ingress, *source)));
+                        let fault = broken(assert, &found, &egress, &ingress, *source);
+                        return Ok(Some(self.with_hint(fault, assert, &found)));
                     }
                 }
             }
-            budget = search.budget;
+            *budget = search.budget;
         }
         Ok(None)
+    }
+
+    fn with_hint(&self, fault: Fault, assert: &Assert, found: &Found) -> Fault {
+        let hint = match assert.kind {
+            AssertKind::Never => "deny it, narrow the rule that allows it, or change the assertion",
+            AssertKind::Always => {
+                "allow it, narrow the rule that denies it, or change the assertion"
+            }
+        };
+        let there = |end: &End| match end {
+            End::Labels(labels) => {
+                self.snapshot.identities.values().any(|known| **known == *labels)
+            }
+            End::Outside(_) => true,
+        };
+        match there(&found.from) && there(&found.to) {
+            true => fault.hint(hint),
+            false => fault.hint(format!("{hint}; no endpoint has such labels now, but one may")),
+        }
     }
 
     /// Whom an assertion is about.
@@ -300,30 +363,30 @@ fn broken(
         AssertKind::Always => ("always", "may not reach"),
     };
     let mut what = format!("the assertion `{kind}` does not hold: {from} {may} {to} on {port}");
-    if let Some(source) = source {
+    let example = found.region.example();
+    if let Some(source) = source.filter(|_| example.is_some_and(|(p, _)| p.has_ports())) {
         what.push_str(&format!(" from port {source}"));
     }
-    let says = |direction: &str, cause: Option<Cause>, entries: &[Entry]| {
+    let says = |direction: Direction, cause: Option<Cause>, entries: &[Entry]| {
         let said = match cause? {
             Cause::Default => "nothing denies it".to_owned(),
             Cause::Entry(at) => {
                 let Entry { policy, rule, action, .. } = entries.get(at)?;
                 let (kind, origin) = match rule {
                     Some(rule) => (action.to_string(), &rule.origin),
-                    None => ("default deny".to_owned(), &policy.origin),
+                    None => ("default deny".to_owned(), policy.default_origin(direction)),
                 };
                 format!("{kind} by `{}` ({origin})", policy.name)
             }
         };
         Some(format!("{direction}: {said}"))
     };
-    let why = [says("egress", found.egress, egress), says("ingress", found.ingress, ingress)];
+    let why = [
+        says(Direction::Egress, found.egress, egress),
+        says(Direction::Ingress, found.ingress, ingress),
+    ];
     let why: Vec<String> = why.into_iter().flatten().collect();
-    let hint = match assert.kind {
-        AssertKind::Never => "deny it, narrow the rule that allows it, or change the assertion",
-        AssertKind::Always => "allow it, narrow the rule that denies it, or change the assertion",
-    };
-    Fault::whole(what).why(why.join("; ")).hint(hint).origin(&assert.origin)
+    Fault::whole(what).why(why.join("; ")).origin(&assert.origin)
 }
 
 fn in_force_only(assert: &Assert) -> Fault {

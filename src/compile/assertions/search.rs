@@ -13,7 +13,7 @@ use crate::types::Direction;
 
 use super::domain::{Domain, Tri};
 use super::ends::{End, Ends};
-use super::entries::{Meanings, Party};
+use super::entries::{Bearer, Meanings, Party};
 use super::listed::{Concerned, Listed, Root};
 use super::region::Region;
 use super::walk::{Cause, Side};
@@ -285,13 +285,15 @@ impl<'a> Search<'a> {
                     continue;
                 }
                 let of = |subject, peer| Ends::of(*direction, subject, peer);
-                if let Some(labels) = self.meanings.unlike(entry, subject, peer) {
-                    let only = |labels| Domain::only(self.meanings.filter, labels);
-                    let ends = |labels| match *direction {
-                        Direction::Egress => of(subject.clone(), Party::Endpoint(only(labels))),
-                        Direction::Ingress => of(only(labels), peer.clone()),
+                if let Some(bearers) = self.meanings.unlike(entry, subject, peer) {
+                    let endpoint = |(labels, ports): &'a Bearer| {
+                        let domain = Domain::endpoint(self.meanings.filter, labels, ports);
+                        match *direction {
+                            Direction::Egress => of(subject.clone(), Party::Endpoint(domain)),
+                            Direction::Ingress => of(domain, peer.clone()),
+                        }
                     };
-                    return labels.into_iter().map(|labels| ends(labels)).collect();
+                    return bearers.map(endpoint).collect();
                 }
                 let requirements = entry.policy.subject.requirements();
                 if let Some(open) =

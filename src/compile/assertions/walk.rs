@@ -94,7 +94,7 @@ impl<'a> Search<'a> {
         for (tier, defaults) in Tier::ALL.into_iter().zip(side.defaults) {
             let mut passed = Region::default();
             while let Some((at, entry)) = rules.next_if(|(_, entry)| entry.tier == tier) {
-                let hit = entry.region.and(&left);
+                let hit = self.meanings.ports(entry, subject, peer).and(&left);
                 self.spend(if hit.is_empty() { 1 } else { entry.cost })?;
                 if hit.is_empty() {
                     continue;
