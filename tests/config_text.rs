@@ -183,7 +183,7 @@ fn the_examples_load_without_a_word_and_read_back() {
     let loaded = load(&files);
     assert_eq!(loaded.report.to_string(), "");
     let config = loaded.config.unwrap();
-    assert_eq!((config.endpoints.len(), config.policies.len()), (3, 6));
+    assert_eq!((config.endpoints.len(), config.policies.len()), (3, 5));
     assert_eq!((config.groups.len(), config.asserts.len()), (1, 2));
     let printed = printed(&config);
     let printed: Vec<_> = FILES.into_iter().zip(printed.iter().map(String::as_bytes)).collect();
