@@ -34,7 +34,8 @@ fn section<'p>(page: &'p str, keys: &Keys) -> &'p str {
     });
     let after = start.into_iter().find(|(_, line)| heading(line.trim_end()));
     let rest = &page[after.unwrap_or_else(|| panic!("no section {}", keys.title)).0..];
-    &rest[..rest.find("\n.S").unwrap_or(rest.len())]
+    let ends = ["\n.Ss ", "\n.Sh "].into_iter().filter_map(|end| rest.find(end));
+    &rest[..ends.min().unwrap_or(rest.len())]
 }
 
 #[test]
