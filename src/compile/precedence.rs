@@ -1,4 +1,5 @@
-//! Which rule beats which. Nothing else in porin knows.
+//! Which rule beats which. Tables, explanations and assertions all ask here. (`config` cannot: its warnings of rules that
+//! never decide know enough of the order for what is certain, and are held against a plain evaluator by a test.)
 //!
 //! Whatever could decide about a packet has a precedence; the highest decides. From the top:
 //!
