@@ -23,6 +23,7 @@ use crate::kernel::{Kernel, Recovered, Refused};
 use crate::observe::names::{NameBook, Names};
 use crate::types::{Generation, Name, PortRange, Slot};
 
+use super::attachments::Attachments;
 use super::backoff::Vanished;
 use super::{ports, store};
 
@@ -162,20 +163,20 @@ impl Reconciler {
     }
 
     /// `kernel_changed`: something of ours was changed by others, so that equal inputs do not mean equal results.
-    pub fn round(&mut self, kernel_changed: bool) -> Round {
-        let round = self.first(kernel_changed);
+    pub fn round(&mut self, kernel_changed: bool, attachments: &Attachments) -> Round {
+        let round = self.first(kernel_changed, attachments);
         // Warnings take their time, and nothing that comes into force depends on them.
         Round { report: self.loader.report(), ..round }
     }
 
     /// All but the warnings.
-    fn first(&mut self, kernel_changed: bool) -> Round {
+    fn first(&mut self, kernel_changed: bool, attachments: &Attachments) -> Round {
         let begun = Instant::now();
         let Loaded { config, report, .. } = self.loader.load_first();
         let refused = config.is_none();
-        if config.is_some() {
-            self.config = config;
-        }
+        let last = self.config.take();
+        // The operator's mistakes are no reason not to start a container.
+        self.config = config.or_else(|| last.map(|last| attachments.over(last)));
         let mut round = Round {
             report,
             faults: Vec::new(),

@@ -22,6 +22,7 @@ use crate::observe::health;
 use crate::observe::reader::Reader;
 use crate::types::Generation;
 
+use super::attachments::Attachments;
 use super::backoff::Backoff;
 use super::board::{Answers, Board, Committed};
 use super::debounce::Debounce;
@@ -46,6 +47,8 @@ enum Wake {
     Files,
     Kernel(KernelEvent),
     Signal(Signal),
+    /// Somebody waits for an endpoint to come or go.
+    Request,
 }
 
 /// Runs until a signal ends it. Enforcement stays.
@@ -61,6 +64,7 @@ struct Daemon {
     debounce: Debounce,
     reconciler: Reconciler,
     answers: Arc<Answers>,
+    attachments: Arc<Attachments>,
     maps: Arc<Maps>,
     /// What is put up changes by rounds; this is the last one.
     board: Board,
@@ -82,12 +86,16 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
     let alone = lock::take(&paths(options).bpffs)?;
     let (tell, wakes) = channel();
     let monitor = watch_kernel(tell.clone())?;
-    let signal = tell.clone();
+    let (signal, request) = (tell.clone(), tell.clone());
     signals::listen(move |caught| _ = signal.send(Wake::Signal(caught)))
         .map_err(|error| Fatal::new(Exit::Failed, "listen for signals", error))?;
     let watcher = Watcher::new(move || _ = tell.send(Wake::Files))
         .map_err(|error| Fatal::new(Exit::Failed, "watch files", error))?;
 
+    let attachments =
+        Arc::new(Attachments::open(&options.run, move || _ = request.send(Wake::Request)));
+    // Nobody told us of containers that went while no daemon ran.
+    attachments.prune();
     let mut loader = Loader::new(options.roots());
     let entries = loader
         .load()
@@ -126,7 +134,7 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
     };
     let tracked = Arc::new(AtomicU64::new(0));
     let meters = KernelMeters::new(maps.clone(), tracked.clone());
-    let answers = Arc::new(Answers::new(board.clone(), Box::new(meters)));
+    let answers = Arc::new(Answers::new(board.clone(), Box::new(meters), attachments.clone()));
     let sweeper = Sweeper::start(maps.clone(), tracked)
         .map_err(|error| Fatal::new(Exit::Failed, "sweep conntrack", error))?;
     let server = Server::start(&options.run, answers.clone())
@@ -140,6 +148,7 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
         debounce: Debounce::new(reload.quiet, reload.at_most),
         reconciler,
         answers,
+        attachments,
         maps,
         board,
         look_again: None,
@@ -207,8 +216,11 @@ impl Daemon {
             let deadlines =
                 [Some(now + alive), Some(look), self.debounce.deadline(), self.look_again];
             let wait = deadlines.into_iter().flatten().min().unwrap_or(now);
+            let mut requested = false;
             match self.wakes.recv_timeout(wait.saturating_duration_since(now)) {
                 Ok(Wake::Signal(Signal::Stop)) => break,
+                // Not an edit that may be half done: nothing to wait for.
+                Ok(Wake::Request) => requested = true,
                 Ok(wake) => self.note(wake),
                 Err(RecvTimeoutError::Timeout) => {}
                 // The senders live as long as this daemon.
@@ -222,7 +234,7 @@ impl Daemon {
                 self.kernel_changed |= self.reconciler.note(&KernelEvent::Relist);
                 listed = now;
             }
-            if self.debounce.settle(now) || again || relist {
+            if self.debounce.settle(now) || again || relist || requested {
                 self.round();
                 health::status(&self.headline());
                 self.reconciler.settle();
@@ -248,7 +260,7 @@ impl Daemon {
                 self.kernel_changed |= self.reconciler.note(&event);
             }
             Wake::Files => self.note_edit(),
-            Wake::Signal(Signal::Stop) => {}
+            Wake::Signal(Signal::Stop) | Wake::Request => {}
         }
         self.debounce.disturb(Instant::now());
     }
@@ -269,7 +281,11 @@ impl Daemon {
             log::warn!("cannot watch {}: {error}; send SIGHUP after edits", path.display());
         }
         let changed = std::mem::take(&mut self.kernel_changed);
-        let round = self.reconciler.round(changed);
+        let seen = self.attachments.mark();
+        let mut round = self.reconciler.round(changed, &self.attachments);
+        if round.look_again && self.attachments.prune() {
+            round = self.reconciler.round(changed, &self.attachments);
+        }
         // It was not put right: the next round must try again. A round may commit though the files have faults.
         self.kernel_changed = changed && round.refused && round.committed.is_none();
         // Commits are what a passing fault waits for.
@@ -290,6 +306,7 @@ impl Daemon {
             self.debounce.set(config.host.reload.quiet, config.host.reload.at_most);
         }
         self.put_up(round);
+        self.attachments.tell(seen, &self.board);
         // The configuration may name namespaces in directories not watched so far. What came into
         // them since was either seen by this round or is looked for again.
         self.watcher.watch(&self.reconciler.directories());

@@ -11,6 +11,7 @@
 //! Tests, benches and the demo share this module; none of them uses all of it.
 #![allow(dead_code, unused_imports)]
 
+pub mod cni;
 pub mod config;
 pub mod daemon;
 pub mod eventually;
