@@ -14,35 +14,42 @@ use super::{arguments, ask, request, result};
 use crate::control::attach::{self, AttachmentId};
 use crate::control::client::ClientError;
 use crate::control::view::State;
-use crate::control::wire::{Request, Response};
+use crate::control::wire::{ErrorCode, Request, Response};
+
+/// How an operation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// For the runtime: the result or the error as JSON; empty if the operation has no result.
+    pub output: String,
+    /// For people; none: it succeeded.
+    pub error: Option<String>,
+}
 
 /// Everything `porin-cni` does.
 pub fn main() -> ExitCode {
-    let variable = |name: &str| std::env::var(name).ok();
-    let done = run(&variable, &mut io::stdin().lock());
-    let (text, exit) = match done {
-        Ok(None) => return ExitCode::SUCCESS,
-        Ok(Some(result)) => (result.to_string(), ExitCode::SUCCESS),
-        Err((version, failure)) => {
-            // Runtimes log it; standard output is for them, this for people.
-            eprintln!("porin-cni: {failure}");
-            (failure.to_json(version).to_string(), ExitCode::FAILURE)
-        }
-    };
-    match writeln!(io::stdout(), "{text}") {
-        Ok(()) => exit,
-        Err(_) => ExitCode::FAILURE,
+    let Said { output, error } = run(&|name| std::env::var(name).ok(), &mut io::stdin().lock());
+    if let Some(error) = &error {
+        eprintln!("porin-cni: {error}");
     }
+    let written = if output.is_empty() { Ok(()) } else { writeln!(io::stdout(), "{output}") };
+    if error.is_none() && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// One operation: what it prints, or the error and the version to print it in.
-pub fn run(
-    variable: &dyn Fn(&str) -> Option<String>,
-    input: &mut dyn Read,
-) -> Result<Option<Value>, (Version, Failure)> {
-    let text = read(input).map_err(|failure| (Version::NEWEST, failure))?;
-    let version = network::version(&text).unwrap_or(Version::NEWEST);
-    operate(variable, &text).map_err(|failure| (version, failure))
+/// One operation. `variable`: the environment; `input`: the network configuration.
+pub fn run(variable: &dyn Fn(&str) -> Option<String>, input: &mut dyn Read) -> Said {
+    let mut version = Version::NEWEST;
+    let done = read(input).and_then(|text| {
+        version = network::version(&text).unwrap_or(Version::NEWEST);
+        operate(variable, &text)
+    });
+    match done {
+        Ok(result) => {
+            Said { output: result.map_or_else(String::new, |r| r.to_string()), error: None }
+        }
+        Err(failure) => {
+            Said { output: failure.to_json(version).to_string(), error: Some(failure.to_string()) }
+        }
+    }
 }
 
 fn read(input: &mut dyn Read) -> Result<Vec<u8>, Failure> {
@@ -153,9 +160,8 @@ fn detach(basics: &Basics, id: &AttachmentId) -> Result<(), Failure> {
     match ask::once(&basics.run, &request) {
         Ok(Response::Detached {}) => return Ok(()),
         Ok(_) => return Err(ask::unasked()),
-        Err(ClientError::Missing(_) | ClientError::Refused(_)) => {}
-        Err(ClientError::Closed(_)) => {}
-        Err(ClientError::Error(answer)) if answer.code == crate::control::wire::ErrorCode::Busy => {
+        Err(ClientError::Missing(_) | ClientError::Refused(_) | ClientError::Closed(_)) => {}
+        Err(ClientError::Error(answer)) if answer.code == ErrorCode::Busy => {
             return match ask::persistently(&basics.run, request, |_| ())? {
                 Response::Detached {} => Ok(()),
                 _ => Err(ask::unasked()),

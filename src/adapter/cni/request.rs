@@ -94,5 +94,6 @@ fn name(id: &AttachmentId, target: &Target, namespace: Option<&str>, pod: Option
     let full = format!("{stem}-{}", id.short());
     // Whatever a runtime calls it, the container has a name.
     let named = full.parse().or_else(|_| id.as_str().parse());
+    // Letters, digits and `-`, a letter first and a digit last: an id is a name.
     named.unwrap_or_else(|_| unreachable!("ids are names"))
 }
