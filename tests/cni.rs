@@ -281,7 +281,6 @@ fn the_daemons_refusals_have_codes() {
     for (refusal, expected) in [
         (ErrorCode::Refused, 100),
         (ErrorCode::Exists, 101),
-        (ErrorCode::Later, 11),
         (ErrorCode::Unknown, 3),
         (ErrorCode::Forbidden, 5),
     ] {

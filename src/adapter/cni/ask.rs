@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::failure::{Code, Failure};
 use crate::control::client::{Client, ClientError};
-use crate::control::wire::{ErrorCode, Request, Response};
+use crate::control::wire::{ErrorCode, ErrorView, Request, Response};
 
 /// For a daemon that is not there to come back, in all. A restart takes seconds, with a thousand endpoints.
 const ABSENT: Duration = Duration::from_secs(10);
@@ -33,16 +33,16 @@ pub fn persistently(
             Ok(response) => return Ok(response),
             Err(error) => error,
         };
+        let later = |answer: &ErrorView| answer.code == ErrorCode::Later;
         let patience = match &error {
-            ClientError::Missing(_) | ClientError::Refused(_) => {
-                let since = *absent_since.get_or_insert_with(Instant::now);
-                since.elapsed() < ABSENT
-            }
+            ClientError::Missing(_) | ClientError::Refused(_) => absent(&mut absent_since),
             ClientError::Closed(_) => {
                 absent_since = None;
                 again(&mut request);
                 true
             }
+            // It has only just begun, or the kernel could not: like one that is not there.
+            ClientError::Error(answer) if later(answer) => absent(&mut absent_since),
             ClientError::Error(answer) => answer.code == ErrorCode::Busy,
             _ => false,
         };
@@ -52,6 +52,11 @@ pub fn persistently(
         std::thread::sleep(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// Whether it is not yet there for too long.
+fn absent(since: &mut Option<Instant>) -> bool {
+    since.get_or_insert_with(Instant::now).elapsed() < ABSENT
 }
 
 pub fn once(run: &Path, request: &Request) -> Result<Response, ClientError> {
