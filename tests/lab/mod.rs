@@ -23,6 +23,7 @@ pub mod notify;
 pub mod ping;
 pub mod place;
 pub mod process;
+pub mod runtime;
 pub mod shop;
 #[allow(unsafe_code)]
 pub mod sys;
