@@ -13,6 +13,7 @@
 
 pub mod cni;
 pub mod config;
+pub mod cri;
 pub mod daemon;
 pub mod eventually;
 pub mod flips;
