@@ -243,6 +243,9 @@ fn what_cannot_be_honoured_is_refused_and_nothing_asked() {
         ("name", json!(""), 7),
         ("name", Value::Null, 7),
         ("run", json!("run"), 7),
+        ("podman", json!("podman.sock"), 7),
+        // Without the labels that it is to be asked for, nothing starts.
+        ("podman", json!("/nonexistent/podman.sock"), 11),
         ("runtimeConfig", json!({ "ips": ["10.0.0"] }), 7),
         ("dns", json!({ "nameserver": [] }), 7),
     ] {

@@ -3,10 +3,11 @@
 mod lab;
 
 use std::path::Path;
+use std::process::Command;
 
 use lab::shop::{API, Shop, at};
 use lab::traffic::{self, ARRIVES, DROPPED};
-use lab::{Host, Output, runtime};
+use lab::{Host, Output, eventually, runtime};
 use serde_json::{Value, json};
 
 struct Podman<'h> {
@@ -50,11 +51,15 @@ impl<'h> Podman<'h> {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
+        self.host.slowly(self.command(arguments))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let fixed = ["podman", "--root", "/run/storage", "--runroot", "/run/storage-run"];
         let fixed = [&fixed[..], &["--storage-driver", "vfs"], arguments].concat();
         let mut command = self.host.place().command(&fixed);
         command.env("CONTAINERS_CONF", "/run/containers.conf");
-        self.host.slowly(command)
+        command
     }
 }
 
@@ -141,4 +146,42 @@ fn podmans_containers_are_endpoints() {
         podman.run(&["pod", "rm", "-f", "-t", "0", "pod"]).success();
         assert_eq!(addresses(host, "pod"), None);
     });
+}
+
+#[test]
+fn labels_of_podman_run_are_known_before_the_first_packet() {
+    if !runtime::has(&["podman", "crun", "busybox"]) {
+        return;
+    }
+    runtime::with_own_processes(
+        "labels_of_podman_run_are_known_before_the_first_packet",
+        |world| {
+            let shop = Shop::open(world);
+            let host = &shop.host;
+            let _daemon = host.porind();
+            let podman = Podman::set_up(host);
+            podman.network("asking", json!({ "podman": "/run/podman.sock" }));
+            let service = ["system", "service", "--time", "0", "unix:///run/podman.sock"];
+            let _service = host.place().spawn(podman.command(&service));
+            eventually(ARRIVES, "the service listens", || {
+                host.run_directory().join("podman.sock").exists()
+            });
+            let question = format!("echo porin | nc -w 1 {} 8080", at(API, 8080)[0].ip());
+            let ask = |labels: &[&str]| {
+                let run = ["run", "--rm", "--network", "asking"];
+                let asking = ["busybox", "sh", "-c", &question];
+                podman.run(&[&run[..], labels, &asking].concat()).stdout.trim() == "porin"
+            };
+            assert!(ask(&["--label", "app=front", "--label", "env=prod"]));
+            assert!(!ask(&["--label", "app=front", "--label", "env=dev"]));
+            assert!(!ask(&[]));
+            let labels = ["--label", "app=front", "--label", "env=prod"];
+            let create = ["create", "--name", "late", "--network", "asking"];
+            podman.run(&[&create[..], &labels, &["busybox", "sleep", "600"]].concat()).success();
+            podman.run(&["start", "late"]).success();
+            podman.run(&["restart", "-t", "0", "late"]).success();
+            assert!(addresses(host, "late").is_some());
+            podman.run(&["rm", "-f", "-t", "0", "late"]).success();
+        },
+    );
 }

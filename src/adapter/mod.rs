@@ -4,3 +4,5 @@
 //! Adapters run outside the daemon, which parses none of their formats.
 
 pub mod cni;
+mod http;
+mod podman;

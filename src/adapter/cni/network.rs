@@ -38,6 +38,8 @@ pub struct Network {
     pub annotations: WrittenLabels,
     pub ips: Vec<IpAddr>,
     pub dns: Dns,
+    /// Podman's socket, if it is to be asked for labels.
+    pub podman: Option<PathBuf>,
     pub previous: Option<Value>,
 }
 
@@ -121,6 +123,7 @@ struct Written {
     #[serde(rename = "prevResult")]
     previous: Option<Value>,
     ipam: Option<Map<String, Value>>,
+    podman: Option<PathBuf>,
     #[serde(rename = "ipMasq")]
     masquerade: Option<bool>,
 }
@@ -164,6 +167,10 @@ pub fn network(text: &[u8]) -> Result<Network, Failure> {
     if written.ipam.is_some_and(|ipam| !ipam.is_empty()) {
         return unsupported("`ipam`", "addresses come from the pools of porin.toml");
     }
+    if let Some(relative) = written.podman.as_ref().filter(|path| path.is_relative()) {
+        let what = format!("`podman` is not an absolute path: {}", relative.display());
+        return Err(Failure::new(Code::InvalidNetwork, what));
+    }
     if written.masquerade == Some(true) {
         return unsupported("`ipMasq`", "[masquerade] in porin.toml says what is masqueraded");
     }
@@ -195,6 +202,7 @@ pub fn network(text: &[u8]) -> Result<Network, Failure> {
         annotations: written.runtime.annotations,
         ips: ips.collect::<Result<_, _>>()?,
         dns: written.runtime.dns.unwrap_or(written.dns),
+        podman: written.podman,
         previous: written.previous,
     })
 }
