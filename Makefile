@@ -33,7 +33,7 @@ endif
 BUILD_NEEDS := clang-19|clang:clang-19|clang gcc:gcc /usr/include/libelf.h:libelf-dev /usr/include/zlib.h:zlib1g-dev pkg-config:pkg-config
 # The last are real container runtimes, which tests start by themselves, in private namespaces.
 TEST_NEEDS := ip:iproute2 podman:podman crun:crun containerd:containerd runc:runc /usr/lib/cni/loopback:containernetworking-plugins /usr/share/doc/busybox-static:busybox-static
-BENCH_NEEDS := nft:nftables
+BENCH_NEEDS := nft:nftables /usr/lib/cni/bridge:containernetworking-plugins
 DEMO_NEEDS := nginx:nginx-light curl:curl redis-server:redis-server redis-cli:redis-tools ping:iputils-ping
 CHECK_NEEDS := clang-format-19|clang-format:clang-format-19|clang-format
 

@@ -16,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 #[derive(Clone)]
 pub struct Network {
     pub config: Value,
+    /// The plugin.
+    pub program: String,
 }
 
 /// What the plugin said.
@@ -27,7 +29,12 @@ pub struct Said {
 impl Network {
     pub fn new(version: &str) -> Network {
         let config = json!({ "cniVersion": version, "name": "net", "type": "porin-cni" });
-        Network { config }
+        Network { config, program: PORIN_CNI.to_owned() }
+    }
+
+    /// The plugin of this path, instead of porin's.
+    pub fn by(&self, program: &str) -> Network {
+        Network { program: program.to_owned(), ..self.clone() }
     }
 
     pub fn with(&self, key: &str, value: Value) -> Network {
@@ -48,7 +55,7 @@ impl Network {
         container: &str,
         namespace: &str,
     ) -> Command {
-        let mut command = host.place().command(&[PORIN_CNI]);
+        let mut command = host.place().command(&[&self.program]);
         command.env_clear();
         command.env("CNI_COMMAND", operation).env("CNI_PATH", "/usr/lib/cni");
         command.env("CNI_CONTAINERID", container).env("CNI_IFNAME", "eth0");
