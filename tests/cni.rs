@@ -353,6 +353,60 @@ fn check_compares_with_what_was_told() {
     assert_eq!(code(&lab.says("CHECK", &wrong)), 100);
 }
 
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn the_man_page_has_every_key_and_its_example_is_the_one_that_is_installed() {
+    let page = fs::read_to_string(root().join("man/porin-cni.8")).unwrap();
+    let (_, keys) = page.split_once(".Sh NETWORK CONFIGURATION").unwrap();
+    let keys = keys.split_once(".Ss Labels").unwrap().0;
+    // What is known is told to who writes something else.
+    let lab = Lab::new();
+    let mut config = lab.config("1.1.0");
+    config["unknown"] = json!(1);
+    let error: Value = serde_json::from_str(&lab.says("ADD", &config).output).unwrap();
+    let (_, known) = error["details"].as_str().unwrap().split_once("expected one of ").unwrap();
+    let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+    assert!(known.len() > 10, "{known:?}");
+    for key in known.into_iter().filter(|key| *key != "cni.dev/attachments") {
+        let items = keys.lines().filter_map(|line| line.strip_prefix(".It Ic "));
+        let mut names = items.flat_map(|item| item.split(" , "));
+        assert!(names.any(|name| name == key), "{key} is not in the page");
+    }
+    let example = fs::read_to_string(root().join("etc/cni/net.d/10-porin.conflist")).unwrap();
+    assert!(page.contains(&example), "the example differs");
+}
+
+#[test]
+fn the_installed_example_works() {
+    let example = fs::read_to_string(root().join("etc/cni/net.d/10-porin.conflist")).unwrap();
+    let list: Value = serde_json::from_str(&example).unwrap();
+    let lab = Lab::new();
+    let mut config = list["plugins"][0].clone();
+    assert_eq!(config["type"], "porin-cni");
+    // As runtimes do it.
+    config["cniVersion"] = list["cniVersion"].clone();
+    config["name"] = list["name"].clone();
+    config["run"] = json!(lab.run.path());
+    config["runtimeConfig"] = json!({ "ips": [], "io.kubernetes.cri.pod-annotations": {} });
+    result(&lab.says("ADD", &config));
+    assert_eq!(lab.attach().labels.to_string(), "network=porin");
+}
+
+#[test]
+fn the_man_page_is_clean() {
+    let lint = std::process::Command::new("mandoc")
+        .args(["-T", "lint", "-W", "warning"])
+        .arg(root().join("man/porin-cni.8"))
+        .output();
+    match lint {
+        Ok(lint) => assert!(lint.status.success(), "{}", String::from_utf8_lossy(&lint.stdout)),
+        Err(error) => eprintln!("mandoc cannot be run, so the page is not linted: {error}"),
+    }
+}
+
 fn json_value() -> impl Strategy<Value = Value> {
     let text = prop_oneof![".{0,20}", Just("1.1.0".to_owned()), Just("10.0.0.1/8".to_owned())];
     let leaf = prop_oneof![

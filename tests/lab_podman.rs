@@ -185,3 +185,44 @@ fn labels_of_podman_run_are_known_before_the_first_packet() {
         },
     );
 }
+
+#[test]
+fn published_ports_are_refused_or_given_to_the_host_by_portmap() {
+    if !runtime::has(&["podman", "crun", "busybox", "iptables"]) {
+        return;
+    }
+    let name = "published_ports_are_refused_or_given_to_the_host_by_portmap";
+    runtime::with_own_processes(name, |world| {
+        let shop = Shop::open(world);
+        let host = &shop.host;
+        let _daemon = host.porind();
+        let podman = Podman::set_up(host);
+        // As in the installed example: nobody is to believe that the port is open.
+        podman.network("refusing", json!({ "capabilities": { "portMappings": true } }));
+        let refused = podman.run(&[
+            "run",
+            "--rm",
+            "--network",
+            "refusing",
+            "-p",
+            "8088:80",
+            "busybox",
+            "true",
+        ]);
+        assert!(refused.stderr.contains("portMappings\" is not supported"), "{refused:?}");
+        let plugins = json!([
+            { "type": "porin-cni" },
+            { "type": "portmap", "capabilities": { "portMappings": true } },
+        ]);
+        let list = json!({ "cniVersion": "1.0.0", "name": "ports", "plugins": plugins });
+        let file = host.run_directory().join("cni/net.d/ports.conflist");
+        std::fs::write(file, list.to_string()).unwrap();
+        let serve = "echo porin >/tmp/index.html; httpd -f -p 80 -h /tmp";
+        let run = ["run", "-d", "--name", "web", "--network", "ports", "-p", "8088:80", "busybox"];
+        podman.run(&[&run[..], &["sh", "-c", serve]].concat()).success();
+        let url = format!("http://{}:8088/", lab::shop::HOST4);
+        let wget = ["busybox", "wget", "-q", "-O", "-", &url];
+        eventually(ARRIVES, "the host reaches it", || host.run(&wget).stdout.trim() == "porin");
+        podman.run(&["rm", "-f", "-t", "0", "web"]).success();
+    });
+}

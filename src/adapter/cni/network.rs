@@ -183,9 +183,10 @@ pub fn network(text: &[u8]) -> Result<Network, Failure> {
     };
     if let Some((key, _)) = written.runtime.others.iter().find(|(_, value)| asked(value)) {
         let hint = match key.as_str() {
-            "portMappings" => "give the capability to a portmap plugin behind this one",
-            "bandwidth" => "give the capability to a bandwidth plugin behind this one",
-            _ => "take it out of `capabilities`",
+            "portMappings" | "bandwidth" => {
+                "a plugin behind this one could have the capability: see porin-cni(8)"
+            }
+            _ => "do without, or take it out of `capabilities`",
         };
         return unsupported(&format!("the capability {}", shortened(key)), hint);
     }
