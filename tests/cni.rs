@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use porin::adapter::cni::plugin::{self, Said};
 use porin::control::attach::{Attach, Attached, AttachmentId, file};
-use porin::control::server::{Handler, Server};
+use porin::control::server::{Handler, Patience, Server};
 use porin::control::wire::{ErrorCode, Request, Response};
 use porin::observe::hub::{Filter, Hub, Subscription};
 use porin::types::Generation;
@@ -294,6 +295,48 @@ fn the_daemons_refusals_have_codes() {
     }
 }
 
+/// A member of the group may look, and no more.
+#[test]
+fn only_root_may_attach() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65534;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let lab = Lab::new();
+    let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    open(lab.run.path());
+    let socket = lab.run.path().join("group");
+    fs::create_dir(&socket).unwrap();
+    let daemon = lab.daemon.clone();
+    let path = socket.join("porin.sock");
+    let server = Server::with_patience(&path, Some(NOBODY), daemon, Patience::default()).unwrap();
+    let program = lab.run.path().join("porin-cni");
+    fs::copy(env!("CARGO_BIN_EXE_porin-cni"), &program).unwrap();
+    let mut config = lab.config("1.1.0");
+    config["run"] = json!(socket);
+    let file = lab.run.path().join("config.json");
+    fs::write(&file, config.to_string()).unwrap();
+    for (operation, expected) in [("ADD", 5), ("DEL", 5), ("CHECK", 7)] {
+        let output = Command::new(&program)
+            .env("CNI_COMMAND", operation)
+            .env("CNI_CONTAINERID", "c")
+            .env("CNI_IFNAME", "eth0")
+            .env("CNI_NETNS", "/run/netns/c")
+            .stdin(fs::File::open(&file).unwrap())
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .current_dir("/")
+            .output()
+            .unwrap();
+        let error: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(error["code"], expected, "{error}");
+    }
+    assert!(lab.daemon.asked.lock().unwrap().is_empty());
+    drop(server);
+}
+
 #[test]
 fn without_a_daemon_del_removes_the_file_and_status_says_so() {
     let mut lab = Lab::new();
@@ -397,7 +440,7 @@ fn the_installed_example_works() {
 
 #[test]
 fn the_man_page_is_clean() {
-    let lint = std::process::Command::new("mandoc")
+    let lint = Command::new("mandoc")
         .args(["-T", "lint", "-W", "warning"])
         .arg(root().join("man/porin-cni.8"))
         .output();
