@@ -14,7 +14,7 @@ use super::fault::{Fault, Faults, Place};
 use super::files::{self, Found, Listing};
 use super::group::WrittenGroup;
 use super::host::{self, HostPart};
-use super::model::Config;
+use super::model::{self, Config};
 use super::parse::{self, Content};
 use super::policy::WrittenPolicy;
 use super::read::{self, Stamp, Unreadable};
@@ -233,9 +233,8 @@ impl Loader {
         if faults.errors() == 0 {
             let mut endpoints: Vec<_> =
                 endpoints.iter().map(|(_, one)| one.endpoint.clone()).collect();
-            let mut policies: Vec<_> = policies.iter().map(|(_, one)| one.policy.clone()).collect();
+            let policies = model::by_name(policies.iter().map(|(_, one)| one.policy.clone()));
             endpoints.sort_by(|a, b| a.name.cmp(&b.name));
-            policies.sort_by(|a, b| a.name.cmp(&b.name));
             let mut groups: Vec<_> = groups.iter().map(|(_, one)| one.group.clone()).collect();
             let mut asserts: Vec<_> = asserts.iter().map(|(_, one)| one.assert.clone()).collect();
             groups.sort_by(|a, b| a.name.cmp(&b.name));

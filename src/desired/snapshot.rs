@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::config::model::{Assert, Group, Host, Policy};
+use crate::config::model::{Assert, Group, Host, Policies};
 use crate::types::{Identity, Labels, Mac, Name, PortMatch, Slot};
 
 /// Immutable and cheap to clone: unchanged parts are shared with the snapshot before.
@@ -22,8 +22,7 @@ pub struct Snapshot {
     pub endpoints: Arc<BTreeMap<Slot, Arc<Endpoint>>>,
     /// Every identity that an endpoint of this snapshot has, with its labels.
     pub identities: Arc<BTreeMap<Identity, Arc<Labels>>>,
-    /// Sorted by name.
-    pub policies: Arc<Vec<Arc<Policy>>>,
+    pub policies: Policies,
     /// Sorted by name.
     pub groups: Arc<Vec<Arc<Group>>>,
     pub asserts: Arc<Vec<Arc<Assert>>>,
