@@ -222,14 +222,12 @@ fn what_did_not_change_stays_the_same_object() {
     let first = loader.load();
     let again = loader.load();
     assert!(Arc::ptr_eq(&config(&first), &config(&again)));
-    assert_eq!(first.digest, again.digest);
     tree.write("endpoints.d/b.toml", endpoint("b1") + &endpoint("b2") + "interface = \"net0\"\n");
     let changed = loader.load();
     let (before, after) = (config(&first), config(&changed));
     let same = |i: usize| Arc::ptr_eq(&before.endpoints[i], &after.endpoints[i]);
     assert_eq!([same(0), same(1), same(2)], [true, true, false]);
     assert!(before.policies.values().zip(after.policies.values()).all(|(a, b)| Arc::ptr_eq(a, b)));
-    assert_ne!(first.digest, changed.digest);
     // Written anew with the same content.
     fs::remove_file(tree.path("policies.d/p.toml")).unwrap();
     tree.write("policies.d/p.toml", policy("p"));

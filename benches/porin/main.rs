@@ -46,6 +46,7 @@ const SUITES: &[Suite] = &[
             "policies.compile.",
             "policies.edit.",
             "policies.load.",
+            "policies.look.",
             "policies.reload.",
             "identities.compile.",
             "identities.edit.",

@@ -148,7 +148,7 @@ impl Default for Host {
 }
 
 /// One endpoint given by hand: `[[endpoint]]` in `endpoints.d/*.toml`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     pub name: Name,
     /// As written, not filtered.

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use libbpf_rs::MapHandle;
 
-use crate::config::Loader;
 use crate::config::model::Host;
+use crate::config::{Changed, Loader};
 use crate::control::server::Server;
 use crate::control::view;
 use crate::kernel::datapath::{MapLimits, Maps};
@@ -42,8 +42,8 @@ const LOOK_ANYWAY: Duration = Duration::from_secs(60);
 
 /// What wakes the loop.
 enum Wake {
-    /// A file or directory changed.
-    Files,
+    /// Files or directories changed.
+    Files(Changed),
     Kernel(KernelEvent),
     Signal(Signal),
 }
@@ -56,6 +56,8 @@ pub fn run(options: &Options) -> Result<Exit, Fatal> {
 struct Daemon {
     /// Something was edited since the last round.
     edited: bool,
+    /// Files that may be others than in the last round. Any, if something else happened as well.
+    changed: Changed,
     wakes: Receiver<Wake>,
     watcher: Watcher,
     debounce: Debounce,
@@ -85,7 +87,7 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
     let signal = tell.clone();
     signals::listen(move |caught| _ = signal.send(Wake::Signal(caught)))
         .map_err(|error| Fatal::new(Exit::Failed, "listen for signals", error))?;
-    let watcher = Watcher::new(move || _ = tell.send(Wake::Files))
+    let watcher = Watcher::new(move |changed| _ = tell.send(Wake::Files(changed)))
         .map_err(|error| Fatal::new(Exit::Failed, "watch files", error))?;
 
     let mut loader = Loader::new(options.roots());
@@ -144,6 +146,7 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
         board,
         look_again: None,
         edited: false,
+        changed: Changed::Any,
         retry: Backoff::default(),
         kernel_changed: false,
         reported: String::new(),
@@ -222,6 +225,9 @@ impl Daemon {
                 self.kernel_changed |= self.reconciler.note(&KernelEvent::Relist);
                 listed = now;
             }
+            if again || relist {
+                self.changed = Changed::Any;
+            }
             if self.debounce.settle(now) || again || relist {
                 self.round();
                 health::status(&self.headline());
@@ -237,6 +243,7 @@ impl Daemon {
         match wake {
             Wake::Signal(Signal::Reload) => {
                 health::reloading();
+                self.changed = Changed::Any;
                 self.round();
                 health::ready(&self.headline());
                 self.reconciler.settle();
@@ -246,8 +253,12 @@ impl Daemon {
             Wake::Kernel(event) => {
                 log::debug!("{event:?}");
                 self.kernel_changed |= self.reconciler.note(&event);
+                self.changed = Changed::Any;
             }
-            Wake::Files => self.note_edit(),
+            Wake::Files(changed) => {
+                self.changed.and(changed);
+                self.note_edit();
+            }
             Wake::Signal(Signal::Stop) => {}
         }
         self.debounce.disturb(Instant::now());
@@ -264,12 +275,16 @@ impl Daemon {
 
     fn round(&mut self) {
         self.look_again = None;
-        let directories = self.reconciler.directories();
-        for (path, error) in self.watcher.watch(&directories) {
-            log::warn!("cannot watch {}: {error}; send SIGHUP after edits", path.display());
+        let files = std::mem::replace(&mut self.changed, Changed::nothing());
+        if files == Changed::Any {
+            let directories = self.reconciler.directories();
+            for (path, error) in self.watcher.watch(&directories) {
+                log::warn!("cannot watch {}: {error}; send SIGHUP after edits", path.display());
+            }
         }
         let changed = std::mem::take(&mut self.kernel_changed);
-        let round = self.reconciler.round(changed);
+        let round = self.reconciler.round(changed, &files);
+        let elsewhere = files == Changed::Any || round.other_endpoints;
         // It was not put right: the next round must try again. A round may commit though the files have faults.
         self.kernel_changed = changed && round.refused && round.committed.is_none();
         // Commits are what a passing fault waits for.
@@ -277,7 +292,8 @@ impl Daemon {
             self.kernel_changed = true;
             self.look_again = Some(Instant::now() + LOOK_AGAIN);
         }
-        // A watch that died with its directory may have gone unnoticed so far: see `Watcher::watch`.
+        // A watch that died with its directory may have gone unnoticed so far (see `Watcher::watch`), or a file that no event
+        // named.
         if round.look_again || std::mem::take(&mut self.edited) {
             self.look_again = Some(Instant::now() + LOOK_AGAIN);
         }
@@ -292,7 +308,9 @@ impl Daemon {
         self.put_up(round);
         // The configuration may name namespaces in directories not watched so far. What came into
         // them since was either seen by this round or is looked for again.
-        self.watcher.watch(&self.reconciler.directories());
+        if elsewhere {
+            self.watcher.watch(&self.reconciler.directories());
+        }
     }
 
     fn put_up(&mut self, round: Round) {

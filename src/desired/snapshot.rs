@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use ipnet::IpNet;
 
 use crate::config::model::{Assert, Group, Host, Policies};
@@ -69,6 +70,9 @@ pub struct Namespace {
     pub device: u64,
     pub inode: u64,
 }
+
+/// Of endpoints by name; what is wrong with one, if it cannot be used. Cloning is cheap.
+pub type Namespaces = OrdMap<Name, Result<Namespace, String>>;
 
 impl Snapshot {
     pub fn pools(&self) -> impl Iterator<Item = IpNet> + '_ {

@@ -17,7 +17,7 @@ use super::identities::Identities;
 use super::ipam::{self, Answers, Leases, Request, Space};
 use super::limits::{self, SLOTS};
 use super::numbering::Numbering;
-use super::snapshot::{Endpoint, Namespace, Snapshot, Uplink};
+use super::snapshot::{Endpoint, Namespaces, Snapshot, Uplink};
 use super::{Change, Fault, HostNetwork, UplinkFact, conflicts, digest};
 
 /// Without uplinks and without `mtu`.
@@ -34,7 +34,7 @@ pub struct Desired {
     host_networks: Arc<Vec<HostNetwork>>,
     local_ports: Arc<Vec<PortRange>>,
     uplinks: Arc<Vec<UplinkFact>>,
-    namespaces: Arc<BTreeMap<Name, Result<Namespace, String>>>,
+    namespaces: Namespaces,
     leases: Arc<Leases>,
     slots: Numbering<[u8; 16]>,
     identities: Identities,
@@ -65,7 +65,7 @@ impl Default for Desired {
             host_networks: Arc::default(),
             local_ports: Arc::default(),
             uplinks: Arc::default(),
-            namespaces: Arc::default(),
+            namespaces: Namespaces::new(),
             leases: Arc::default(),
             slots: Numbering::new(1..=SLOTS),
             identities: Identities::new(),
@@ -108,10 +108,10 @@ impl Desired {
                 self.uplinks = Arc::new(uplinks);
             }
             Change::Namespaces(namespaces) => {
-                if *self.namespaces == namespaces {
+                if self.namespaces == namespaces {
                     return;
                 }
-                self.namespaces = Arc::new(namespaces);
+                self.namespaces = namespaces;
             }
             Change::Leases(leases) => self.leases = Arc::new(leases),
             Change::Slots(slots) => {
