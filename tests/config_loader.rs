@@ -222,14 +222,12 @@ fn what_did_not_change_stays_the_same_object() {
     let first = loader.load();
     let again = loader.load();
     assert!(Arc::ptr_eq(&config(&first), &config(&again)));
-    assert_eq!(first.digest, again.digest);
     tree.write("endpoints.d/b.toml", endpoint("b1") + &endpoint("b2") + "interface = \"net0\"\n");
     let changed = loader.load();
     let (before, after) = (config(&first), config(&changed));
     let same = |i: usize| Arc::ptr_eq(&before.endpoints[i], &after.endpoints[i]);
     assert_eq!([same(0), same(1), same(2)], [true, true, false]);
-    assert!(Arc::ptr_eq(&before.policies[0], &after.policies[0]));
-    assert_ne!(first.digest, changed.digest);
+    assert!(before.policies.values().zip(after.policies.values()).all(|(a, b)| Arc::ptr_eq(a, b)));
     // Written anew with the same content.
     fs::remove_file(tree.path("policies.d/p.toml")).unwrap();
     tree.write("policies.d/p.toml", policy("p"));
@@ -389,7 +387,7 @@ fn what_a_rule_says_twice_is_said_once() {
     let except = quoted((0..8000).map(|i| format!("cidr:10.0.{}.0/24", i % 2)));
     let tree = Tree::new(&[("policies.d/p.toml", &spared(&peers, &except))]);
     let config = config(&tree.loader().load());
-    let rule = &config.policies[0].egress.as_ref().unwrap()[0];
+    let rule = &config.policies.values().next().unwrap().egress.as_ref().unwrap()[0];
     assert_eq!(rule.peers.len(), 1);
     let porin::config::model::Peer::Cidr(set) = &rule.peers[0] else { panic!("{rule:?}") };
     assert_eq!(set.except.len(), 2);

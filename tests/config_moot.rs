@@ -96,7 +96,7 @@ fn matches(rule: &Rule, packet: &Packet) -> bool {
 fn deciders<'c>(config: &'c Config, packet: &Packet, shadow: bool) -> Vec<(&'c Policy, u32)> {
     let mut all = Vec::new();
     for tier in Tier::ALL {
-        let of_tier = config.policies.iter().map(|policy| &**policy).filter(|policy| {
+        let of_tier = config.policies.values().map(|policy| &**policy).filter(|policy| {
             policy.tier == tier
                 && (shadow || policy.mode == Mode::Enforce)
                 && policy.ingress.is_some()

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use porin::config::model::{Assert, Config, Endpoint, Group, Host, Policy};
+use porin::config::model::{self, Assert, Config, Endpoint, Group, Host, Policy};
 use porin::config::{Loaded, Loader, Report, print};
 use porin::types::Origin;
 use proptest::prelude::*;
@@ -153,6 +153,8 @@ proptest! {
             let at = index.index(content.len());
             match edit {
                 0 => content[at] = byte,
+                // Never to nothing: there is a place for every edit.
+                1 if content.len() == 1 => {}
                 1 => drop(content.remove(at)),
                 2 => content.insert(at, byte),
                 _ => content.truncate(at.max(1)),
@@ -196,7 +198,7 @@ fn printed(config: &Config) -> [String; 3] {
         print::host(&config.host),
         config.endpoints.iter().map(|endpoint| print::endpoint(endpoint)).collect(),
         [
-            config.policies.iter().map(|policy| print::policy(policy)).collect::<String>(),
+            config.policies.values().map(|policy| print::policy(policy)).collect::<String>(),
             config.groups.iter().map(|group| print::group(group)).collect(),
             config.asserts.iter().map(|assert| print::assertion(assert)).collect(),
         ]
@@ -230,7 +232,7 @@ fn placeless(config: &Config) -> Config {
     Config {
         host,
         endpoints: config.endpoints.iter().map(endpoint).collect(),
-        policies: config.policies.iter().map(policy).collect(),
+        policies: model::by_name(config.policies.values().map(policy)),
         groups: config.groups.iter().map(group).collect(),
         asserts: config.asserts.iter().map(assert).collect(),
     }

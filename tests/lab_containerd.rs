@@ -129,9 +129,10 @@ fn ctrs_containers_are_endpoints() {
             containerd.ctr(&[&run[..], command].concat()).stdout.trim().to_owned()
         };
         for to in at(API, 8080).map(|to| to.ip()) {
-            let ask = |port: u16| format!("echo porin | nc -w 1 {to} {port}");
-            assert_eq!(run("one", &["sh", "-c", &ask(8080)]), "porin", "{to}");
-            assert_eq!(run("two", &["sh", "-c", &ask(9090)]), "", "{to}");
+            let ask =
+                |port: u16, patience: u8| format!("echo porin | nc -w {patience} {to} {port}");
+            assert_eq!(run("one", &["sh", "-c", &ask(8080, 10)]), "porin", "{to}");
+            assert_eq!(run("two", &["sh", "-c", &ask(9090, 1)]), "", "{to}");
         }
         assert_eq!(endpoint(host, "default-one"), None);
         // ctr never asks to delete what it has let go of: the daemon sees that the namespace is gone.

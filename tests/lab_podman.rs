@@ -87,15 +87,15 @@ fn podmans_containers_are_endpoints() {
         podman.network("front", json!({ "labels": { "app": "front", "env": "prod" } }));
 
         // Its first packet is judged: allowed by one network's labels, denied by the other's.
-        let ask = |network: &str, to: &str, port: &str| {
-            let question = format!("echo porin | nc -w 1 {to} {port}");
+        let ask = |network: &str, to: &str, port: &str, patience: u8| {
+            let question = format!("echo porin | nc -w {patience} {to} {port}");
             let run = ["run", "--rm", "--network", network, "busybox", "sh", "-c", &question];
             podman.run(&run).stdout.trim() == "porin"
         };
         for to in at(API, 8080).map(|to| to.ip().to_string()) {
-            assert!(ask("front", &to, "8080"), "{to}");
-            assert!(!ask("porin", &to, "8080"), "{to}");
-            assert!(!ask("front", &to, "9090"), "{to}");
+            assert!(ask("front", &to, "8080", 10), "{to}");
+            assert!(!ask("porin", &to, "8080", 1), "{to}");
+            assert!(!ask("front", &to, "9090", 1), "{to}");
         }
 
         // It keeps its addresses over a restart, and its name resolves to what it has.
@@ -139,7 +139,7 @@ fn podmans_containers_are_endpoints() {
         let infra = ["--infra-image", "busybox", "--infra-command", "sleep 600"];
         let pod = [&["pod", "create", "--name", "pod", "--network", "front"], &infra[..]].concat();
         podman.run(&pod).success();
-        let question = format!("echo porin | nc -w 1 {} 8080", at(API, 8080)[0].ip());
+        let question = format!("echo porin | nc -w 10 {} 8080", at(API, 8080)[0].ip());
         let member = podman.run(&["run", "--rm", "--pod", "pod", "busybox", "sh", "-c", &question]);
         assert_eq!(member.success().trim(), "porin");
         assert!(addresses(host, "pod").is_some());
@@ -166,15 +166,16 @@ fn labels_of_podman_run_are_known_before_the_first_packet() {
             eventually(ARRIVES, "the service listens", || {
                 host.run_directory().join("podman.sock").exists()
             });
-            let question = format!("echo porin | nc -w 1 {} 8080", at(API, 8080)[0].ip());
-            let ask = |labels: &[&str]| {
+            let to = at(API, 8080)[0].ip();
+            let ask = |labels: &[&str], patience: u8| {
+                let question = format!("echo porin | nc -w {patience} {to} 8080");
                 let run = ["run", "--rm", "--network", "asking"];
                 let asking = ["busybox", "sh", "-c", &question];
                 podman.run(&[&run[..], labels, &asking].concat()).stdout.trim() == "porin"
             };
-            assert!(ask(&["--label", "app=front", "--label", "env=prod"]));
-            assert!(!ask(&["--label", "app=front", "--label", "env=dev"]));
-            assert!(!ask(&[]));
+            assert!(ask(&["--label", "app=front", "--label", "env=prod"], 10));
+            assert!(!ask(&["--label", "app=front", "--label", "env=dev"], 1));
+            assert!(!ask(&[], 1));
             let labels = ["--label", "app=front", "--label", "env=prod"];
             let create = ["create", "--name", "late", "--network", "asking"];
             podman.run(&[&create[..], &labels, &["busybox", "sleep", "600"]].concat()).success();

@@ -48,6 +48,7 @@ const SUITES: &[Suite] = &[
             "policies.compile.",
             "policies.edit.",
             "policies.load.",
+            "policies.look.",
             "policies.reload.",
             "identities.compile.",
             "identities.edit.",

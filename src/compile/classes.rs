@@ -83,7 +83,7 @@ struct Members {
 #[derive(Debug, Clone)]
 pub(super) struct Classes {
     ground: Arc<Ground>,
-    numbers: Arc<Numbering<ClassKey>>,
+    numbers: Numbering<ClassKey>,
     prefixes: Arc<PrefixTable>,
     names: Arc<BTreeMap<Peer, Class>>,
     members: Arc<Members>,
@@ -103,7 +103,7 @@ impl Classes {
     pub fn new() -> Self {
         Classes {
             ground: Arc::default(),
-            numbers: Arc::new(Numbering::new(Peer::CLASS..=u32::MAX)),
+            numbers: Numbering::new(Peer::CLASS..=u32::MAX),
             prefixes: Arc::new(PrefixTable { entries: BTreeMap::new(), digest: [0; 16] }),
             names: Arc::default(),
             members: Arc::default(),
@@ -135,7 +135,7 @@ impl Classes {
     }
 
     pub fn committed(&mut self) {
-        Arc::make_mut(&mut self.numbers).committed();
+        self.numbers.committed();
     }
 
     pub fn update(&mut self, ground: Ground) -> Result<Update, Vec<Fault>> {
@@ -151,7 +151,7 @@ impl Classes {
             );
             return Err(vec![Fault::whole(what).hint("merge neighbouring CIDRs")]);
         }
-        let numbers = Arc::make_mut(&mut self.numbers);
+        let numbers = &mut self.numbers;
         let wanted: BTreeSet<ClassKey> = regions.iter().map(|(_, class)| class.clone()).collect();
         let without = numbers.assign(wanted.iter().cloned()).len();
         if without > 0 {

@@ -17,6 +17,7 @@ pub(super) struct Needs {
 }
 
 /// What holds for the whole host.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Common {
     base: Features,
     /// Some endpoint's egress is restricted.

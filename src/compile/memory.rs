@@ -9,7 +9,10 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::config::model::{self, Group, Policy};
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
+
+use crate::config::model::{self, Group, Policies, Policy};
 use crate::desired::Fault;
 use crate::desired::ipam::host_sources;
 use crate::desired::selectors::{Picks, Selectors};
@@ -30,8 +33,9 @@ use super::subjects::Subjects;
 #[derive(Debug, Clone)]
 pub struct Memory {
     selectors: Selectors,
-    /// Sorted by name.
-    policies: Arc<Vec<Arc<Known>>>,
+    /// Of the last run's snapshot.
+    written: Policies,
+    policies: OrdMap<Name, Arc<Known>>,
     /// Sorted by name.
     groups: Arc<BTreeMap<Name, Arc<Group>>>,
     groups_seen: Option<Arc<Vec<Arc<Group>>>>,
@@ -80,23 +84,21 @@ struct Asks {
 /// What became of the policies since the last run.
 #[derive(Default)]
 struct Taken {
-    /// All that there are now.
-    policies: Vec<Arc<Known>>,
-    /// New or edited: what it was, and its place in `policies`.
-    edited: Vec<(Option<Arc<Known>>, usize)>,
+    /// New or edited: what it is, and what it was.
+    edited: BTreeMap<Name, (Arc<Known>, Option<Arc<Known>>)>,
     removed: Vec<Arc<Known>>,
 }
 
 impl Taken {
     /// As they were: what is edited or removed.
     fn former(&self) -> impl Iterator<Item = &Known> {
-        let edited = self.edited.iter().filter_map(|(old, _)| old.as_ref());
+        let edited = self.edited.values().filter_map(|(_, old)| old.as_ref());
         edited.chain(&self.removed).map(|known| &**known)
     }
 
     /// As they are: what is new or edited.
     fn edited(&self) -> impl Iterator<Item = &Known> {
-        self.edited.iter().map(|(_, at)| &*self.policies[*at])
+        self.edited.values().map(|(new, _)| &**new)
     }
 }
 
@@ -104,7 +106,8 @@ impl Default for Memory {
     fn default() -> Self {
         Memory {
             selectors: Selectors::default(),
-            policies: Arc::default(),
+            written: Policies::default(),
+            policies: OrdMap::default(),
             groups: Arc::default(),
             groups_seen: None,
             cookies: Cookies::default(),
@@ -151,7 +154,7 @@ impl Memory {
         let renumbered = self.cookies.update(
             taken.former().map(|known| &known.wanted),
             taken.edited().map(|known| &known.wanted),
-            taken.policies.iter().map(|known| &known.wanted),
+            self.policies.values().map(|known| &known.wanted),
         );
         let touched = |asks: fn(&Asks) -> bool| {
             let any = |mut all: Box<dyn Iterator<Item = &Known> + '_>| all.any(|k| asks(&k.asks));
@@ -163,36 +166,35 @@ impl Memory {
             roles: groups.changed || touched(|asks| asks.roles),
             sources: touched(|asks| asks.source_ports),
         };
-        let classes = self.classes.update(self.ground(snapshot, &taken.policies, &matter))?;
+        let classes = self.classes.update(self.ground(snapshot, &matter))?;
         self.stats.classes_made = classes.made;
-        let interest = self.interest(&taken.policies, &matter);
+        let interest = self.interest(&matter);
         let regrouped = self.roles.update(snapshot, interest)?;
         let sources_changed = matter.sources && {
-            let lists = self.source_lists(&taken.policies, &matter);
+            let lists = self.source_lists(&matter);
             self.sources.update(lists)?
         };
 
-        let Taken { mut policies, edited, removed } = taken;
+        let Taken { edited, removed } = taken;
         let all = picks_changed
             || groups.peers
             || renumbered
             || classes.members
             || regrouped
             || sources_changed;
-        let again: Vec<usize> = match all {
-            true => (0..policies.len()).collect(),
-            false => edited.iter().map(|(_, at)| *at).collect(),
+        let again: Vec<Arc<Known>> = match all {
+            true => self.policies.values().cloned().collect(),
+            false => edited.values().map(|(new, _)| Arc::clone(new)).collect(),
         };
         for known in removed {
             self.subjects.replace(Some((&known.subjects, known.resolved.as_ref())), None);
         }
-        let edited_from: BTreeMap<usize, &Option<Arc<Known>>> =
-            edited.iter().map(|(old, at)| (*at, old)).collect();
-        for at in again {
-            let fresh = self.resolved(&policies[at]);
-            let old = match edited_from.get(&at) {
-                Some(old) => (*old).clone(),
-                None => Some(Arc::clone(&policies[at])),
+        for known in again {
+            let fresh = self.resolved(&known);
+            let name = known.policy.name.clone();
+            let old = match edited.get(&name) {
+                Some((_, old)) => old.clone(),
+                None => Some(known),
             };
             let as_before = |old: &Known| {
                 old.resolved == fresh.resolved && Arc::ptr_eq(&old.subjects, &fresh.subjects)
@@ -202,9 +204,8 @@ impl Memory {
                 let old = old.as_deref().map(|old| (&old.subjects, old.resolved.as_ref()));
                 self.subjects.replace(old, Some(new));
             }
-            policies[at] = Arc::new(fresh);
+            self.policies.insert(name, Arc::new(fresh));
         }
-        self.policies = Arc::new(policies);
         self.stats.tables_built =
             self.subjects.update(&snapshot.identities, &self.roles, regrouped)?;
         self.assertions.check(snapshot, &self.groups, self.classes.ground())?;
@@ -212,30 +213,22 @@ impl Memory {
     }
 
     /// Compares the policies of the snapshot with those of the last run.
-    fn take_over(&mut self, policies: &[Arc<Policy>]) -> Taken {
-        let before = Arc::clone(&self.policies);
-        let mut old = before.iter().peekable();
+    fn take_over(&mut self, policies: &Policies) -> Taken {
+        let before = std::mem::replace(&mut self.written, policies.clone());
         let mut taken = Taken::default();
-        for (at, policy) in policies.iter().enumerate() {
-            if let Some(same) = old.next_if(|old| Arc::ptr_eq(&old.policy, policy)) {
-                taken.policies.push(Arc::clone(same));
-                continue;
-            }
-            while let Some(gone) = old.next_if(|old| old.policy.name < policy.name) {
-                taken.removed.push(Arc::clone(gone));
-            }
-            let old = old.next_if(|old| old.policy.name == policy.name);
-            match old.filter(|old| Arc::ptr_eq(&old.policy, policy)) {
-                Some(same) => taken.policies.push(Arc::clone(same)),
-                None => {
+        for change in before.diff(policies) {
+            match change {
+                DiffItem::Add(name, policy) | DiffItem::Update { new: (name, policy), .. } => {
                     self.acquire(policy);
                     let subjects = self.selectors.picks(&policy.subject);
-                    taken.edited.push((old.cloned(), at));
-                    taken.policies.push(Arc::new(Known::new(policy, subjects, old)));
+                    let old = self.policies.get(name).cloned();
+                    let known = Arc::new(Known::new(policy, subjects, old.as_ref()));
+                    self.policies.insert(name.clone(), Arc::clone(&known));
+                    taken.edited.insert(name.clone(), (known, old));
                 }
+                DiffItem::Remove(name, _) => taken.removed.extend(self.policies.remove(name)),
             }
         }
-        taken.removed.extend(old.cloned());
         // Released last, so that a selector that stays in use is not forgotten and its picks stay the same `Arc`.
         taken.former().for_each(|old| self.release(&old.policy));
         taken
@@ -279,21 +272,17 @@ impl Memory {
     }
 
     /// The policies that pick anybody.
-    fn in_use<'a>(
-        &'a self,
-        policies: &'a [Arc<Known>],
-        matter: &'a Matter,
-    ) -> impl Iterator<Item = &'a Known> + Clone {
+    fn in_use<'a>(&'a self, matter: &'a Matter) -> impl Iterator<Item = &'a Known> {
         let has_subjects = |known: &&'a Known| match matter.picks_changed {
             true => !self.selectors.picks(&known.policy.subject).is_empty(),
             false => !known.subjects.is_empty(),
         };
-        policies.iter().map(|known| &**known).filter(has_subjects)
+        self.policies.values().map(|known| &**known).filter(has_subjects)
     }
 
-    fn ground(&self, snapshot: &Snapshot, policies: &[Arc<Known>], matter: &Matter) -> Ground {
+    fn ground(&self, snapshot: &Snapshot, matter: &Matter) -> Ground {
         let sets = if matter.sets {
-            let naming = self.in_use(policies, matter).filter(|known| known.asks.sets);
+            let naming = self.in_use(matter).filter(|known| known.asks.sets);
             Arc::new(AddressSets::of(
                 naming.flat_map(|known| resolve::peers_of(&known.policy)),
                 &self.groups,
@@ -308,12 +297,12 @@ impl Memory {
         Ground { pools: snapshot.pools().collect(), host, remote_hosts, unmanaged, sets }
     }
 
-    fn interest(&self, policies: &[Arc<Known>], matter: &Matter) -> Interest {
+    fn interest(&self, matter: &Matter) -> Interest {
         if !matter.roles {
             return self.roles.interest().clone();
         }
         let rules = || {
-            let asking = self.in_use(policies, matter).filter(|known| known.asks.roles);
+            let asking = self.in_use(matter).filter(|known| known.asks.roles);
             asking.flat_map(|known| resolve::rules_of(&known.policy))
         };
         let name = |port: &PortSpec| match port {
@@ -327,8 +316,8 @@ impl Memory {
         }
     }
 
-    fn source_lists(&self, policies: &[Arc<Known>], matter: &Matter) -> BTreeSet<Vec<PortRange>> {
-        let asking = self.in_use(policies, matter).filter(|known| known.asks.source_ports);
+    fn source_lists(&self, matter: &Matter) -> BTreeSet<Vec<PortRange>> {
+        let asking = self.in_use(matter).filter(|known| known.asks.source_ports);
         let rules = asking.flat_map(|known| resolve::rules_of(&known.policy));
         let lists = rules.map(|rule| &rule.source_ports).filter(|list| !list.is_empty());
         lists.cloned().collect()
@@ -354,13 +343,13 @@ impl Memory {
         Known { policy, wanted, asks: known.asks, subjects, resolved }
     }
 
-    fn plan(&self, snapshot: &Snapshot) -> Plan {
+    fn plan(&mut self, snapshot: &Snapshot) -> Plan {
         let (prefixes, classes) = (self.classes.prefixes(), self.classes.names());
         let by_source = !self.sources.table().runs.is_empty();
         Plan {
             endpoints: self.subjects.endpoints(snapshot, &self.roles, by_source),
             uplinks: self.subjects.uplinks(snapshot, by_source),
-            addresses: super::subjects::addresses(snapshot),
+            addresses: self.subjects.addresses(),
             prefixes: Arc::clone(prefixes),
             policies: self.subjects.tables(),
             sources: Arc::clone(self.sources.table()),

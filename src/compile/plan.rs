@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use ipnet::IpNet;
 use serde::Serialize;
 
@@ -18,12 +19,12 @@ use crate::types::{
 
 #[derive(Debug, Clone)]
 pub struct Plan {
-    pub endpoints: BTreeMap<Slot, PlannedEndpoint>,
+    pub endpoints: OrdMap<Slot, PlannedEndpoint>,
     pub uplinks: BTreeMap<Slot, PlannedUplink>,
-    pub addresses: BTreeMap<AddressKey, Slot>,
+    pub addresses: Arc<BTreeMap<AddressKey, Slot>>,
     pub prefixes: Arc<PrefixTable>,
     /// Those that are enforced, and those of shadow policies.
-    pub policies: BTreeMap<PolicySlot, Arc<PolicyTable>>,
+    pub policies: OrdMap<PolicySlot, Arc<PolicyTable>>,
     pub sources: Arc<SourceTable>,
     /// Peers that are some of an identity's endpoints only, told apart by their named ports or addresses.
     pub roles: Arc<BTreeMap<Peer, Identity>>,
@@ -37,7 +38,7 @@ pub struct Plan {
     pub host_sources: Vec<IpAddr>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PlannedEndpoint {
     pub endpoint: Arc<Endpoint>,
     pub policy: PolicySlot,

@@ -50,23 +50,26 @@ pub(super) struct Role {
     pub sets: SetNames,
 }
 
+/// Endpoints' named ports, and what others' tables call them, by family.
+pub(super) type Assigned = BTreeMap<Slot, (NamedPorts, [Peer; 2])>;
+
 #[derive(Debug, Clone)]
 pub(super) struct Roles {
-    numbers: Arc<Numbering<RoleKey>>,
+    numbers: Numbering<RoleKey>,
     interest: Interest,
     seen: Option<Arc<BTreeMap<Slot, Arc<Endpoint>>>>,
     /// Only if there is any interest.
     of: Arc<BTreeMap<Identity, Vec<Role>>>,
     index: Arc<RoleIndex>,
     subjects: Arc<BTreeMap<Identity, BTreeSet<NamedPorts>>>,
-    endpoints: Arc<BTreeMap<Slot, (NamedPorts, [Peer; 2])>>,
+    endpoints: Arc<Assigned>,
     table: Arc<BTreeMap<Peer, Identity>>,
 }
 
 impl Roles {
     pub fn new() -> Self {
         Roles {
-            numbers: Arc::new(Numbering::new(Peer::ROLE..=Peer::CLASS - 1)),
+            numbers: Numbering::new(Peer::ROLE..=Peer::CLASS - 1),
             interest: Interest::default(),
             seen: None,
             of: Arc::default(),
@@ -82,7 +85,7 @@ impl Roles {
     }
 
     pub fn committed(&mut self) {
-        Arc::make_mut(&mut self.numbers).committed();
+        self.numbers.committed();
     }
 
     /// What each role is a part of.
@@ -109,6 +112,11 @@ impl Roles {
         self.subjects.get(&identity)
     }
 
+    /// Of all endpoints, if rules look at more than labels. What did not change is the same `Arc`.
+    pub fn assigned(&self) -> &Arc<Assigned> {
+        &self.endpoints
+    }
+
     /// An endpoint's named ports, and what others' tables call it, by family.
     pub fn endpoint(&self, endpoint: &Endpoint) -> (NamedPorts, [Peer; 2]) {
         match self.endpoints.get(&endpoint.slot) {
@@ -127,7 +135,7 @@ impl Roles {
         self.seen = Some(Arc::clone(&snapshot.endpoints));
         self.interest = interest;
         if self.interest.is_nothing() {
-            Arc::make_mut(&mut self.numbers).assign([]);
+            self.numbers.assign([]);
             let had = !self.of.is_empty();
             (self.of, self.subjects) = (Arc::default(), Arc::default());
             self.index = Arc::default();
@@ -165,7 +173,7 @@ impl Roles {
             keys.insert(*slot, addresses(endpoint).map(key));
         }
         let plain = |key: &RoleKey| key.ports.is_empty() && key.sets.is_empty();
-        let numbers = Arc::make_mut(&mut self.numbers);
+        let numbers = &mut self.numbers;
         let wanted: BTreeSet<&RoleKey> = keys.values().flatten().filter(|k| !plain(k)).collect();
         let without = numbers.assign(wanted.into_iter().cloned()).len();
         if without > 0 {

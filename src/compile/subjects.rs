@@ -1,8 +1,10 @@
 //! Identities as subjects: which resolved policies pick each, and the table that follows.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap as StdHashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
+
+use imbl::{HashMap, OrdMap};
 
 use crate::desired::Fault;
 use crate::desired::numbering::Numbering;
@@ -13,7 +15,7 @@ use crate::types::{AddressKey, Direction, Identity, Labels, Mode, PolicySlot, Sl
 use super::features::{Common, Needs};
 use super::plan::{Digest, PlannedEndpoint, PlannedUplink, PolicyTable};
 use super::resolve::Resolved;
-use super::roles::{NamedPorts, Roles};
+use super::roles::{Assigned, NamedPorts, Roles};
 use super::table::{self, TooLarge};
 
 /// Policy slots are `1..=POLICY_SLOTS` (`PORIN_MAX_POLICY_SLOTS`).
@@ -30,15 +32,22 @@ enum TableKey {
     Shadow(Digest),
 }
 
+/// Cloning is cheap; a run costs what is no longer right, not what there is.
 #[derive(Debug, Clone)]
 pub(super) struct Subjects {
     identities: Arc<BTreeMap<Identity, Arc<Labels>>>,
-    known: Arc<BTreeMap<Identity, Subject>>,
+    known: OrdMap<Identity, Subject>,
     /// Those whose tables are no longer right.
     dirty: BTreeSet<Identity>,
-    slots: Arc<Numbering<TableKey>>,
+    slots: Numbering<TableKey>,
+    tables: OrdMap<PolicySlot, Arc<PolicyTable>>,
+    /// Shadow tables, with how many there would be if equal ones were not one.
+    shadows: OrdMap<Digest, usize>,
+    /// Of all subjects.
+    tally: Tally,
     /// Equal tables are one.
-    shared: Arc<HashMap<Digest, Weak<Built>>>,
+    shared: HashMap<Digest, Weak<Built>>,
+    planned: Planned,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -47,6 +56,43 @@ struct Subject {
     policies: Arc<Vec<Arc<Resolved>>>,
     /// By the named ports of endpoints; empty until they are built for the first time.
     tables: BTreeMap<NamedPorts, Tables>,
+    asks: Asks,
+}
+
+/// What a subject asks of the programs.
+#[derive(Debug, Clone, Copy, Default)]
+struct Asks {
+    ingress: bool,
+    egress: bool,
+    reject: bool,
+    shadow: bool,
+}
+
+/// How many subjects ask for each.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    ingress: usize,
+    egress: usize,
+    reject: usize,
+    shadow: usize,
+}
+
+/// The endpoints of the last plan, and what they were made from.
+#[derive(Debug, Clone, Default)]
+struct Planned {
+    from: Option<Basis>,
+    slots: Arc<BTreeMap<Identity, Vec<Slot>>>,
+    addresses: Arc<BTreeMap<AddressKey, Slot>>,
+    endpoints: OrdMap<Slot, PlannedEndpoint>,
+    /// Identities whose endpoints may have to be others than there.
+    stale: BTreeSet<Identity>,
+}
+
+#[derive(Debug, Clone)]
+struct Basis {
+    endpoints: Arc<BTreeMap<Slot, Arc<Endpoint>>>,
+    roles: Arc<Assigned>,
+    common: Common,
 }
 
 #[derive(Debug, Clone)]
@@ -75,9 +121,13 @@ impl Built {
 }
 
 impl Subject {
-    fn restricted(&self, direction: Direction) -> bool {
+    fn asks(&self) -> Asks {
         let enforced = self.policies.iter().filter(|policy| policy.mode == Mode::Enforce);
-        enforced.filter_map(|policy| policy.direction(direction)).next().is_some()
+        let [ingress, egress] = [Direction::Ingress, Direction::Egress]
+            .map(|direction| enforced.clone().any(|policy| policy.direction(direction).is_some()));
+        let reject = self.tables.values().any(|tables| tables.enforced.rejects);
+        let shadow = self.tables.values().any(|tables| tables.shadow.is_some());
+        Asks { ingress, egress, reject, shadow }
     }
 
     fn shadowed(&self) -> bool {
@@ -87,19 +137,36 @@ impl Subject {
     }
 }
 
+impl Tally {
+    /// What was asked for is not any more, and what is asked for now is.
+    fn exchange(&mut self, old: Asks, new: Asks) {
+        let change = |count: &mut usize, old: bool, new: bool| {
+            *count = *count + usize::from(new) - usize::from(old);
+        };
+        change(&mut self.ingress, old.ingress, new.ingress);
+        change(&mut self.egress, old.egress, new.egress);
+        change(&mut self.reject, old.reject, new.reject);
+        change(&mut self.shadow, old.shadow, new.shadow);
+    }
+}
+
 impl Subjects {
     pub fn new() -> Self {
         Subjects {
             identities: Arc::default(),
-            known: Arc::default(),
+            known: OrdMap::new(),
             dirty: BTreeSet::new(),
-            slots: Arc::new(Numbering::new(1..=POLICY_SLOTS)),
-            shared: Arc::default(),
+            slots: Numbering::new(1..=POLICY_SLOTS),
+            tables: OrdMap::new(),
+            shadows: OrdMap::new(),
+            tally: Tally::default(),
+            shared: HashMap::new(),
+            planned: Planned::default(),
         }
     }
 
     pub fn committed(&mut self) {
-        Arc::make_mut(&mut self.slots).committed();
+        self.slots.committed();
     }
 
     /// A policy that picked some identities now picks others, or says something else to them.
@@ -108,7 +175,7 @@ impl Subjects {
         old: Option<(&Picks, Option<&Arc<Resolved>>)>,
         new: Option<(&Picks, Option<&Arc<Resolved>>)>,
     ) {
-        let known = Arc::make_mut(&mut self.known);
+        let known = &mut self.known;
         let pairs = |side: Option<(&Picks, Option<&Arc<Resolved>>)>| {
             side.and_then(|(picks, resolved)| Some((Arc::clone(picks), Arc::clone(resolved?))))
         };
@@ -152,47 +219,41 @@ impl Subjects {
         if regrouped {
             self.regroup(roles);
         }
-        if self.dirty.is_empty() {
-            return Ok(0);
-        }
         let mut faults = Vec::new();
-        let known = Arc::make_mut(&mut self.known);
-        let shared = Arc::make_mut(&mut self.shared);
-        // Identities that the same policies pick have the same table.
-        let mut by_policies: HashMap<(Vec<*const Resolved>, NamedPorts), Tables> = HashMap::new();
+        let mut fresh = Fresh::default();
         for identity in std::mem::take(&mut self.dirty) {
-            let Some(subject) = known.get_mut(&identity) else { continue };
-            let pointers: Vec<_> = subject.policies.iter().map(Arc::as_ptr).collect();
-            subject.tables.clear();
-            for ports in named_ports(roles, identity) {
-                let key = (pointers.clone(), Arc::clone(&ports));
-                if let Some(tables) = by_policies.get(&key) {
-                    subject.tables.insert(ports, tables.clone());
-                    continue;
-                }
-                match build(subject, &ports, shared) {
-                    Ok(tables) => {
-                        by_policies.insert(key, tables.clone());
-                        subject.tables.insert(ports, tables);
-                    }
+            let Some(old) = self.known.get(&identity) else { continue };
+            let mut new = Subject { tables: BTreeMap::new(), ..old.clone() };
+            if identities.contains_key(&identity) {
+                match fresh.tables(&new, named_ports(roles, identity), &mut self.shared) {
+                    Ok(tables) => new.tables = tables,
                     Err(too_large) => {
-                        faults.push(does_not_fit(identities.get(&identity), &too_large))
+                        faults.push(does_not_fit(identities.get(&identity), &too_large));
                     }
                 }
+                new.asks = new.asks();
+            } else {
+                new.asks = Asks::default();
+            }
+            self.tally.exchange(old.asks, new.asks);
+            fresh.changed.push((identity, old.tables.clone()));
+            self.planned.stale.insert(identity);
+            match identities.contains_key(&identity) {
+                true => _ = self.known.insert(identity, new),
+                false => _ = self.known.remove(&identity),
             }
         }
-        if shared.len() > 2 * known.len() + 16 {
-            shared.retain(|_, table| table.strong_count() > 0);
+        if self.shared.len() > 2 * self.known.len() + 16 {
+            self.shared.retain(|_, table| table.strong_count() > 0);
         }
-        faults.extend(self.number());
-        if faults.is_empty() { Ok(by_policies.len()) } else { Err(faults) }
+        faults.extend(self.number(fresh.changed));
+        if faults.is_empty() { Ok(fresh.built) } else { Err(faults) }
     }
 
     fn set_identities(&mut self, identities: &Arc<BTreeMap<Identity, Arc<Labels>>>) {
-        let known = Arc::make_mut(&mut self.known);
-        known.retain(|identity, _| identities.contains_key(identity));
+        self.dirty.extend(self.known.keys().filter(|identity| !identities.contains_key(identity)));
         for identity in identities.keys() {
-            if known.entry(*identity).or_default().tables.is_empty() {
+            if self.known.entry(*identity).or_default().tables.is_empty() {
                 self.dirty.insert(*identity);
             }
         }
@@ -200,71 +261,128 @@ impl Subjects {
     }
 
     fn regroup(&mut self, roles: &Roles) {
-        for (identity, subject) in &*self.known {
+        for (identity, subject) in &self.known {
             if !subject.tables.keys().eq(named_ports(roles, *identity).iter()) {
                 self.dirty.insert(*identity);
             }
         }
     }
 
-    fn number(&mut self) -> Option<Fault> {
-        let (mut wanted, mut shadows) = (Vec::new(), BTreeSet::new());
-        for (identity, subject) in &*self.known {
-            for (ports, tables) in &subject.tables {
-                wanted.push(TableKey::enforced(*identity, ports));
-                shadows.extend(tables.shadow.as_ref().map(|built| built.table.digest));
+    /// Gives slots to the tables that are new, and takes them from those that are gone. `changed`: subjects, with the tables
+    /// that they had.
+    fn number(&mut self, changed: Vec<(Identity, BTreeMap<NamedPorts, Tables>)>) -> Option<Fault> {
+        let (mut gone, mut new) = (Vec::new(), Vec::new());
+        let none = BTreeMap::new();
+        for (identity, old) in &changed {
+            let now = self.known.get(identity).map_or(&none, |subject| &subject.tables);
+            let left = old.keys().filter(|ports| !now.contains_key(*ports));
+            gone.extend(left.map(|ports| TableKey::enforced(*identity, ports)));
+            for (ports, tables) in now {
+                let key = TableKey::enforced(*identity, ports);
+                new.push((key, Arc::clone(&tables.enforced.table)));
+            }
+            for built in now.values().filter_map(|tables| tables.shadow.as_ref()) {
+                *self.shadows.entry(built.table.digest).or_default() += 1;
+                new.push((built.shadow(), Arc::clone(&built.table)));
             }
         }
-        wanted.extend(shadows.into_iter().map(TableKey::Shadow));
-        let count = wanted.len();
-        let slots = Arc::make_mut(&mut self.slots);
-        let without = slots.assign(wanted).len();
-        (without > 0).then(|| no_slots(count, without, slots.resting()))
+        for built in
+            changed.iter().flat_map(|(_, old)| old.values()).filter_map(|t| t.shadow.as_ref())
+        {
+            let digest = built.table.digest;
+            let left = self.shadows.get_mut(&digest).map_or(0, |users| {
+                *users -= 1;
+                *users
+            });
+            if left == 0 {
+                self.shadows.remove(&digest);
+                gone.push(built.shadow());
+            }
+        }
+        for key in gone {
+            if let Some(slot) = self.slot(&key) {
+                self.tables.remove(&slot);
+            }
+            self.slots.release(key);
+        }
+        let mut without = BTreeSet::new();
+        for (key, table) in new {
+            match self.slots.take(&key) {
+                Some(slot) => _ = self.tables.insert(PolicySlot(slot), table),
+                None => _ = without.insert(key),
+            }
+        }
+        let count = self.slots.held().len() + without.len();
+        (!without.is_empty()).then(|| no_slots(count, without.len(), self.slots.resting()))
     }
 
     fn slot(&self, key: &TableKey) -> Option<PolicySlot> {
         self.slots.number(key).map(PolicySlot)
     }
 
-    pub fn tables(&self) -> BTreeMap<PolicySlot, Arc<PolicyTable>> {
-        let mut all = BTreeMap::new();
-        for (identity, subject) in &*self.known {
-            for (ports, tables) in &subject.tables {
-                let enforced = (TableKey::enforced(*identity, ports), &tables.enforced);
-                let shadow = tables.shadow.as_ref().map(|built| (built.shadow(), built));
-                for (key, built) in [Some(enforced), shadow].into_iter().flatten() {
-                    let Some(slot) = self.slot(&key) else { continue };
-                    all.entry(slot).or_insert_with(|| Arc::clone(&built.table));
-                }
-            }
-        }
-        all
+    pub fn tables(&self) -> OrdMap<PolicySlot, Arc<PolicyTable>> {
+        self.tables.clone()
     }
 
     pub fn endpoints(
-        &self,
+        &mut self,
         snapshot: &Snapshot,
         roles: &Roles,
         sources: bool,
-    ) -> BTreeMap<Slot, PlannedEndpoint> {
+    ) -> OrdMap<Slot, PlannedEndpoint> {
         let common = self.common(snapshot, sources);
-        let planned = |(slot, endpoint): (&Slot, &Arc<Endpoint>)| {
-            let (ports, peers) = roles.endpoint(endpoint);
-            let policy = self.slot(&TableKey::enforced(endpoint.identity, &ports));
-            // There is one: `update` has tables of all identities of the snapshot, with all named ports that `roles` says their
-            // endpoints have; and if one of those tables got no slot, there is a fault and no plan.
-            debug_assert!(policy.is_some(), "{} has no table", endpoint.name);
-            let policy = policy?;
-            let subject = self.known.get(&endpoint.identity);
-            let shadow = subject
-                .and_then(|subject| subject.tables.get(&ports)?.shadow.as_ref())
-                .and_then(|built| self.slot(&built.shadow()));
-            let restricted = subject.is_some_and(|subject| subject.restricted(Direction::Egress));
-            let features = common.endpoint(endpoint, restricted);
-            let endpoint = Arc::clone(endpoint);
-            Some((*slot, PlannedEndpoint { endpoint, policy, shadow, peers, features }))
-        };
-        snapshot.endpoints.iter().filter_map(planned).collect()
+        let stale = std::mem::take(&mut self.planned.stale);
+        let (endpoints, assigned) = (&snapshot.endpoints, roles.assigned());
+        let from = self.planned.from.as_ref();
+        let same_endpoints = from.is_some_and(|from| Arc::ptr_eq(&from.endpoints, endpoints));
+        if !same_endpoints {
+            self.planned.addresses = Arc::new(addresses(endpoints));
+            let mut slots: BTreeMap<Identity, Vec<Slot>> = BTreeMap::new();
+            for (slot, endpoint) in &**endpoints {
+                slots.entry(endpoint.identity).or_default().push(*slot);
+            }
+            self.planned.slots = Arc::new(slots);
+        }
+        let still = |from: &Basis| Arc::ptr_eq(&from.roles, assigned) && from.common == common;
+        let plan = |endpoint| self.endpoint(endpoint, roles, &common);
+        let mut planned = self.planned.endpoints.clone();
+        if same_endpoints && from.is_some_and(still) {
+            let slots = stale.iter().filter_map(|identity| self.planned.slots.get(identity));
+            let stale = slots.flatten().filter_map(|slot| endpoints.get(slot));
+            planned.extend(stale.filter_map(plan));
+        } else {
+            planned = endpoints.values().filter_map(plan).collect();
+        }
+        let (endpoints, roles) = (Arc::clone(endpoints), Arc::clone(assigned));
+        self.planned.from = Some(Basis { endpoints, roles, common });
+        self.planned.endpoints = planned.clone();
+        planned
+    }
+
+    fn endpoint(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        roles: &Roles,
+        common: &Common,
+    ) -> Option<(Slot, PlannedEndpoint)> {
+        let (ports, peers) = roles.endpoint(endpoint);
+        let policy = self.slot(&TableKey::enforced(endpoint.identity, &ports));
+        // There is one: `update` has tables of all identities of the snapshot, with all named ports that `roles` says their
+        // endpoints have; and if one of those tables got no slot, there is a fault and no plan.
+        debug_assert!(policy.is_some(), "{} has no table", endpoint.name);
+        let policy = policy?;
+        let subject = self.known.get(&endpoint.identity);
+        let shadow = subject
+            .and_then(|subject| subject.tables.get(&ports)?.shadow.as_ref())
+            .and_then(|built| self.slot(&built.shadow()));
+        let features = common.endpoint(endpoint, subject.is_some_and(|s| s.asks.egress));
+        let endpoint = Arc::clone(endpoint);
+        Some((endpoint.slot, PlannedEndpoint { endpoint, policy, shadow, peers, features }))
+    }
+
+    /// Of the endpoints that [`Subjects::endpoints`] was asked for last.
+    pub fn addresses(&self) -> Arc<BTreeMap<AddressKey, Slot>> {
+        Arc::clone(&self.planned.addresses)
     }
 
     pub fn uplinks(&self, snapshot: &Snapshot, sources: bool) -> BTreeMap<Slot, PlannedUplink> {
@@ -277,16 +395,50 @@ impl Subjects {
     }
 
     fn common(&self, snapshot: &Snapshot, source_ports: bool) -> Common {
-        let any = |direction| self.known.values().any(|subject| subject.restricted(direction));
-        let tables = || self.known.values().flat_map(|subject| subject.tables.values());
         let needs = Needs {
-            ingress: any(Direction::Ingress),
-            egress: any(Direction::Egress),
+            ingress: self.tally.ingress > 0,
+            egress: self.tally.egress > 0,
             source_ports,
-            reject: tables().any(|tables| tables.enforced.rejects),
-            shadow: tables().any(|tables| tables.shadow.is_some()),
+            reject: self.tally.reject > 0,
+            shadow: self.tally.shadow > 0,
         };
         Common::new(snapshot, needs)
+    }
+}
+
+/// What one run builds.
+#[derive(Default)]
+struct Fresh {
+    /// Identities that the same policies pick have the same table.
+    by_policies: StdHashMap<(Vec<*const Resolved>, NamedPorts), Tables>,
+    built: usize,
+    /// Subjects, with the tables that they had.
+    changed: Vec<(Identity, BTreeMap<NamedPorts, Tables>)>,
+}
+
+impl Fresh {
+    fn tables(
+        &mut self,
+        subject: &Subject,
+        kinds: BTreeSet<NamedPorts>,
+        shared: &mut HashMap<Digest, Weak<Built>>,
+    ) -> Result<BTreeMap<NamedPorts, Tables>, TooLarge> {
+        let pointers: Vec<_> = subject.policies.iter().map(Arc::as_ptr).collect();
+        let mut all = BTreeMap::new();
+        for ports in kinds {
+            let key = (pointers.clone(), Arc::clone(&ports));
+            let tables = match self.by_policies.get(&key) {
+                Some(tables) => tables.clone(),
+                None => {
+                    let tables = build(subject, &ports, shared)?;
+                    self.by_policies.insert(key, tables.clone());
+                    self.built += 1;
+                    tables
+                }
+            };
+            all.insert(ports, tables);
+        }
+        Ok(all)
     }
 }
 
@@ -317,12 +469,12 @@ fn does_not_fit(labels: Option<&Arc<Labels>>, too_large: &TooLarge) -> Fault {
     Fault::whole(what).why(too_large.to_string()).hint(hint)
 }
 
-pub(super) fn addresses(snapshot: &Snapshot) -> BTreeMap<AddressKey, Slot> {
+fn addresses(endpoints: &BTreeMap<Slot, Arc<Endpoint>>) -> BTreeMap<AddressKey, Slot> {
     let of = |(slot, endpoint): (&Slot, &Arc<Endpoint>)| {
         let addresses = [endpoint.ipv6.map(IpAddr::V6), endpoint.ipv4.map(IpAddr::V4)];
         addresses.into_iter().flatten().map(|a| (AddressKey::from(a), *slot)).collect::<Vec<_>>()
     };
-    snapshot.endpoints.iter().flat_map(of).collect()
+    endpoints.iter().flat_map(of).collect()
 }
 
 fn place(policies: &[Arc<Resolved>], policy: &Resolved) -> Result<usize, usize> {

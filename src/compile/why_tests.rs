@@ -145,7 +145,7 @@ fn world_with(policies: &[Policy], groups: &[Group]) -> World {
         }),
         host_addresses: vec!["192.0.2.1".parse().unwrap(), "10.0.0.200".parse().unwrap()],
         endpoints: vec![member("web", "app=web", 2), api, member("db", "app=db", 4)],
-        policies: Arc::new(policies),
+        policies,
         groups: groups.iter().cloned().map(Arc::new).collect(),
     }))
 }

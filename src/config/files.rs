@@ -3,7 +3,7 @@
 //! Looks at names and metadata only; opens no file.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirEntry, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
@@ -37,6 +37,27 @@ const DIRECTORIES: [(&str, Option<Kind>); 4] = [
     ("services.d", None),
 ];
 
+/// Where a file is in the order of reading: by directory, then by name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileKey {
+    /// Index in `DIRECTORIES`; none: the host's file.
+    directory: Option<usize>,
+    name: OsString,
+}
+
+impl FileKey {
+    /// None: a later version's.
+    pub fn kind(&self) -> Option<Kind> {
+        match self.directory {
+            None => Some(Kind::Host),
+            Some(at) => DIRECTORIES[at].1,
+        }
+    }
+}
+
+/// What is to be read, in that order.
+pub type Files = BTreeMap<FileKey, Found>;
+
 #[derive(Debug)]
 pub struct Found {
     pub kind: Kind,
@@ -48,11 +69,56 @@ pub struct Found {
 
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// The host's file, its drop-ins, endpoints, policies; each by name.
-    pub files: Vec<Found>,
+    pub files: Files,
     pub faults: Faults,
     /// Where a change can change what is read.
     pub watch: BTreeSet<PathBuf>,
+    /// Some file is elsewhere, and here is only a link to it.
+    pub linked: bool,
+}
+
+/// What is at a path of a file, as far as that path alone can tell.
+pub enum Look {
+    /// Nothing that is read.
+    Nothing,
+    /// The file that counts of this name; none: there is none.
+    File(FileKey, Option<Found>),
+    /// Only [`list`] can tell.
+    Unclear,
+}
+
+/// Which file counts of all that have the name of `path`.
+pub fn look(roots: &[PathBuf], path: &Path) -> Look {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Look::Unclear;
+    };
+    let is_parent = |(_, (directory, _)): &(usize, &(&str, Option<Kind>))| {
+        roots.iter().any(|root| root.join(directory) == parent)
+    };
+    let Some((at, (directory, Some(kind)))) = DIRECTORIES.iter().enumerate().find(is_parent) else {
+        return Look::Unclear;
+    };
+    if *kind == Kind::Host {
+        return Look::Unclear;
+    }
+    if !counts(name) {
+        return Look::Nothing;
+    }
+    let key = FileKey { directory: Some(at), name: name.to_owned() };
+    for root in roots {
+        let path = root.join(directory).join(name);
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_file() && path.to_str().is_some() => {
+                let stamp = Some(Stamp::new(&metadata, SystemTime::now()));
+                let (kind, size) = (*kind, metadata.size());
+                return Look::File(key, Some(Found { kind, path: path.into(), stamp, size }));
+            }
+            Ok(_) => return Look::Unclear,
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(_) => return Look::Unclear,
+        }
+    }
+    Look::File(key, None)
 }
 
 /// `roots`: highest precedence first.
@@ -71,9 +137,10 @@ pub fn list(roots: &[PathBuf]) -> Listing {
     };
     if let Some(path) = roots.iter().find_map(host_file) {
         let metadata = fs::metadata(&path);
-        lister.file(Some(Kind::Host), path, metadata);
+        let key = FileKey { directory: None, name: HOST_FILE.into() };
+        lister.file(key, path, metadata);
     }
-    for (name, kind) in DIRECTORIES {
+    for (at, (name, _)) in DIRECTORIES.into_iter().enumerate() {
         // The first to name a file masks the others.
         let mut files = BTreeMap::new();
         for root in roots {
@@ -89,14 +156,14 @@ pub fn list(roots: &[PathBuf]) -> Listing {
             }
             lister.listing.watch.insert(directory);
         }
-        for entry in files.into_values() {
+        for (name, entry) in files {
             let path = entry.path();
             // Asked of the directory at hand, which is much cheaper than by its path.
             let metadata = match entry.file_type() {
                 Ok(found) if found.is_file() => entry.metadata(),
                 _ => fs::metadata(&path),
             };
-            lister.file(kind, path, metadata);
+            lister.file(FileKey { directory: Some(at), name }, path, metadata);
         }
     }
     // A mistyped directory must not be taken for the wish to have no endpoints.
@@ -173,6 +240,7 @@ impl Lister<'_> {
                 && parent != Path::new("/dev")
             {
                 self.listing.watch.insert(parent.to_owned());
+                self.listing.linked = true;
             }
             entries.push(entry);
         }
@@ -180,12 +248,12 @@ impl Lister<'_> {
     }
 
     /// `metadata`: of the file, or of what it is a link to.
-    fn file(&mut self, kind: Option<Kind>, path: PathBuf, metadata: io::Result<Metadata>) {
+    fn file(&mut self, key: FileKey, path: PathBuf, metadata: io::Result<Metadata>) {
         if metadata.as_ref().is_ok_and(|metadata| masked(metadata, &path)) {
             return;
         }
         let place = || Place::file(path.clone());
-        let Some(kind) = kind else {
+        let Some(kind) = key.kind() else {
             let fault = Fault::error(place(), "services are not supported by this version");
             self.listing
                 .faults
@@ -220,7 +288,7 @@ impl Lister<'_> {
                 let stamp = metadata.as_ref().filter(|metadata| metadata.is_file());
                 let stamp = stamp.map(|metadata| Stamp::new(metadata, self.now));
                 let size = metadata.map_or(0, |metadata| metadata.size());
-                self.listing.files.push(Found { kind, path: path.into(), stamp, size });
+                self.listing.files.insert(key, Found { kind, path: path.into(), stamp, size });
             }
         }
     }

@@ -1,25 +1,23 @@
 //! Reading it all: finds the files, parses those that changed, checks the whole.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256};
-
 use super::assertion::WrittenAssert;
 use super::check::{self, In};
+use super::edited::{self, Edit};
 use super::endpoint::WrittenEndpoint;
 use super::fault::{Fault, Faults, Place};
-use super::files::{self, Found, Listing};
+use super::files::{self, Files, Listing, Look};
 use super::group::WrittenGroup;
 use super::host::{self, HostPart};
-use super::model::Config;
-use super::parse::{self, Content};
+use super::known::{Fresh, Known, read_file};
+use super::model::{self, Config, Endpoint};
+use super::parse::Content;
 use super::policy::WrittenPolicy;
-use super::read::{self, Stamp, Unreadable};
+use super::read;
 use super::report::Report;
-use super::source::Source;
 use super::warn;
 use crate::types::Origin;
 
@@ -30,19 +28,39 @@ pub const LARGEST_TOTAL: u64 = 64 << 20;
 #[derive(Debug)]
 pub struct Loader {
     roots: Vec<PathBuf>,
+    files: Files,
     known: HashMap<Arc<Path>, Known>,
     watch: Vec<PathBuf>,
     last: Option<Loaded>,
     report: Arc<Report>,
-    /// What may be hardly meant in what was read last is yet to be looked for.
-    undoubted: Option<Undoubted>,
+    /// What may be hardly meant in what was read last is yet to be looked for. Its faults so far: no errors.
+    undoubted: Option<Faults>,
+    /// Set if what was read last had no error, and every file is where it seems to be: an edit of a few files can be
+    /// judged by itself. The faults of the files: no errors.
+    sound: Option<Faults>,
 }
 
-/// Files without errors, and what was found in them so far.
-#[derive(Debug)]
-struct Undoubted {
-    files: Vec<Found>,
-    faults: Faults,
+/// Which files may be others than when they were last read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// Any; some may be gone, or new.
+    Any,
+    /// These paths at most.
+    At(BTreeSet<PathBuf>),
+}
+
+impl Changed {
+    pub fn nothing() -> Self {
+        Changed::At(BTreeSet::new())
+    }
+
+    /// Either.
+    pub fn and(&mut self, other: Changed) {
+        match (self, other) {
+            (Changed::At(paths), Changed::At(more)) => paths.extend(more),
+            (all, _) => *all = Changed::Any,
+        }
+    }
 }
 
 /// The outcome of one reading. Cheap to clone.
@@ -53,19 +71,6 @@ pub struct Loaded {
     pub report: Arc<Report>,
     /// Files that were read; masked ones do not count.
     pub files: usize,
-    /// Of paths and contents of these files, and of the faults of those that could not be read.
-    pub digest: [u8; 32],
-}
-
-/// One file as it was last read.
-#[derive(Debug)]
-struct Known {
-    stamp: Stamp,
-    source: Arc<Source>,
-    content: Option<Content>,
-    faults: Faults,
-    /// Of path and content.
-    digest: [u8; 32],
 }
 
 impl Loader {
@@ -76,30 +81,40 @@ impl Loader {
     pub fn new(roots: Vec<PathBuf>) -> Self {
         Loader {
             roots,
+            files: Files::new(),
             known: HashMap::new(),
             watch: Vec::new(),
             last: None,
             report: Arc::default(),
             undoubted: None,
+            sound: None,
         }
     }
 
     /// Reads everything anew. Takes as long as it takes; never waits for anything but the disk.
     pub fn load(&mut self) -> Loaded {
-        let loaded = self.load_first();
+        let loaded = self.look(&Changed::Any);
         Loaded { report: self.report(), ..loaded }
     }
 
-    /// As [`Loader::load`], but with those warnings left out that files hardly ever deserve: to look for them takes
+    /// Reads what may have changed. Those warnings are left out that files hardly ever deserve: to look for them takes
     /// longer than all the rest, and nothing depends on them. [`Loader::report`] has them.
-    pub fn load_first(&mut self) -> Loaded {
+    pub fn look(&mut self, changed: &Changed) -> Loaded {
+        let edited = match changed {
+            Changed::Any => None,
+            Changed::At(paths) => self.look_at(paths),
+        };
+        edited.unwrap_or_else(|| self.look_everywhere())
+    }
+
+    fn look_everywhere(&mut self) -> Loaded {
         let mut listing = files::list(&self.roots);
         self.watch = std::mem::take(&mut listing.watch).into_iter().collect();
-        let Listing { files, mut faults, .. } = listing;
+        let Listing { files, mut faults, linked, .. } = listing;
         let unread = faults.clone();
         let mut known = HashMap::with_capacity(files.len());
         let (mut total, mut changed) = (0, files.len() != self.known.len());
-        for found in &files {
+        for found in files.values() {
             total += found.size.min(read::LARGEST);
             if total > LARGEST_TOTAL {
                 let what = format!("all files together have more than {LARGEST_TOTAL} bytes");
@@ -128,22 +143,91 @@ impl Loader {
             known.insert(found.path.clone(), fresh);
         }
         self.known = known;
-        let unchanged = !changed && self.known.len() == files.len() && unread.is_empty();
-        if let Some(last) = self.last.as_ref().filter(|_| unchanged) {
+        self.files = files;
+        let whole = self.known.len() == self.files.len() && unread.is_empty();
+        if let Some(last) = self.last.as_ref().filter(|_| whole && !changed) {
             return last.clone();
         }
-        let (loaded, faults) = self.check(&files, faults);
+        let (loaded, faults) = self.check(faults);
+        let sound = whole && !linked && loaded.config.is_some();
+        self.sound = sound.then(|| faults.clone());
         // Faults outside files (a directory that cannot be read) are looked at anew each time.
-        self.last = (unread.is_empty() && self.known.len() == files.len()).then(|| loaded.clone());
+        self.last = whole.then(|| loaded.clone());
         self.report = Arc::clone(&loaded.report);
-        self.undoubted = loaded.config.is_some().then_some(Undoubted { files, faults });
+        self.undoubted = loaded.config.is_some().then_some(faults);
         loaded
+    }
+
+    /// None: only a look at all files can tell.
+    fn look_at(&mut self, paths: &BTreeSet<PathBuf>) -> Option<Loaded> {
+        let faults = self.sound.clone()?;
+        let last = self.last.as_ref()?;
+        let config = last.config.as_ref()?;
+        let mut looks = Vec::new();
+        for path in paths {
+            match files::look(&self.roots, path) {
+                Look::Nothing => {}
+                Look::File(key, found) => looks.push((key, found)),
+                Look::Unclear => return None,
+            }
+        }
+        let mut edits = Vec::new();
+        for (key, found) in looks {
+            let before = self.files.get(&key).and_then(|found| self.known.get(&found.path));
+            let same_file = found.as_ref().and_then(|found| self.known.get(&found.path));
+            let fresh = match (&found, before) {
+                (None, None) => continue,
+                (None, Some(_)) => None,
+                (Some(found), _) => match read_file(found, same_file).ok()? {
+                    Fresh::Same(_) => continue,
+                    Fresh::New(fresh) => Some(fresh),
+                },
+            };
+            edits.push(Edit { key, before, after: found.zip(fresh) });
+        }
+        if edits.is_empty() {
+            return Some(last.clone());
+        }
+        let policies = edited::policies(config, &edits)?;
+        let endpoints = edits.iter().any(|edit| edit.key.kind() == Some(files::Kind::Endpoints));
+        let edits: Vec<_> = edits.into_iter().map(|edit| (edit.key, edit.after)).collect();
+        let mut config = Config { policies, ..Config::clone(config) };
+        // From here on it is not what was read last any more, whatever comes of it.
+        self.last = None;
+        for (key, after) in edits {
+            if let Some(found) = self.files.remove(&key) {
+                self.known.remove(&found.path);
+            }
+            if let Some((found, known)) = after {
+                self.known.insert(found.path.clone(), *known);
+                self.files.insert(key, found);
+            }
+        }
+        let total: u64 = self.files.values().map(|found| found.size).sum();
+        if total > LARGEST_TOTAL || self.files.len() > files::MOST {
+            return None;
+        }
+        if endpoints {
+            let mut wrong = Faults::default();
+            let parts = self.parts();
+            check::endpoints(&parts.endpoints, Some(&config.host.pools), &mut wrong);
+            if !wrong.is_empty() {
+                return None;
+            }
+            config.endpoints = sorted_endpoints(&parts.endpoints);
+        }
+        let report = Arc::new(Report::new(faults.clone()));
+        let loaded = Loaded { config: Some(Arc::new(config)), report, files: self.known.len() };
+        self.last = Some(loaded.clone());
+        self.report = Arc::clone(&loaded.report);
+        self.undoubted = Some(faults);
+        Some(loaded)
     }
 
     /// All that is to be said of what was read last.
     pub fn report(&mut self) -> Arc<Report> {
-        if let Some(Undoubted { files, mut faults }) = self.undoubted.take() {
-            let parts = self.parts(&files);
+        if let Some(mut faults) = self.undoubted.take() {
+            let parts = self.parts();
             let merged = host::merge(parts.hosts.into_iter());
             let whole = warn::Whole {
                 host: &merged.host,
@@ -183,9 +267,9 @@ impl Loader {
     }
 
     /// What the files say, in their order.
-    fn parts(&self, files: &[Found]) -> Parts<'_> {
+    fn parts(&self) -> Parts<'_> {
         let mut parts = Parts { hosts_are_whole: true, groups_are_whole: true, ..Parts::default() };
-        for found in files {
+        for found in self.files.values() {
             let Some(file) = self.known.get(&found.path) else {
                 parts.hosts_are_whole &= found.kind != files::Kind::Host;
                 parts.groups_are_whole &= found.kind != files::Kind::Policies;
@@ -212,11 +296,9 @@ impl Loader {
     }
 
     /// What the files are as a whole, and the faults so far.
-    fn check(&self, files: &[Found], mut faults: Faults) -> (Loaded, Faults) {
-        let parts = self.parts(files);
-        let mut digest = Sha256::new();
+    fn check(&self, mut faults: Faults) -> (Loaded, Faults) {
+        let parts = self.parts();
         for file in &parts.files {
-            digest.update(file.digest);
             faults.extend(&file.faults);
         }
         let Parts { hosts, endpoints, policies, groups, asserts, .. } = parts;
@@ -231,11 +313,8 @@ impl Loader {
         }
         let mut config = None;
         if faults.errors() == 0 {
-            let mut endpoints: Vec<_> =
-                endpoints.iter().map(|(_, one)| one.endpoint.clone()).collect();
-            let mut policies: Vec<_> = policies.iter().map(|(_, one)| one.policy.clone()).collect();
-            endpoints.sort_by(|a, b| a.name.cmp(&b.name));
-            policies.sort_by(|a, b| a.name.cmp(&b.name));
+            let endpoints = sorted_endpoints(&endpoints);
+            let policies = model::by_name(policies.iter().map(|(_, one)| one.policy.clone()));
             let mut groups: Vec<_> = groups.iter().map(|(_, one)| one.group.clone()).collect();
             let mut asserts: Vec<_> = asserts.iter().map(|(_, one)| one.assert.clone()).collect();
             groups.sort_by(|a, b| a.name.cmp(&b.name));
@@ -247,10 +326,15 @@ impl Loader {
             config,
             report: Arc::new(Report::new(faults.clone())),
             files: self.known.len(),
-            digest: digest.finalize().into(),
         };
         (loaded, faults)
     }
+}
+
+fn sorted_endpoints(written: &[In<WrittenEndpoint>]) -> Vec<Arc<Endpoint>> {
+    let mut endpoints: Vec<_> = written.iter().map(|(_, one)| one.endpoint.clone()).collect();
+    endpoints.sort_by(|a, b| a.name.cmp(&b.name));
+    endpoints
 }
 
 /// What all files say, with the text that each thing stands in.
@@ -266,87 +350,4 @@ struct Parts<'a> {
     hosts_are_whole: bool,
     /// Likewise, all groups are known.
     groups_are_whole: bool,
-}
-
-enum Fresh {
-    /// Touched, but the same content.
-    Same(Stamp),
-    New(Box<Known>),
-}
-
-/// The error is none if the file is gone.
-fn read_file(found: &Found, before: Option<&Known>) -> Result<Fresh, Option<Box<Fault>>> {
-    let (content, stamp) =
-        read::read(&found.path).map_err(|error| unreadable(found, &error).map(Box::new))?;
-    if let Some(before) = before
-        && before.source.text().as_bytes() == content
-    {
-        return Ok(Fresh::Same(stamp));
-    }
-    let path = found.path.as_os_str().as_encoded_bytes();
-    let digest = Sha256::new().chain_update((path.len() as u64).to_be_bytes());
-    let digest = digest.chain_update(path).chain_update(&content).finalize().into();
-    let text = parse::utf8(&found.path, content).map_err(Some)?;
-    let source = Arc::new(Source::new(found.path.clone(), text));
-    let (mut content, faults) = parse::parse(found.kind, &source);
-    if let (Some(content), Some(before)) =
-        (&mut content, before.and_then(|known| known.content.as_ref()))
-    {
-        share(content, before);
-    }
-    Ok(Fresh::New(Box::new(Known { stamp, source, content, faults, digest })))
-}
-
-fn unreadable(found: &Found, error: &Unreadable) -> Option<Fault> {
-    let place = Place::file(found.path.clone());
-    match error {
-        Unreadable::Io(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Unreadable::Io(error) => Some(files::io_fault(place, error)),
-        Unreadable::NotAFile(_) => Some(
-            Fault::error(place, error.to_string())
-                .hint("configuration is read from regular files and links to them"),
-        ),
-        Unreadable::TooLarge(_) => {
-            Some(Fault::error(place, error.to_string()).hint("split it into several files"))
-        }
-        Unreadable::Unsteady => Some(
-            Fault::error(place, error.to_string()).hint("it is read again once it is left alone"),
-        ),
-    }
-}
-
-/// What a changed file says as before stays the same object.
-fn share(content: &mut Content, before: &Content) {
-    match (content, before) {
-        (Content::Endpoints(fresh), Content::Endpoints(before)) => {
-            same(fresh, before, |one| &one.endpoint, |one| &mut one.endpoint, |one| &one.name);
-        }
-        (Content::Policies(fresh), Content::Policies(before)) => {
-            let (new, old) = (&mut fresh.policies, &before.policies);
-            same(new, old, |one| &one.policy, |one| &mut one.policy, |one| &one.name);
-            let (new, old) = (&mut fresh.groups, &before.groups);
-            same(new, old, |one| &one.group, |one| &mut one.group, |one| &one.name);
-            // They have no names; but no two are at one place.
-            let (new, old) = (&mut fresh.asserts, &before.asserts);
-            same(new, old, |one| &one.assert, |one| &mut one.assert, |one| &one.origin);
-        }
-        _ => {}
-    }
-}
-
-fn same<W, T: PartialEq, K: Hash + Eq>(
-    fresh: &mut [W],
-    before: &[W],
-    value: impl Fn(&W) -> &Arc<T>,
-    replace: impl Fn(&mut W) -> &mut Arc<T>,
-    key: impl Fn(&T) -> &K,
-) {
-    let before: HashMap<_, _> =
-        before.iter().map(&value).map(|before| (key(before), before)).collect();
-    for one in fresh {
-        match before.get(key(value(one))) {
-            Some(same) if **same == *value(one) => *replace(one) = Arc::clone(same),
-            _ => {}
-        }
-    }
 }

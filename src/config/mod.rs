@@ -9,12 +9,14 @@
 mod assertion;
 mod check;
 mod covers;
+mod edited;
 mod endpoint;
 mod fault;
 mod files;
 mod group;
 mod host;
 pub mod keys;
+mod known;
 mod loader;
 pub mod model;
 mod moot;
@@ -36,5 +38,5 @@ mod value;
 mod warn;
 
 pub use fault::{Excerpt, Fault, Place, Position, Related, Severity};
-pub use loader::{Loaded, Loader};
+pub use loader::{Changed, Loaded, Loader};
 pub use report::Report;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use imbl::OrdMap;
 use ipnet::IpNet;
 use serde::Serialize;
 
@@ -21,11 +22,19 @@ use crate::types::{
 pub struct Config {
     pub host: Host,
     pub endpoints: Vec<Arc<Endpoint>>,
-    pub policies: Vec<Arc<Policy>>,
+    pub policies: Policies,
     /// Every [`Peer::Group`] names one of them.
     pub groups: Vec<Arc<Group>>,
     /// In the order of their places.
     pub asserts: Vec<Arc<Assert>>,
+}
+
+/// By name. Versions share what they have in common: a copy is cheap, and what differs is found without going
+/// through all.
+pub type Policies = OrdMap<Name, Arc<Policy>>;
+
+pub fn by_name(policies: impl IntoIterator<Item = Arc<Policy>>) -> Policies {
+    policies.into_iter().map(|policy| (policy.name.clone(), policy)).collect()
 }
 
 /// `porin.toml`.
@@ -139,7 +148,7 @@ impl Default for Host {
 }
 
 /// One endpoint given by hand: `[[endpoint]]` in `endpoints.d/*.toml`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     pub name: Name,
     /// As written, not filtered.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::view::{EndpointState, EndpointView, HitView, IdentityView, PolicyView};
 use crate::compile::plan::{RuleRef, RuleTable};
-use crate::config::model::{self, Config, Policy};
+use crate::config::model::{self, Config, Policies, Policy};
 use crate::desired::Fault;
 use crate::desired::snapshot::{Endpoint, Snapshot};
 use crate::observe::counters::Counters;
@@ -92,7 +92,7 @@ pub fn policies(snapshot: &Snapshot) -> Vec<PolicyView> {
             line: policy.origin.line,
         }
     };
-    snapshot.policies.iter().map(view).collect()
+    snapshot.policies.values().map(view).collect()
 }
 
 /// Every rule that can decide, and every pass rule, policy by policy in the order of names. `counted`: decisions
@@ -102,10 +102,8 @@ pub fn hits(
     rules: &RuleTable,
     counted: &BTreeMap<(Cookie, bool), u64>,
 ) -> Vec<HitView> {
-    let of_name: BTreeMap<&Name, &Arc<Policy>> =
-        snapshot.policies.iter().map(|policy| (&policy.name, policy)).collect();
     let there = |rule: &RuleRef| {
-        let policy = of_name.get(&rule.policy);
+        let policy = snapshot.policies.get(&rule.policy);
         rule.rule.is_some() || policy.is_some_and(|policy| policy.default_deny)
     };
     let mut all: Vec<_> = rules.iter().filter(|(_, rule)| there(rule)).collect();
@@ -137,14 +135,14 @@ fn reason(fault: &Fault) -> String {
     }
 }
 
-fn default_deny(policies: &[Arc<Policy>], labels: &Labels) -> Vec<Direction> {
+fn default_deny(policies: &Policies, labels: &Labels) -> Vec<Direction> {
     let denies = |direction: &Direction| {
         let about = |policy: &&Arc<Policy>| policy.subject.matches(labels);
         let denies = |policy: &Arc<Policy>| {
             let enforced = policy.mode == Mode::Enforce && policy.default_deny;
             enforced && policy.rules(*direction).is_some()
         };
-        policies.iter().filter(about).any(denies)
+        policies.values().filter(about).any(denies)
     };
     Direction::BOTH.into_iter().filter(denies).collect()
 }

@@ -5,6 +5,7 @@ mod backoff;
 mod board;
 mod debounce;
 mod faults;
+mod inputs;
 mod lock;
 pub mod logging;
 mod meters;

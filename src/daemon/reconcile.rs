@@ -4,28 +4,25 @@
 //! state; until then, and if anything is wrong, what was in force stays.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
-
 use crate::compile::{self, Memory};
 use crate::config::model::Config;
-use crate::config::{Loaded, Loader, Report};
-use crate::desired::ipam::{self, Leases};
-use crate::desired::snapshot::{Endpoint, Namespace, Snapshot};
-use crate::desired::{Change, Desired, Fault, HostNetwork, UplinkFact, digest};
-use crate::kernel::netlink::facts::{self, Unusable};
+use crate::config::{Changed, Loaded, Loader, Report};
+use crate::desired::ipam::Leases;
+use crate::desired::snapshot::{Endpoint, Snapshot};
+use crate::desired::{Change, Desired, Fault, digest};
 use crate::kernel::netlink::monitor::KernelEvent;
 use crate::kernel::{Kernel, Recovered, Refused};
 use crate::observe::names::{NameBook, Names};
-use crate::types::{Generation, Name, PortRange, Slot};
+use crate::types::{Generation, Name, Slot};
 
 use super::attachments::Attachments;
 use super::backoff::Vanished;
-use super::{ports, store};
+use super::inputs::{self, Inputs, Seen};
+use super::store;
 
 /// What the daemon believes, and the means to make it so.
 pub struct Reconciler {
@@ -42,22 +39,13 @@ pub struct Reconciler {
     config: Option<Arc<Config>>,
     /// What the generation in force was made from.
     in_force: Option<Inputs>,
+    /// What was there when it was last looked at.
+    seen: Option<Seen>,
     /// Those in force.
     endpoints: Arc<BTreeMap<Slot, Arc<Endpoint>>>,
     /// Theirs by host interface, once somebody wanted to know.
     owners: HashMap<String, Name>,
     vanished: Vanished,
-}
-
-/// All that a generation depends on. Equal inputs need no new one.
-#[derive(Debug, Clone, PartialEq)]
-struct Inputs {
-    config: Arc<Config>,
-    host_addresses: Vec<IpAddr>,
-    host_networks: Vec<HostNetwork>,
-    local_ports: Vec<PortRange>,
-    uplinks: Vec<UplinkFact>,
-    namespaces: BTreeMap<Name, Result<Namespace, String>>,
 }
 
 /// How a round went.
@@ -73,6 +61,8 @@ pub struct Round {
     pub committed: Option<Done>,
     /// Something that no event will tell of: look again soon.
     pub look_again: bool,
+    /// There are other endpoints than before, or some are elsewhere.
+    pub other_endpoints: bool,
 }
 
 pub struct Done {
@@ -122,6 +112,7 @@ impl Reconciler {
             kept: known,
             config: None,
             in_force: None,
+            seen: None,
             endpoints: Arc::default(),
             owners: HashMap::new(),
             vanished: Vanished::default(),
@@ -163,20 +154,26 @@ impl Reconciler {
     }
 
     /// `kernel_changed`: something of ours was changed by others, so that equal inputs do not mean equal results.
-    pub fn round(&mut self, kernel_changed: bool, attachments: &Attachments) -> Round {
-        let round = self.first(kernel_changed, attachments);
+    /// `files`: if not any may have changed, nothing but these and what they name is looked at.
+    pub fn round(
+        &mut self,
+        kernel_changed: bool,
+        files: &Changed,
+        attachments: &Attachments,
+    ) -> Round {
+        let round = self.first(kernel_changed, files, attachments);
         // Warnings take their time, and nothing that comes into force depends on them.
         Round { report: self.loader.report(), ..round }
     }
 
     /// All but the warnings.
-    fn first(&mut self, kernel_changed: bool, attachments: &Attachments) -> Round {
+    fn first(&mut self, kernel_changed: bool, files: &Changed, attachments: &Attachments) -> Round {
         let begun = Instant::now();
-        let Loaded { config, report, .. } = self.loader.load_first();
+        let Loaded { config, report, .. } = self.loader.look(files);
         let refused = config.is_none();
-        let last = self.config.take();
+        let before = self.config.take();
         // The operator's mistakes are no reason not to start a container.
-        self.config = config.or_else(|| last.map(|last| attachments.over(last)));
+        self.config = config.or_else(|| before.clone().map(|last| attachments.over(last)));
         let mut round = Round {
             report,
             faults: Vec::new(),
@@ -184,17 +181,24 @@ impl Reconciler {
             kernel_refused: false,
             committed: None,
             look_again: false,
+            other_endpoints: !same_endpoints(before.as_deref(), self.config.as_deref()),
         };
         let Some(config) = self.config.clone() else { return round };
-        let mut inputs = match self.observe(config, &mut round.faults) {
-            Ok(inputs) => inputs,
-            Err(what) => {
-                round.faults.push(Fault::whole(what));
-                round.refused = true;
-                round.kernel_refused = true;
-                return round;
-            }
-        };
+        let seen = self.seen.take();
+        let before = seen.as_ref().filter(|_| !kernel_changed && *files != Changed::Any);
+        let mut inputs =
+            match inputs::observe(self.kernel.netlink(), config, before, self.in_force.as_ref()) {
+                Ok(seen) => {
+                    round.faults.extend_from_slice(&seen.faults);
+                    self.seen.insert(seen).inputs.clone()
+                }
+                Err(what) => {
+                    round.faults.push(Fault::whole(what));
+                    round.refused = true;
+                    round.kernel_refused = true;
+                    return round;
+                }
+            };
         self.hold(&mut inputs, begun);
         round.look_again = inputs.namespaces.values().any(Result::is_err);
         // Each try learns of at least one endpoint that cannot be attached after all.
@@ -251,68 +255,6 @@ impl Reconciler {
         }
         if settled.ops > 0 {
             log::debug!("settled by {} changes in {:?}", settled.ops, settled.took);
-        }
-    }
-
-    /// What the kernel says of what the configuration names.
-    fn observe(&self, config: Arc<Config>, faults: &mut Vec<Fault>) -> Result<Inputs, String> {
-        let netlink = self.kernel.netlink();
-        let unreadable = |error| format!("the host cannot be looked at: {error}");
-        let mut host_addresses = facts::host_addresses(netlink).map_err(unreadable)?;
-        // Our own doing: they come and go with the pools, and are the host's anyhow.
-        let own: Vec<IpAddr> = config.host.pools.iter().filter_map(ipam::host_address).collect();
-        host_addresses.retain(|address| !own.contains(address));
-        let pools: Vec<IpNet> = config.host.pools.iter().map(|pool| pool.network).collect();
-        let meets = |n: &IpNet| pools.iter().any(|pool| pool.contains(n) || n.contains(pool));
-        let host_networks = facts::host_networks(netlink, meets).map_err(unreadable)?;
-        let host_networks = host_networks
-            .into_iter()
-            .map(|(interface, network)| HostNetwork { interface, network })
-            .collect();
-        let local_ports = ports::local()
-            .map_err(|error| format!("the host's range of ports cannot be read: {error}"))?;
-        let mut uplinks = Vec::new();
-        for uplink in &config.host.uplinks {
-            match facts::uplink(netlink, &uplink.interface) {
-                Ok(found) => uplinks.push(UplinkFact {
-                    interface: uplink.interface.clone(),
-                    ifindex: found.ifindex,
-                    mac: found.mac,
-                    mtu: found.mtu,
-                    address4: found.address4,
-                }),
-                // What is not there yet is a fault of what should be, told with the rest.
-                Err(Unusable::NoInterface(_)) => {}
-                Err(why) => faults.push(
-                    Fault::whole(format!("uplink `{}` is not used: {why}", uplink.interface))
-                        .origin(&uplink.origin),
-                ),
-            }
-        }
-        let namespaces = config.endpoints.iter().map(|endpoint| {
-            (endpoint.name.clone(), self.namespace(&endpoint.name, &endpoint.namespace))
-        });
-        let namespaces = namespaces.collect();
-        Ok(Inputs { config, host_addresses, host_networks, local_ports, uplinks, namespaces })
-    }
-
-    /// The network namespace of an endpoint: as in the last generation, if it is still there.
-    fn namespace(&self, name: &Name, path: &Path) -> Result<Namespace, String> {
-        let before = self.in_force.as_ref().and_then(|inputs| inputs.namespaces.get(name));
-        if let Some(Ok(before)) = before
-            && before.path == path
-            && facts::namespace_is(
-                path,
-                facts::NamespaceFacts { device: before.device, inode: before.inode },
-            )
-        {
-            return Ok(before.clone());
-        }
-        match facts::namespace(self.kernel.netlink(), path) {
-            Ok(found) => {
-                Ok(Namespace { path: path.to_owned(), device: found.device, inode: found.inode })
-            }
-            Err(why) => Err(reason(&why)),
         }
     }
 
@@ -381,15 +323,6 @@ impl Reconciler {
     }
 }
 
-/// Why a namespace cannot be used, for one who sees its path already.
-fn reason(why: &Unusable) -> String {
-    let text = match why {
-        Unusable::Failed(error) => error.source.to_string(),
-        other => other.to_string(),
-    };
-    text.split(" (os error").next().unwrap_or_default().to_owned()
-}
-
 enum Failure {
     /// Nothing changed, and nothing can before the inputs change.
     Whole(Vec<Fault>),
@@ -411,4 +344,8 @@ impl Failure {
         }
         Failure::Endpoints(endpoints)
     }
+}
+
+fn same_endpoints(a: Option<&Config>, b: Option<&Config>) -> bool {
+    a.map(|config| &config.endpoints) == b.map(|config| &config.endpoints)
 }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use libbpf_rs::MapHandle;
 
-use crate::config::Loader;
 use crate::config::model::Host;
+use crate::config::{Changed, Loader};
 use crate::control::server::Server;
 use crate::control::view;
 use crate::kernel::datapath::{MapLimits, Maps};
@@ -22,7 +22,7 @@ use crate::observe::health;
 use crate::observe::reader::Reader;
 use crate::types::Generation;
 
-use super::attachments::Attachments;
+use super::attachments::{Attachments, Mark};
 use super::backoff::Backoff;
 use super::board::{Answers, Board, Committed};
 use super::debounce::Debounce;
@@ -43,12 +43,20 @@ const LOOK_ANYWAY: Duration = Duration::from_secs(60);
 
 /// What wakes the loop.
 enum Wake {
-    /// A file or directory changed.
-    Files,
+    /// Files or directories changed.
+    Files(Changed),
     Kernel(KernelEvent),
     Signal(Signal),
     /// Somebody waits for an endpoint to come or go.
     Request,
+}
+
+/// What a round is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    All,
+    /// Endpoints that were asked for. An operator who is in the middle of an edit is left to finish it.
+    Requests,
 }
 
 /// Runs until a signal ends it. Enforcement stays.
@@ -59,6 +67,8 @@ pub fn run(options: &Options) -> Result<Exit, Fatal> {
 struct Daemon {
     /// Something was edited since the last round.
     edited: bool,
+    /// Files that may be others than in the last round. Any, if something else happened as well.
+    changed: Changed,
     wakes: Receiver<Wake>,
     watcher: Watcher,
     debounce: Debounce,
@@ -89,7 +99,7 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
     let (signal, request) = (tell.clone(), tell.clone());
     signals::listen(move |caught| _ = signal.send(Wake::Signal(caught)))
         .map_err(|error| Fatal::new(Exit::Failed, "listen for signals", error))?;
-    let watcher = Watcher::new(move || _ = tell.send(Wake::Files))
+    let watcher = Watcher::new(move |changed| _ = tell.send(Wake::Files(changed)))
         .map_err(|error| Fatal::new(Exit::Failed, "watch files", error))?;
 
     let attachments =
@@ -153,6 +163,7 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
         board,
         look_again: None,
         edited: false,
+        changed: Changed::Any,
         retry: Backoff::default(),
         kernel_changed: false,
         reported: String::new(),
@@ -199,7 +210,7 @@ fn watch_kernel(tell: Sender<Wake>) -> Result<Monitor, Fatal> {
 
 impl Daemon {
     fn turn(mut self) -> Result<Exit, Fatal> {
-        self.round();
+        self.round(Scope::All);
         if self.board.generation == Generation::NONE {
             // Nothing is in force and the files are wrong: better to say so and fail than to look alive.
             return Err(Fatal::new(Exit::Config, "put a generation in force", self.headline()));
@@ -234,8 +245,12 @@ impl Daemon {
                 self.kernel_changed |= self.reconciler.note(&KernelEvent::Relist);
                 listed = now;
             }
-            if self.debounce.settle(now) || again || relist || requested {
-                self.round();
+            if again || relist {
+                self.changed = Changed::Any;
+            }
+            let all = self.debounce.settle(now) || again || relist;
+            if all || requested {
+                self.round(if all { Scope::All } else { Scope::Requests });
                 health::status(&self.headline());
                 self.reconciler.settle();
             }
@@ -249,7 +264,8 @@ impl Daemon {
         match wake {
             Wake::Signal(Signal::Reload) => {
                 health::reloading();
-                self.round();
+                self.changed = Changed::Any;
+                self.round(Scope::All);
                 health::ready(&self.headline());
                 self.reconciler.settle();
                 return;
@@ -258,8 +274,14 @@ impl Daemon {
             Wake::Kernel(event) => {
                 log::debug!("{event:?}");
                 self.kernel_changed |= self.reconciler.note(&event);
+                self.changed = Changed::Any;
             }
-            Wake::Files => self.note_edit(),
+            // Our own doing, of which a round knows already.
+            Wake::Files(Changed::At(paths)) if self.attachments.expects(&paths) => return,
+            Wake::Files(changed) => {
+                self.changed.and(changed);
+                self.note_edit();
+            }
             Wake::Signal(Signal::Stop) | Wake::Request => {}
         }
         self.debounce.disturb(Instant::now());
@@ -274,18 +296,24 @@ impl Daemon {
         }
     }
 
-    fn round(&mut self) {
-        self.look_again = None;
-        let directories = self.reconciler.directories();
-        for (path, error) in self.watcher.watch(&directories) {
-            log::warn!("cannot watch {}: {error}; send SIGHUP after edits", path.display());
+    fn round(&mut self, scope: Scope) {
+        let Mark { seen, mut files } = self.attachments.mark();
+        if scope == Scope::All {
+            self.look_again = None;
+            files.and(std::mem::replace(&mut self.changed, Changed::nothing()));
+        }
+        if files == Changed::Any {
+            let directories = self.reconciler.directories();
+            for (path, error) in self.watcher.watch(&directories) {
+                log::warn!("cannot watch {}: {error}; send SIGHUP after edits", path.display());
+            }
         }
         let changed = std::mem::take(&mut self.kernel_changed);
-        let seen = self.attachments.mark();
-        let mut round = self.reconciler.round(changed, &self.attachments);
+        let mut round = self.reconciler.round(changed, &files, &self.attachments);
         if round.look_again && self.attachments.prune() {
-            round = self.reconciler.round(changed, &self.attachments);
+            round = self.reconciler.round(changed, &Changed::Any, &self.attachments);
         }
+        let elsewhere = files == Changed::Any || round.other_endpoints;
         // It was not put right: the next round must try again. A round may commit though the files have faults.
         self.kernel_changed = changed && round.refused && round.committed.is_none();
         // Commits are what a passing fault waits for.
@@ -293,8 +321,10 @@ impl Daemon {
             self.kernel_changed = true;
             self.look_again = Some(Instant::now() + LOOK_AGAIN);
         }
-        // A watch that died with its directory may have gone unnoticed so far: see `Watcher::watch`.
-        if round.look_again || std::mem::take(&mut self.edited) {
+        // A watch that died with its directory may have gone unnoticed so far (see `Watcher::watch`), or a file that no event
+        // named.
+        let edited = scope == Scope::All && std::mem::take(&mut self.edited);
+        if round.look_again || edited {
             self.look_again = Some(Instant::now() + LOOK_AGAIN);
         }
         if round.kernel_refused {
@@ -309,7 +339,9 @@ impl Daemon {
         self.attachments.tell(seen, &self.board);
         // The configuration may name namespaces in directories not watched so far. What came into
         // them since was either seen by this round or is looked for again.
-        self.watcher.watch(&self.reconciler.directories());
+        if elsewhere {
+            self.watcher.watch(&self.reconciler.directories());
+        }
     }
 
     fn put_up(&mut self, round: Round) {
@@ -318,7 +350,8 @@ impl Daemon {
         self.board.faults = listed;
         self.board.faults_omitted = omitted;
         self.board.closed = round.faults;
-        self.board.in_force = !round.refused;
+        // After a round about requests alone, an edit may still be to be read.
+        self.board.in_force = !round.refused && !self.edited;
         if let Some(done) = round.committed {
             let Done { generation, config, snapshot, took, ops } = done;
             log::info!(

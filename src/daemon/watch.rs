@@ -1,12 +1,13 @@
 //! Watching directories, whatever way people and tools save files in them.
 //!
-//! Names and kinds of events are never trusted: editors, dpkg, rpm and ConfigMaps all save in ways of
-//! their own, and some leave no event for the file itself. Any event means "look again". Directories are
-//! watched, not files, and so are the parents of those that do not exist yet and the homes of files that are only linked to.
+//! Kinds of events are never trusted, and names only for a while: editors, dpkg, rpm and ConfigMaps all save in ways
+//! of their own, and some leave no event for the file itself. Any event means "look there at once, and everywhere
+//! soon": a commit need not wait until ten thousand other files were looked at. Directories are watched, not files, and so are the parents of those that do not exist yet and the homes of files that are only linked to.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use crate::config::Changed;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
@@ -17,11 +18,14 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    pub fn new(mut changed: impl FnMut() + Send + 'static) -> notify::Result<Self> {
+    pub fn new(mut changed: impl FnMut(Changed) + Send + 'static) -> notify::Result<Self> {
         let inner = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // An error (a full queue, say) may hide a change: look again.
-            if event.as_ref().map_or(true, is_change) {
-                changed();
+            match event {
+                // An error (a full queue, say) may hide a change.
+                Err(_) => changed(Changed::Any),
+                Ok(event) if !is_change(&event) => {}
+                Ok(event) if event.need_rescan() || event.paths.is_empty() => changed(Changed::Any),
+                Ok(event) => changed(Changed::At(event.paths.into_iter().collect())),
             }
         })?;
         Ok(Watcher { inner, watched: BTreeSet::new() })
@@ -114,7 +118,7 @@ mod tests {
             let root = tempfile::tempdir().unwrap();
             fs::create_dir(root.path().join("d")).unwrap();
             let (tell, changes) = channel();
-            let watcher = Watcher::new(move || _ = tell.send(())).unwrap();
+            let watcher = Watcher::new(move |_| _ = tell.send(())).unwrap();
             let mut watched = Watched { root, watcher, changes };
             watched.rewatch();
             watched

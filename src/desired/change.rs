@@ -2,17 +2,16 @@
 //!
 //! A change says what is so now, not what became different: each replaces what was said before of its kind.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::config::model::Config;
-use crate::types::{Identity, Labels, Mac, Name, PortRange, Slot};
+use crate::types::{Identity, Labels, Mac, PortRange, Slot};
 
 use super::ipam::Leases;
-use super::snapshot::Namespace;
+use super::snapshot::Namespaces;
 
 #[derive(Debug, Clone)]
 pub enum Change {
@@ -27,7 +26,7 @@ pub enum Change {
     /// The configured uplinks that exist.
     Uplinks(Vec<UplinkFact>),
     /// Which namespace each endpoint's path is now, or why there is none that can be used.
-    Namespaces(BTreeMap<Name, Result<Namespace, String>>),
+    Namespaces(Namespaces),
     /// Recovered at start.
     Leases(Leases),
     /// Recovered from the kernel: which incarnation has which slot.

@@ -8,7 +8,7 @@ use crate::config::model::{self, AddressWish};
 use crate::types::{Family, Identity, Labels, Name, Slot};
 
 use super::ipam::{Answers, Refused};
-use super::snapshot::{Endpoint, Namespace, Uplink};
+use super::snapshot::{Endpoint, Namespace, Namespaces, Uplink};
 use super::{Fault, UplinkFact, digest};
 
 /// An endpoint that can be opened, without its numbers yet.
@@ -23,7 +23,7 @@ pub(super) struct Openable<'a> {
 /// Sorts the endpoints into those that can be opened and faults.
 pub(super) fn openable<'a>(
     endpoints: &'a [Arc<model::Endpoint>],
-    namespaces: &BTreeMap<Name, Result<Namespace, String>>,
+    namespaces: &Namespaces,
     answers: &[Answers; 2],
     pools: bool,
 ) -> (Vec<Openable<'a>>, Vec<Fault>) {
@@ -70,7 +70,7 @@ pub(super) fn closed(config: &model::Endpoint, what: &str) -> Fault {
 
 fn examine<'a>(
     config: &'a model::Endpoint,
-    namespaces: &BTreeMap<Name, Result<Namespace, String>>,
+    namespaces: &Namespaces,
     answers: &[Answers; 2],
     pools: bool,
 ) -> Result<Openable<'a>, Box<Fault>> {

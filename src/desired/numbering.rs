@@ -5,26 +5,29 @@
 //! number rests gets it back. Numbers that nothing ever had are given out first.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
+
+use imbl::{OrdMap, OrdSet, Vector};
 
 /// Rested numbers are kept back, in favour of unused ones, up to this many: their list must not grow for ever.
 const KEPT_BACK: usize = 65_536;
 
+/// Cloning is cheap.
 #[derive(Debug, Clone)]
-pub struct Numbering<K> {
+pub struct Numbering<K: Ord + Clone> {
     range: RangeInclusive<u32>,
-    held: BTreeMap<K, u32>,
+    held: OrdMap<K, u32>,
     /// (commit after which it may be given out, number) -> what it meant.
-    resting: BTreeMap<(u64, u32), Option<K>>,
+    resting: OrdMap<(u64, u32), Option<K>>,
     /// What rests, by what it meant.
-    former: BTreeMap<K, (u64, u32)>,
+    former: OrdMap<K, (u64, u32)>,
     /// May be given out; the one that rested longest in front.
-    rested: VecDeque<u32>,
+    rested: Vector<u32>,
     /// Below it, nothing is unused. Wider than the numbers, so that it can pass the last.
     unused: u64,
     /// Recovered numbers at or above `unused`.
-    recovered: BTreeSet<u32>,
+    recovered: OrdSet<u32>,
     commits: u64,
 }
 
@@ -33,11 +36,11 @@ impl<K: Ord + Clone> Numbering<K> {
         Numbering {
             unused: u64::from(*range.start()),
             range,
-            held: BTreeMap::new(),
-            resting: BTreeMap::new(),
-            former: BTreeMap::new(),
-            rested: VecDeque::new(),
-            recovered: BTreeSet::new(),
+            held: OrdMap::new(),
+            resting: OrdMap::new(),
+            former: OrdMap::new(),
+            rested: Vector::new(),
+            recovered: OrdSet::new(),
             commits: 0,
         }
     }
@@ -50,7 +53,7 @@ impl<K: Ord + Clone> Numbering<K> {
     }
 
     /// What has a number now.
-    pub fn held(&self) -> &BTreeMap<K, u32> {
+    pub fn held(&self) -> &OrdMap<K, u32> {
         &self.held
     }
 
@@ -65,24 +68,25 @@ impl<K: Ord + Clone> Numbering<K> {
         let wanted: Vec<K> = wanted.into_iter().collect();
         let kept: BTreeSet<&K> = wanted.iter().collect();
         let gone: Vec<K> = self.held.keys().filter(|key| !kept.contains(key)).cloned().collect();
-        for key in gone {
-            if let Some(number) = self.held.remove(&key) {
-                self.rest(Some(key), number);
-            }
+        gone.into_iter().for_each(|key| self.release(key));
+        wanted.into_iter().filter(|key| self.take(key).is_none()).collect()
+    }
+
+    /// The coming generation uses `key`: its number. None: there is none left for it.
+    pub fn take(&mut self, key: &K) -> Option<u32> {
+        if let Some(number) = self.held.get(key) {
+            return Some(*number);
         }
-        let mut without = Vec::new();
-        for key in wanted {
-            if self.held.contains_key(&key) {
-                continue;
-            }
-            match self.take_back(&key).or_else(|| self.fresh()) {
-                Some(number) => {
-                    self.held.insert(key, number);
-                }
-                None => without.push(key),
-            }
+        let number = self.take_back(key).or_else(|| self.fresh())?;
+        self.held.insert(key.clone(), number);
+        Some(number)
+    }
+
+    /// The coming generation does not use `key`. What goes is to be released before what comes is taken.
+    pub fn release(&mut self, key: K) {
+        if let Some(number) = self.held.remove(&key) {
+            self.rest(Some(key), number);
         }
-        without
     }
 
     /// Takes over what an earlier run gave out; a number whose meaning is unknown only rests.
@@ -90,7 +94,7 @@ impl<K: Ord + Clone> Numbering<K> {
     pub fn recover(&mut self, key: Option<K>, number: u32) -> bool {
         if !self.range.contains(&number)
             || u64::from(number) < self.unused
-            || !self.recovered.insert(number)
+            || self.recovered.insert(number).is_some()
         {
             return false;
         }
@@ -113,12 +117,12 @@ impl<K: Ord + Clone> Numbering<K> {
     /// The generation that the last [`assign`](Self::assign) was for is in force.
     pub fn committed(&mut self) {
         self.commits += 1;
-        while let Some(entry) = self.resting.first_entry() {
-            if entry.key().0 > self.commits {
+        while let Some((place, _)) = self.resting.get_min() {
+            let (after, number) = *place;
+            if after > self.commits {
                 break;
             }
-            let ((_, number), key) = entry.remove_entry();
-            if let Some(key) = key {
+            if let Some(Some(key)) = self.resting.remove(&(after, number)) {
                 self.former.remove(&key);
             }
             self.rested.push_back(number);
@@ -149,7 +153,7 @@ impl<K: Ord + Clone> Numbering<K> {
                 break;
             }
             self.unused += 1;
-            if !self.recovered.remove(&number) {
+            if self.recovered.remove(&number).is_none() {
                 return Some(number);
             }
         }

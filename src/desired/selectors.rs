@@ -2,21 +2,23 @@
 //!
 //! A set that did not change stays the same `Arc`, so that who depends on it can tell by the pointer.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use imbl::HashMap;
 
 use crate::types::selector::Requirement;
 use crate::types::{Identity, Labels, Selector};
 
 pub type Picks = Arc<BTreeSet<Identity>>;
 
+/// Cloning is cheap.
 #[derive(Debug, Clone, Default)]
 pub struct Selectors {
     identities: Arc<BTreeMap<Identity, Arc<Labels>>>,
     /// Label key -> value -> the identities that have it.
-    by_label: Arc<HashMap<String, HashMap<String, BTreeSet<Identity>>>>,
-    /// Behind `Arc`s, so that a clone that changes something need not copy every text.
-    cached: Arc<HashMap<Arc<Selector>, Cached>>,
+    by_label: Index,
+    cached: HashMap<Arc<Selector>, Cached>,
 }
 
 #[derive(Debug, Clone)]
@@ -40,11 +42,11 @@ impl Selectors {
         };
         let gone = differs(&before, identities);
         let new = differs(identities, &before);
-        let index = Arc::make_mut(&mut self.by_label);
+        let index = &mut self.by_label;
         gone.iter().for_each(|(identity, labels)| unindex(index, *identity, labels));
         new.iter().for_each(|(identity, labels)| enter(index, *identity, labels));
         let mut changed = false;
-        for (selector, cached) in Arc::make_mut(&mut self.cached) {
+        for (selector, cached) in self.cached.iter_mut() {
             for (identity, _) in &gone {
                 if cached.picks.contains(identity) {
                     Arc::make_mut(&mut cached.picks).remove(identity);
@@ -61,22 +63,20 @@ impl Selectors {
 
     /// One more user of `selector`.
     pub fn acquire(&mut self, selector: &Selector) {
-        if let Some(cached) = Arc::make_mut(&mut self.cached).get_mut(selector) {
+        if let Some(cached) = self.cached.get_mut(selector) {
             cached.users += 1;
             return;
         }
         let picks = Arc::new(self.evaluate(selector));
-        let cache = Arc::make_mut(&mut self.cached);
-        cache.insert(Arc::new(selector.clone()), Cached { users: 1, picks });
+        self.cached.insert(Arc::new(selector.clone()), Cached { users: 1, picks });
     }
 
     /// One user less; without any, it is forgotten.
     pub fn release(&mut self, selector: &Selector) {
-        let cache = Arc::make_mut(&mut self.cached);
-        if let Some(cached) = cache.get_mut(selector) {
+        if let Some(cached) = self.cached.get_mut(selector) {
             cached.users -= 1;
             if cached.users == 0 {
-                cache.remove(selector);
+                self.cached.remove(selector);
             }
         }
     }
@@ -102,9 +102,12 @@ impl Selectors {
     fn candidates(&self, requirement: &Requirement) -> Option<Vec<&BTreeSet<Identity>>> {
         let values = self.by_label.get(requirement.key().as_str());
         match requirement {
-            Requirement::Exists(_) => Some(values.into_iter().flat_map(HashMap::values).collect()),
+            Requirement::Exists(_) => {
+                Some(values.into_iter().flat_map(|v| v.values()).map(|set| &**set).collect())
+            }
             Requirement::In(_, wanted) => {
-                let of = |value: &String| values.and_then(|values| values.get(value));
+                let of =
+                    |value: &String| values.and_then(|values| values.get(value)).map(|set| &**set);
                 Some(wanted.iter().filter_map(of).collect())
             }
             Requirement::Absent(_) | Requirement::NotIn(..) => None,
@@ -112,12 +115,12 @@ impl Selectors {
     }
 }
 
-type Index = HashMap<String, HashMap<String, BTreeSet<Identity>>>;
+type Index = HashMap<String, HashMap<String, Arc<BTreeSet<Identity>>>>;
 
 fn enter(index: &mut Index, identity: Identity, labels: &Labels) {
     for (key, value) in labels.iter() {
         let values = index.entry(key.as_str().to_owned()).or_default();
-        values.entry(value.to_owned()).or_default().insert(identity);
+        Arc::make_mut(values.entry(value.to_owned()).or_default()).insert(identity);
     }
 }
 
@@ -125,6 +128,7 @@ fn unindex(index: &mut Index, identity: Identity, labels: &Labels) {
     for (key, value) in labels.iter() {
         let Some(values) = index.get_mut(key.as_str()) else { continue };
         if let Some(set) = values.get_mut(value) {
+            let set = Arc::make_mut(set);
             set.remove(&identity);
             if set.is_empty() {
                 values.remove(value);

@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use ipnet::IpNet;
 
-use crate::config::model::{Assert, Group, Host, Policy};
+use crate::config::model::{Assert, Group, Host, Policies};
 use crate::types::{Identity, Labels, Mac, Name, PortMatch, Slot};
 
 /// Immutable and cheap to clone: unchanged parts are shared with the snapshot before.
@@ -22,8 +23,7 @@ pub struct Snapshot {
     pub endpoints: Arc<BTreeMap<Slot, Arc<Endpoint>>>,
     /// Every identity that an endpoint of this snapshot has, with its labels.
     pub identities: Arc<BTreeMap<Identity, Arc<Labels>>>,
-    /// Sorted by name.
-    pub policies: Arc<Vec<Arc<Policy>>>,
+    pub policies: Policies,
     /// Sorted by name.
     pub groups: Arc<Vec<Arc<Group>>>,
     pub asserts: Arc<Vec<Arc<Assert>>>,
@@ -70,6 +70,9 @@ pub struct Namespace {
     pub device: u64,
     pub inode: u64,
 }
+
+/// Of endpoints by name; what is wrong with one, if it cannot be used. Cloning is cheap.
+pub type Namespaces = OrdMap<Name, Result<Namespace, String>>;
 
 impl Snapshot {
     pub fn pools(&self) -> impl Iterator<Item = IpNet> + '_ {

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use imbl::ordmap::DiffItem;
+
 use crate::config::model::{self, Config};
 use crate::types::{Family, Identity, Labels, Name, PortRange, Slot};
 
@@ -15,7 +17,7 @@ use super::identities::Identities;
 use super::ipam::{self, Answers, Leases, Request, Space};
 use super::limits::{self, SLOTS};
 use super::numbering::Numbering;
-use super::snapshot::{Endpoint, Namespace, Snapshot, Uplink};
+use super::snapshot::{Endpoint, Namespaces, Snapshot, Uplink};
 use super::{Change, Fault, HostNetwork, UplinkFact, conflicts, digest};
 
 /// Without uplinks and without `mtu`.
@@ -25,17 +27,17 @@ const MTU: u32 = 1500;
 pub struct Desired {
     config: Arc<Config>,
     host: Arc<model::Host>,
-    policies: Arc<Vec<Arc<model::Policy>>>,
+    policies: model::Policies,
     groups: Arc<Vec<Arc<model::Group>>>,
     asserts: Arc<Vec<Arc<model::Assert>>>,
     host_addresses: Arc<Vec<IpAddr>>,
     host_networks: Arc<Vec<HostNetwork>>,
     local_ports: Arc<Vec<PortRange>>,
     uplinks: Arc<Vec<UplinkFact>>,
-    namespaces: Arc<BTreeMap<Name, Result<Namespace, String>>>,
+    namespaces: Namespaces,
     leases: Arc<Leases>,
-    slots: Arc<Numbering<[u8; 16]>>,
-    identities: Arc<Identities>,
+    slots: Numbering<[u8; 16]>,
+    identities: Identities,
     /// What was made last. None: endpoints must be gone through again.
     made: Option<Made>,
     /// Endpoints of the last snapshot by name, to be shared with the next.
@@ -56,17 +58,17 @@ impl Default for Desired {
         Desired {
             config: Arc::default(),
             host: Arc::default(),
-            policies: Arc::default(),
+            policies: model::Policies::default(),
             groups: Arc::default(),
             asserts: Arc::default(),
             host_addresses: Arc::default(),
             host_networks: Arc::default(),
             local_ports: Arc::default(),
             uplinks: Arc::default(),
-            namespaces: Arc::default(),
+            namespaces: Namespaces::new(),
             leases: Arc::default(),
-            slots: Arc::new(Numbering::new(1..=SLOTS)),
-            identities: Arc::new(Identities::new()),
+            slots: Numbering::new(1..=SLOTS),
+            identities: Identities::new(),
             made: None,
             known: Arc::default(),
         }
@@ -106,20 +108,20 @@ impl Desired {
                 self.uplinks = Arc::new(uplinks);
             }
             Change::Namespaces(namespaces) => {
-                if *self.namespaces == namespaces {
+                if self.namespaces == namespaces {
                     return;
                 }
-                self.namespaces = Arc::new(namespaces);
+                self.namespaces = namespaces;
             }
             Change::Leases(leases) => self.leases = Arc::new(leases),
             Change::Slots(slots) => {
-                let numbering = Arc::make_mut(&mut self.slots);
+                let numbering = &mut self.slots;
                 for (incarnation, slot) in slots {
                     numbering.recover(Some(incarnation), slot.0);
                 }
             }
             Change::Identities(recovered) => {
-                let identities = Arc::make_mut(&mut self.identities);
+                let identities = &mut self.identities;
                 for (identity, labels) in recovered {
                     identities.recover(identity, labels);
                 }
@@ -141,7 +143,7 @@ impl Desired {
             uplinks: made.uplinks,
             endpoints: made.endpoints,
             identities: made.identities,
-            policies: Arc::clone(&self.policies),
+            policies: self.policies.clone(),
             groups: Arc::clone(&self.groups),
             asserts: Arc::clone(&self.asserts),
         };
@@ -150,8 +152,8 @@ impl Desired {
 
     /// The last snapshot is in force.
     pub fn committed(&mut self) {
-        Arc::make_mut(&mut self.slots).committed();
-        Arc::make_mut(&mut self.identities).committed();
+        self.slots.committed();
+        self.identities.committed();
         // Endpoints that wait for a number may get one now.
         if self.made.as_ref().is_some_and(|made| made.faults.iter().any(|fault| fault.passing)) {
             self.made = None;
@@ -176,18 +178,16 @@ impl Desired {
             self.made = None;
         }
         self.config = config;
-        let mut before = self.policies.iter().peekable();
-        let mut policies: Vec<Arc<model::Policy>> = self.config.policies.clone();
-        policies.sort_by(|a, b| a.name.cmp(&b.name));
-        for policy in &mut policies {
-            while before.next_if(|old| old.name < policy.name).is_some() {}
-            if let Some(old) = before.peek().filter(|old| ***old == *policy) {
-                *policy = Arc::clone(old);
+        let mut policies = self.policies.clone();
+        for change in self.policies.diff(&self.config.policies) {
+            match change {
+                DiffItem::Add(name, new) | DiffItem::Update { new: (name, new), .. } => {
+                    policies.insert(name.clone(), Arc::clone(new));
+                }
+                DiffItem::Remove(name, _) => _ = policies.remove(name),
             }
         }
-        if !same(&policies, &self.policies) {
-            self.policies = Arc::new(policies);
-        }
+        self.policies = policies;
         if !same(&self.config.groups, &self.groups) {
             self.groups = Arc::new(self.config.groups.clone());
         }
@@ -212,10 +212,10 @@ impl Desired {
             .collect();
         let smallest = facts.iter().map(|fact| fact.mtu).min();
         let mtu = config.host.mtu.map(u32::from).or(smallest).unwrap_or(MTU);
-        let slots = Arc::make_mut(&mut self.slots);
+        let slots = &mut self.slots;
         let incarnations = open.iter().map(|endpoint| endpoint.incarnation);
         slots.assign(uplinks.iter().map(|(_, incarnation)| *incarnation).chain(incarnations));
-        let slots = Arc::clone(&self.slots);
+        let slots = self.slots.clone();
         let slot = |incarnation: &[u8; 16]| slots.number(incarnation).map(Slot);
         let uplinks: Vec<Uplink> = uplinks
             .into_iter()
@@ -273,7 +273,7 @@ impl Desired {
         let mut seen = BTreeSet::new();
         let distinct = labels.iter().filter(|labels| seen.insert(Arc::clone(labels))).cloned();
         let distinct: Vec<Arc<Labels>> = distinct.collect();
-        let without = Arc::make_mut(&mut self.identities).assign(distinct);
+        let without = self.identities.assign(distinct);
         if without > 0 {
             let what = format!("there are no numbers left for {without} identities");
             return Err(vec![Fault::whole(what)]);

@@ -225,7 +225,7 @@ fn endpoints(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) -> Result<(), Slot
             ops.push(Op::SetEndpoint(*slot, Some(row)));
         }
     }
-    for (slot, row) in mirror.endpoints.iter().filter(|(s, _)| !plan.endpoints.contains_key(s)) {
+    for (slot, row) in mirror.endpoints.iter().filter(|(s, _)| !plan.endpoints.contains_key(*s)) {
         let mut row = row.clone();
         row.sides[side.index()] = None;
         let empty = row.sides == [None; 2];

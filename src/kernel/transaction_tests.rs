@@ -135,9 +135,9 @@ fn plan(spec: &Spec) -> Plan {
         IpAddr::V4(Ipv4Addr::new(10, 0, 0, 254)),
     ];
     Plan {
-        endpoints,
+        endpoints: endpoints.into_iter().collect(),
         uplinks,
-        addresses,
+        addresses: Arc::new(addresses),
         prefixes: Arc::new(prefixes),
         policies: policies.collect(),
         rules: Arc::default(),

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use imbl::OrdMap;
+
 use crate::compile::plan::{Class, Plan, PrefixTable, RuleRef, RuleTable};
 use crate::desired::snapshot::{Endpoint, Namespace, Snapshot, Uplink};
 use crate::types::{
@@ -43,16 +45,16 @@ pub fn names(generation: u32) -> Names {
         uplinks: Arc::new(vec![uplink()]),
         identities: Arc::new(all.iter().map(|e| (e.identity, e.labels.clone())).collect()),
         endpoints: Arc::new(all.into_iter().map(|e| (e.slot, e)).collect()),
-        policies: Arc::default(),
+        policies: OrdMap::new(),
         groups: Arc::default(),
         asserts: Arc::default(),
     };
     let plan = Plan {
-        endpoints: BTreeMap::new(),
+        endpoints: OrdMap::new(),
         uplinks: BTreeMap::new(),
-        addresses,
+        addresses: Arc::new(addresses),
         prefixes: Arc::new(PrefixTable { entries: BTreeMap::new(), digest: [0; 16] }),
-        policies: BTreeMap::new(),
+        policies: OrdMap::new(),
         rules: Arc::new(rules()),
         classes: Arc::new(BTreeMap::from([(
             WORLD,

@@ -3,7 +3,7 @@
 //! A table is immutable and belongs to one generation. Numbers are given to others only after two
 //! further commits, so an event of an earlier generation must be named by that generation's table.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,7 +16,7 @@ use crate::types::{AddressKey, Cookie, Generation, Identity, Labels, Peer, Slot}
 pub struct Names {
     generation: Generation,
     endpoints: Arc<BTreeMap<Slot, Arc<Endpoint>>>,
-    addresses: HashMap<AddressKey, Slot>,
+    addresses: Arc<BTreeMap<AddressKey, Slot>>,
     identities: Arc<BTreeMap<Identity, Arc<Labels>>>,
     roles: Arc<BTreeMap<Peer, Identity>>,
     classes: Arc<BTreeMap<Peer, Class>>,
@@ -31,7 +31,7 @@ impl Names {
         Names {
             generation,
             endpoints: snapshot.endpoints.clone(),
-            addresses: plan.addresses.iter().map(|(address, slot)| (*address, *slot)).collect(),
+            addresses: plan.addresses.clone(),
             identities: snapshot.identities.clone(),
             roles: plan.roles.clone(),
             classes: plan.classes.clone(),
@@ -45,7 +45,7 @@ impl Names {
         Names {
             generation: Generation::NONE,
             endpoints: Arc::default(),
-            addresses: HashMap::new(),
+            addresses: Arc::default(),
             identities: Arc::default(),
             roles: Arc::default(),
             classes: Arc::default(),

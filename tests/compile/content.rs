@@ -12,7 +12,7 @@ pub fn of(plan: &Plan) -> BTreeMap<String, String> {
     let mut add = |key: String, value: String| {
         assert_eq!(all.insert(key, value), None);
     };
-    for (address, slot) in &plan.addresses {
+    for (address, slot) in &*plan.addresses {
         add(format!("address {address}"), plan.endpoints[slot].endpoint.name.to_string());
     }
     for planned in plan.endpoints.values() {

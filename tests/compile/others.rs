@@ -16,8 +16,7 @@ use crate::worlds::{self, Draft};
 
 fn with(draft: &Draft, policy: &porin::config::model::Policy) -> Draft {
     let mut draft = draft.clone();
-    draft.config.policies.push(Arc::new(policy.clone()));
-    draft.config.policies.sort_by(|a, b| a.name.cmp(&b.name));
+    draft.config.policies.insert(policy.name.clone(), Arc::new(policy.clone()));
     draft
 }
 

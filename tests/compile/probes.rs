@@ -107,7 +107,7 @@ pub fn has_ports(protocol: Protocol) -> bool {
 
 fn rules(config: &Config) -> impl Iterator<Item = &Rule> {
     let rules = |direction| {
-        config.policies.iter().filter_map(move |policy| policy.rules(direction)).flatten()
+        config.policies.values().filter_map(move |policy| policy.rules(direction)).flatten()
     };
     Direction::BOTH.into_iter().flat_map(rules)
 }

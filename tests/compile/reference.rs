@@ -87,7 +87,7 @@ pub fn in_shadow(config: &Config, facts: &Facts, packet: &Packet) -> bool {
     let shadows = |policy: &Policy| {
         policy.mode == Mode::Shadow && (policy.ingress.is_some() || policy.egress.is_some())
     };
-    config.policies.iter().any(|policy| {
+    config.policies.values().any(|policy| {
         let selects = |address| selects(config, facts, policy, address);
         shadows(policy) && (selects(packet.source) || selects(packet.destination))
     })
@@ -149,7 +149,7 @@ struct Case<'a> {
 impl Case<'_> {
     fn says(&self, direction: Direction, subject: &End, peer: &End, shadow: bool) -> Option<Says> {
         let Who::Endpoint(endpoint) = subject.who else { return None };
-        let mut speaking: Vec<&Policy> = self.config.policies.iter().map(|p| &**p).collect();
+        let mut speaking: Vec<&Policy> = self.config.policies.values().map(|p| &**p).collect();
         speaking.retain(|policy| {
             policy.rules(direction).is_some()
                 && (shadow || policy.mode == Mode::Enforce)

@@ -8,6 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use porin::compile::explain::judge;
+use porin::types::Name;
 
 use crate::content;
 use crate::probes::Probes;
@@ -65,9 +66,10 @@ fn apply(draft: &mut Draft, other: &Draft, edit: Edit) {
     match edit {
         Edit::Policy(nth) => {
             let name = format!("p{}", nth + 1);
-            own.policies.retain(|policy| policy.name.as_str() != name);
-            own.policies.extend(new.policies.iter().filter(|p| p.name.as_str() == name).cloned());
-            own.policies.sort_by(|a, b| a.name.cmp(&b.name));
+            let name: Name = name.parse().unwrap();
+            own.policies.remove(&name);
+            own.policies
+                .extend(new.policies.get_key_value(&name).map(|(n, p)| (n.clone(), p.clone())));
         }
         Edit::Endpoint(nth) => {
             let name = format!("e{}", nth + 1);
@@ -108,7 +110,6 @@ fn nowhere() -> World {
 fn keys_reversed(draft: &Draft) -> Draft {
     let mut draft = draft.clone();
     draft.config.endpoints.reverse();
-    draft.config.policies.reverse();
     draft.config.groups.reverse();
     draft.host.reverse();
     draft

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use imbl::OrdMap;
+
 use porin::compile::plan::{Plan, PolicyTable};
-use porin::config::model::{Config, Endpoint, Policy};
-use porin::types::PolicySlot;
+use porin::config::model::{self, Config, Endpoint, Policy};
+use porin::types::{Name, PolicySlot};
 
 use crate::world::*;
 
@@ -26,24 +28,24 @@ fn many(count: usize) -> Config {
 }
 
 fn edit(config: &mut Config, name: &str, edit: impl FnOnce(&mut Policy)) {
-    let policy = config.policies.iter_mut().find(|p| p.name.as_str() == name).unwrap();
+    let policy = config.policies.get_mut(&name.parse::<Name>().unwrap()).unwrap();
     let mut edited = (**policy).clone();
     edit(&mut edited);
     *policy = Arc::new(edited);
 }
 
 fn changed(
-    a: &BTreeMap<PolicySlot, Arc<PolicyTable>>,
-    b: &BTreeMap<PolicySlot, Arc<PolicyTable>>,
+    a: &OrdMap<PolicySlot, Arc<PolicyTable>>,
+    b: &OrdMap<PolicySlot, Arc<PolicyTable>>,
 ) -> usize {
     assert_eq!(a.len(), b.len());
-    b.iter().filter(|(slot, table)| !Arc::ptr_eq(&a[slot], table)).count()
+    b.iter().filter(|(slot, table)| !Arc::ptr_eq(&a[*slot], table)).count()
 }
 
 /// As a reload does it: every value is read anew.
 fn reread(config: &Config) -> Config {
     let endpoints = config.endpoints.iter().map(|e| (**e).clone()).collect();
-    let policies = config.policies.iter().map(|p| (**p).clone()).collect();
+    let policies = config.policies.values().map(|p| (**p).clone()).collect();
     crate::world::config(config.host.clone(), endpoints, policies)
 }
 
@@ -81,11 +83,11 @@ fn a_new_identity_costs_the_tables_that_name_it() {
     config.endpoints.push(Arc::new(endpoint("new", "app=a8,env=x")));
     config.endpoints.sort_by(|a, b| a.name.cmp(&b.name));
     world.configure(config);
-    let mut after = world.commit();
+    let after = world.commit();
     // Its own, and those of p1 and p7, which pick app=a8 as a peer.
     assert_eq!(world.memory.stats().tables_built, 3);
-    after.policies.retain(|slot, _| before.policies.contains_key(slot));
-    assert_eq!(changed(&before.policies, &after.policies), 2);
+    let stayed = after.policies.into_iter().filter(|(slot, _)| before.policies.contains_key(slot));
+    assert_eq!(changed(&before.policies, &stayed.collect()), 2);
 }
 
 #[test]
@@ -170,7 +172,7 @@ fn the_order_of_things_does_not_matter() {
     let straight = many(40);
     let (mut endpoints, mut policies): (Vec<Endpoint>, Vec<Policy>) = (
         straight.endpoints.iter().map(|e| (**e).clone()).collect(),
-        straight.policies.iter().map(|p| (**p).clone()).collect(),
+        straight.policies.values().map(|p| (**p).clone()).collect(),
     );
     endpoints.reverse();
     policies.reverse();
@@ -179,7 +181,7 @@ fn the_order_of_things_does_not_matter() {
         asserts: Vec::new(),
         host: straight.host.clone(),
         endpoints: endpoints.into_iter().map(Arc::new).collect(),
-        policies: policies.into_iter().map(Arc::new).collect(),
+        policies: model::by_name(policies.into_iter().map(Arc::new)),
     };
     let hosts = ["192.0.2.1", "2001:db8::1"];
     let one = World::new(straight, &hosts).commit();
@@ -193,7 +195,7 @@ fn what_goes_and_comes_back_is_as_before() {
     let mut world = World::new(config.clone(), &[]);
     let before = world.commit();
     let mut less = config.clone();
-    less.policies.truncate(10);
+    less.policies = less.policies.into_iter().take(10).collect();
     less.endpoints.truncate(30);
     world.configure(less);
     world.commit();

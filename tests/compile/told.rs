@@ -27,7 +27,7 @@ pub fn files(draft: &Draft) -> Vec<(&'static str, String)> {
     let Draft { config, host } = draft;
     let endpoints: Vec<String> = config.endpoints.iter().map(|e| print::endpoint(e)).collect();
     let groups = config.groups.iter().map(|group| print::group(group));
-    let policies = config.policies.iter().map(|policy| print::policy(policy));
+    let policies = config.policies.values().map(|policy| print::policy(policy));
     let policies: Vec<String> = groups.chain(policies).collect();
     let host: String = host.iter().fold(String::new(), |mut lines, address| {
         let _ = writeln!(lines, "host {address}");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use porin::compile::plan::Plan;
 use porin::compile::{Memory, compile};
 use porin::config::model::{
-    AddressWish, CidrSet, Config, Endpoint, Host, Peer, Policy, Pool, Rule,
+    self, AddressWish, CidrSet, Config, Endpoint, Host, Peer, Policy, Pool, Rule,
 };
 use porin::desired::snapshot::{Namespace, Snapshot};
 use porin::desired::{Change, Desired, UplinkFact};
@@ -118,9 +118,8 @@ pub fn host() -> Host {
 
 pub fn config(host: Host, endpoints: Vec<Endpoint>, policies: Vec<Policy>) -> Config {
     let mut endpoints: Vec<_> = endpoints.into_iter().map(Arc::new).collect();
-    let mut policies: Vec<_> = policies.into_iter().map(Arc::new).collect();
     endpoints.sort_by(|a, b| a.name.cmp(&b.name));
-    policies.sort_by(|a, b| a.name.cmp(&b.name));
+    let policies = model::by_name(policies.into_iter().map(Arc::new));
     Config { host, endpoints, policies, ..Config::default() }
 }
 

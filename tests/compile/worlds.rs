@@ -277,8 +277,9 @@ pub fn loadable(mut draft: Draft) -> Draft {
             free
         });
     }
-    let says = |policy: &Arc<Policy>| policy.ingress.is_some() || policy.egress.is_some();
-    draft.config.policies.retain(says);
+    let says = |policy: &Policy| policy.ingress.is_some() || policy.egress.is_some();
+    draft.config.policies =
+        draft.config.policies.into_iter().filter(|(_, policy)| says(policy)).collect();
     draft
 }
 

@@ -112,7 +112,7 @@ fn the_example_of_porin_7_is_accepted() {
     let config = loaded.config.unwrap();
     assert_eq!((config.endpoints.len(), config.policies.len()), (2, 1));
     // Where the text says that the denial comes from.
-    let policy = &config.policies[0];
+    let policy = config.policies.values().next().unwrap();
     assert_eq!(policy.default_origin(porin::types::Direction::Ingress).line, 5);
 }
 

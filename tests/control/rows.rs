@@ -43,7 +43,7 @@ fn rows_say_what_is_in_force_and_what_is_not() {
     };
     let missing = ("web".parse().unwrap(), Err("no such file".to_owned()));
     let found = [namespace("api-1", 1), namespace("api-2", 2), missing];
-    desired.apply(Change::Namespaces(BTreeMap::from(found)));
+    desired.apply(Change::Namespaces(found.into_iter().collect()));
     let (snapshot, faults) = desired.snapshot().unwrap();
     let row = Row { ingress: Traffic { packets: 3, bytes: 180 }, ..Row::default() };
     let counters =

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use porin::config::model::{AddressWish, Config, Endpoint, Host, LabelFilter, Pool, Uplink};
-use porin::desired::snapshot::{self, Namespace, Snapshot};
+use porin::desired::snapshot::{self, Namespace, Namespaces, Snapshot};
 use porin::desired::{Change, Desired, Fault, HostNetwork, Leases, UplinkFact, digest};
 use porin::types::{Label, Mac, Name, Origin, PortRange, Slot};
 
@@ -74,7 +74,7 @@ fn an_endpoint_without_namespace_stays_closed_and_keeps_its_address() {
     let (before, faults) = take(&mut desired);
     assert_eq!(faults, []);
     let a = find(&before, "a").unwrap();
-    let gone = BTreeMap::from([
+    let gone = Namespaces::from_iter([
         ("a".parse().unwrap(), Err("No such file or directory".to_owned())),
         ("b".parse().unwrap(), Ok(find(&before, "b").unwrap().namespace.clone())),
     ]);
@@ -178,7 +178,7 @@ fn nothing_is_half_applied_and_what_is_equal_stays_the_same() {
     desired.apply(Change::Config(Arc::new(config(&POOLS, vec![endpoint("a", &[])]))));
     let (reread, _) = desired.snapshot().unwrap();
     assert!(Arc::ptr_eq(&before.endpoints, &reread.endpoints));
-    assert!(Arc::ptr_eq(&before.policies, &reread.policies));
+    assert!(before.policies.ptr_eq(&reread.policies));
     assert!(Arc::ptr_eq(&before.host, &reread.host));
 }
 

@@ -83,9 +83,9 @@ pub fn plan(endpoints: &[Arc<Endpoint>], verdict: Verdict) -> Plan {
     Plan {
         endpoints: endpoints.iter().map(|e| (e.slot, planned(e))).collect(),
         uplinks: BTreeMap::new(),
-        addresses,
+        addresses: Arc::new(addresses),
         prefixes: Arc::new(PrefixTable { entries: prefixes, digest: [3; 16] }),
-        policies: BTreeMap::from([(POLICY, policy(verdict))]),
+        policies: [(POLICY, policy(verdict))].into_iter().collect(),
         rules: Arc::default(),
         classes: Arc::default(),
         sources: Arc::default(),

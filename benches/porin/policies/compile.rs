@@ -1,17 +1,16 @@
 //! What the daemon does between reading files and writing to the kernel, and the reading itself.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use porin::compile::plan::Plan;
 use porin::compile::{Memory, compile};
-use porin::config::Loader;
 use porin::config::model::Config;
-use porin::desired::snapshot::Namespace;
+use porin::config::{Changed, Loaded, Loader};
+use porin::desired::snapshot::{Namespace, Namespaces};
 use porin::desired::{Change, Desired};
 use porin::observe::names::Names;
-use porin::types::{Generation, Name};
+use porin::types::Generation;
 
 use super::files::Files;
 use super::shape::{self, Shape};
@@ -35,6 +34,7 @@ pub fn run(rounds: usize) -> Vec<Figure> {
         };
         figures.push(figure("load", &taken.load));
         figures.push(figure("reload", &taken.reload));
+        figures.push(figure("look", &taken.look));
         figures.push(figure("compile", &taken.compile));
         figures.push(figure("edit", &taken.edit));
         edits.push(taken.edit);
@@ -62,6 +62,7 @@ pub fn run(rounds: usize) -> Vec<Figure> {
 struct Taken {
     load: Vec<f64>,
     reload: Vec<f64>,
+    look: Vec<f64>,
     compile: Vec<f64>,
     edit: Vec<f64>,
 }
@@ -80,9 +81,12 @@ fn measure(shape: Shape, rounds: usize) -> Taken {
     // The first round is not counted: what is made once and kept is made in it.
     for n in 0..=rounds {
         files.write(&shape::policy_file(0), &shape.policy(0, n % 2 == 0));
-        let ms = timed(|| configs[(n + 1) % 2] = loaded(&mut loader));
+        let file = Changed::At([files.root().join(shape::policy_file(0))].into());
+        let reload = timed(|| configs[(n + 1) % 2] = looked(&mut loader, &file));
+        let look = timed(|| _ = loaded(&mut loader));
         if n > 0 {
-            taken.reload.push(ms);
+            taken.reload.push(reload);
+            taken.look.push(look);
         }
     }
     for _ in 0..few(rounds) {
@@ -112,8 +116,17 @@ fn timed(work: impl FnOnce()) -> f64 {
     milliseconds(begin.elapsed())
 }
 
+/// Everything, warnings as well.
 fn loaded(loader: &mut Loader) -> Arc<Config> {
-    let loaded = loader.load();
+    checked(loader.load())
+}
+
+/// What stands between an edit and its commit.
+fn looked(loader: &mut Loader, changed: &Changed) -> Arc<Config> {
+    checked(loader.look(changed))
+}
+
+fn checked(loaded: Loaded) -> Arc<Config> {
     loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.report.shown()))
 }
 
@@ -127,7 +140,7 @@ pub fn plan(files: &[(String, String)]) -> Plan {
 struct State {
     desired: Desired,
     memory: Memory,
-    namespaces: BTreeMap<Name, Result<Namespace, String>>,
+    namespaces: Namespaces,
     /// Those of the generations before, which a daemon keeps as well.
     names: Vec<Names>,
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::model::{self, Group, LabelFilter, Policy, Rule};
+use crate::config::model::{self, Group, LabelFilter, Policies, Policy, Rule};
 use ipnet::IpNet;
 
 use crate::types::{
@@ -86,13 +86,13 @@ impl<'a> Meanings<'a> {
     /// precedence first.
     pub fn entries(
         &self,
-        policies: &'a [Arc<Policy>],
+        policies: &'a Policies,
         direction: Direction,
         source: Option<u16>,
     ) -> Vec<Entry<'a>> {
         let mut entries = Vec::new();
         let mut order = 0;
-        for policy in policies.iter().filter(|policy| policy.mode == Mode::Enforce) {
+        for policy in policies.values().filter(|policy| policy.mode == Mode::Enforce) {
             let Some(rules) = policy.rules(direction) else { continue };
             if policy.default_deny {
                 let (tier, action) = (policy.tier, Action::Deny);

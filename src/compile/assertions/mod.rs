@@ -106,7 +106,7 @@ impl Held {
         let endpoints = Arc::ptr_eq(&before.endpoints, &now.endpoints);
         Arc::ptr_eq(&before.host, &now.host)
             && before.host_addresses == now.host_addresses
-            && Arc::ptr_eq(&before.policies, &now.policies)
+            && before.policies.ptr_eq(&now.policies)
             && Arc::ptr_eq(&before.groups, &now.groups)
             && Arc::ptr_eq(&before.asserts, &now.asserts)
             && (endpoints || !self.by_endpoints)
@@ -128,7 +128,7 @@ impl<'a> Proof<'a> {
         groups: &'a BTreeMap<Name, Arc<Group>>,
         ground: &Ground,
     ) -> Result<Self, Vec<Fault>> {
-        let rules = || snapshot.policies.iter().flat_map(|policy| rules_of(policy));
+        let rules = || snapshot.policies.values().flat_map(|policy| rules_of(policy));
         let asserted =
             || snapshot.asserts.iter().flat_map(|assert| assert.from.iter().chain(&assert.to));
         let peers = rules().flat_map(|rule| &rule.peers).chain(asserted());
@@ -161,7 +161,7 @@ impl<'a> Proof<'a> {
 
     fn names_ports(&self) -> bool {
         let named = |port: &PortSpec| matches!(port, PortSpec::Named { .. });
-        let rules = self.snapshot.policies.iter().flat_map(|policy| rules_of(policy));
+        let rules = self.snapshot.policies.values().flat_map(|policy| rules_of(policy));
         let asserted = self.snapshot.asserts.iter().flat_map(|assert| &assert.ports);
         rules.flat_map(|rule| &rule.ports).chain(asserted).any(named)
     }

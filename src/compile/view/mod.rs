@@ -28,7 +28,7 @@ use ranges::Ranges;
 #[derive(Debug)]
 pub struct View {
     host: Arc<Host>,
-    policies: Arc<Vec<Arc<Policy>>>,
+    policies: Vec<Arc<Policy>>,
     index: Index,
     groups: HashMap<Name, GroupSet>,
     endpoints: HashMap<Name, Arc<Member>>,
@@ -70,7 +70,7 @@ pub struct Inputs {
     pub host_addresses: Vec<IpAddr>,
     pub endpoints: Vec<Member>,
     /// Sorted by name.
-    pub policies: Arc<Vec<Arc<Policy>>>,
+    pub policies: Vec<Arc<Policy>>,
     pub groups: Vec<Arc<Group>>,
 }
 
@@ -86,7 +86,7 @@ impl View {
             host: Arc::clone(&snapshot.host),
             host_addresses: snapshot.host_addresses.to_vec(),
             endpoints: snapshot.endpoints.values().map(|endpoint| of_endpoint(endpoint)).collect(),
-            policies: Arc::clone(&snapshot.policies),
+            policies: snapshot.policies.values().cloned().collect(),
             groups: snapshot.groups.to_vec(),
         })
     }
@@ -98,7 +98,7 @@ impl View {
             host: Arc::new(config.host.clone()),
             host_addresses: Vec::new(),
             endpoints: config.endpoints.iter().map(member).collect(),
-            policies: Arc::new(config.policies.clone()),
+            policies: config.policies.values().cloned().collect(),
             groups: config.groups.clone(),
         })
     }

@@ -8,17 +8,19 @@ mod conflicts;
 mod files;
 mod waiting;
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::config::Changed;
 use crate::config::model::{Config, Endpoint};
-use crate::control::attach::{Attach, AttachmentId};
+use crate::control::attach::{Attach, Attached, AttachmentId};
 use crate::control::wire::{ErrorCode, Response};
 use crate::desired::snapshot;
+use crate::kernel::netlink::ready;
 
 use super::board::Board;
 use files::{Files, identity};
@@ -26,6 +28,9 @@ use waiting::{Outcome, Ticket, Waiter, Wants};
 
 /// How long a request waits for its round. Who asks waits longer.
 const PATIENCE: Duration = Duration::from_secs(25);
+
+/// How long the kernel may take to activate an interface.
+const READY: Duration = Duration::from_secs(5);
 
 pub struct Attachments {
     files: Files,
@@ -35,11 +40,20 @@ pub struct Attachments {
     state: Mutex<State>,
 }
 
+/// What a round sees of requests.
+pub struct Mark {
+    /// All that came before.
+    pub seen: Ticket,
+    /// Those that were written or removed since the last one.
+    pub files: Changed,
+}
+
 #[derive(Default)]
 struct State {
     known: BTreeMap<AttachmentId, Known>,
     waiting: Vec<Waiter>,
     tickets: Ticket,
+    changed: BTreeSet<PathBuf>,
 }
 
 struct Known {
@@ -82,7 +96,10 @@ impl Attachments {
             Err(Refusal(code, what)) => return Response::error(code, what),
         };
         let (code, what) = match told.recv_timeout(PATIENCE) {
-            Ok(Outcome::InForce(attached)) => return Response::Attached(attached),
+            Ok(Outcome::InForce(attached, namespace)) => {
+                until_ready(&attached, &namespace);
+                return Response::Attached(attached);
+            }
             Ok(Outcome::Closed(what)) => (ErrorCode::Refused, what),
             Ok(Outcome::Refused(what)) => {
                 (ErrorCode::Later, format!("nothing is changed now: {what}"))
@@ -230,10 +247,20 @@ impl Attachments {
         }
     }
 
+    /// Whether nothing but these changed, and only as was asked for: what is known is there, and what is not, is not.
+    pub fn expects(&self, paths: &BTreeSet<PathBuf>) -> bool {
+        let state = self.lock();
+        paths.iter().all(|path| {
+            let id = self.files.id(&path.with_extension("toml"));
+            id.is_some_and(|id| state.known.contains_key(&id) == self.files.exists(&id))
+        })
+    }
+
     /// To be called before a round: what it will have seen of requests.
-    pub fn mark(&self) -> Ticket {
+    pub fn mark(&self) -> Mark {
         self.woken.store(false, Ordering::Release);
-        self.lock().tickets
+        let mut state = self.lock();
+        Mark { seen: state.tickets, files: Changed::At(std::mem::take(&mut state.changed)) }
     }
 
     /// Tells those who wait what the round that began at `seen` came to.
@@ -286,6 +313,7 @@ impl Attachments {
         if let Err(error) = self.files.remove(id) {
             log::warn!("cannot remove {}: {error}", self.files.path(id).display());
         }
+        state.changed.insert(self.files.path(id));
         drop(state);
         self.wake();
     }
@@ -298,6 +326,7 @@ impl Attachments {
     ) -> Receiver<Outcome> {
         let (tell, told) = channel();
         state.tickets += 1;
+        state.changed.insert(self.files.path(&id));
         let ticket = state.tickets;
         state.waiting.push(Waiter { ticket, id, wants, tell });
         drop(state);
@@ -314,6 +343,16 @@ impl Attachments {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Each change of the state is one insertion or removal: a panic elsewhere leaves it whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The container's first packets would be lost, though policy allows them.
+fn until_ready(attached: &Attached, namespace: &snapshot::Namespace) {
+    let Attached { name, interface, host_interface, .. } = attached;
+    match ready::wait(namespace, interface, host_interface, READY) {
+        Ok(true) => {}
+        Ok(false) => log::warn!("the interface of endpoint `{name}` is not ready in {READY:?}"),
+        Err(error) => log::warn!("the interface of endpoint `{name}` is not ready: {error}"),
     }
 }
 

@@ -28,7 +28,7 @@ pub enum Wants {
 }
 
 pub enum Outcome {
-    InForce(Box<Attached>),
+    InForce(Box<Attached>, snapshot::Namespace),
     Gone,
     /// This endpoint cannot be, and why.
     Closed(String),
@@ -57,7 +57,8 @@ impl Waiter {
         if let Some(found) = find(board, name) {
             let there = (found.namespace.device, found.namespace.inode);
             if namespace.is_none_or(|wanted| wanted == there) {
-                return Some(Outcome::InForce(Box::new(attached(found, board))));
+                let attached = Box::new(attached(found, board));
+                return Some(Outcome::InForce(attached, found.namespace.clone()));
             }
         }
         if let Some(fault) = board.closed.iter().find(|fault| fault.endpoint.as_ref() == Some(name))

@@ -121,13 +121,15 @@ pub struct Link {
     pub mtu: u32,
     pub group: u32,
     pub up: bool,
+    /// What is sent into it is passed on: see `ready`.
+    pub ready: bool,
     /// ifindex of a veth's other end, in that one's namespace.
     pub peer: u32,
 }
 
 impl Link {
     pub fn parse(message: &LinkMessage) -> Self {
-        use rtnetlink::packet_route::link::LinkFlags;
+        use rtnetlink::packet_route::link::{LinkFlags, State};
         let mut link = Link {
             ifindex: message.header.index,
             up: message.header.flags.contains(LinkFlags::Up),
@@ -140,6 +142,7 @@ impl Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Group(group) => link.group = *group,
                 LinkAttribute::Link(peer) => link.peer = *peer,
+                LinkAttribute::OperState(state) => link.ready = *state == State::Up,
                 LinkAttribute::Address(mac) => {
                     link.mac = mac.as_slice().try_into().ok().map(Mac);
                 }

@@ -11,6 +11,7 @@ pub mod host;
 mod message;
 pub mod monitor;
 pub mod namespace;
+pub mod ready;
 
 use std::io;
 use std::os::fd::AsFd;
