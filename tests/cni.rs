@@ -247,6 +247,8 @@ fn what_cannot_be_honoured_is_refused_and_nothing_asked() {
         ("podman", json!("podman.sock"), 7),
         // Without the labels that it is to be asked for, nothing starts.
         ("podman", json!("/nonexistent/podman.sock"), 11),
+        ("containerd", json!("containerd.sock"), 7),
+        ("containerd", json!("/nonexistent/containerd.sock"), 100),
         ("runtimeConfig", json!({ "ips": ["10.0.0"] }), 7),
         ("dns", json!({ "nameserver": [] }), 7),
     ] {

@@ -28,7 +28,8 @@ impl<'h> Containerd<'h> {
              mount --bind /run/cni/net.d /etc/cni/net.d"
         ));
         let list = json!({ "cniVersion": "1.0.0", "name": "pods", "plugins": [
-            { "type": "porin-cni", "labels": { "app": "front", "env": "prod" },
+            { "type": "porin-cni", "labels": { "env": "prod" },
+              "containerd": "/run/containerd/containerd.sock",
               "capabilities": { "io.kubernetes.cri.pod-annotations": true } },
         ] });
         let run = host.run_directory();
@@ -124,15 +125,17 @@ fn ctrs_containers_are_endpoints() {
         let host = &shop.host;
         let _daemon = host.porind();
         let containerd = Containerd::start(host);
-        let run = |name: &str, command: &[&str]| {
-            let run = ["run", "--rm", "--cni", "--snapshotter", "native", IMAGE, name];
+        let run = |name: &str, label: &str, command: &[&str]| {
+            let run = ["run", "--rm", "--cni", "--snapshotter", "native", "--label", label];
+            let run = [&run[..], &[IMAGE, name]].concat();
             containerd.ctr(&[&run[..], command].concat()).stdout.trim().to_owned()
         };
         for to in at(API, 8080).map(|to| to.ip()) {
             let ask =
                 |port: u16, patience: u8| format!("echo porin | nc -w {patience} {to} {port}");
-            assert_eq!(run("one", &["sh", "-c", &ask(8080, 10)]), "porin", "{to}");
-            assert_eq!(run("two", &["sh", "-c", &ask(9090, 1)]), "", "{to}");
+            assert_eq!(run("one", "app=front", &["sh", "-c", &ask(8080, 10)]), "porin", "{to}");
+            assert_eq!(run("two", "app=front", &["sh", "-c", &ask(9090, 1)]), "", "{to}");
+            assert_eq!(run("three", "app=back", &["sh", "-c", &ask(8080, 1)]), "", "{to}");
         }
         assert_eq!(endpoint(host, "default-one"), None);
         // ctr never asks to delete what it has let go of: the daemon sees that the namespace is gone.
@@ -160,7 +163,8 @@ fn pods_are_endpoints_by_cri() {
         let pod = |name| Pod {
             namespace: "shop",
             name,
-            labels: &[("app", "web")],
+            // What the operator's network says counts more.
+            labels: &[("app", "front"), ("env", "dev")],
             annotations: &[("porin.label/tier", "back"), ("other", "x")],
         };
         let id = cri.run(&pod("web-0")).unwrap();

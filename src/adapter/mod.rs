@@ -4,5 +4,7 @@
 //! Adapters run outside the daemon, which parses none of their formats.
 
 pub mod cni;
+mod containerd;
+pub mod grpc;
 mod http;
 mod podman;

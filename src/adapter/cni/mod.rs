@@ -1,13 +1,14 @@
 //! The Container Network Interface, specification 1.1.0 and down to 0.3.1: what the program `porin-cni` does.
 //!
 //! [`plugin`] is the whole of it: what the runtime says (`environment`, `arguments`, `network`) becomes a request
-//! (`request`), the daemon is asked (`ask`), and its answer is printed in the form of the version that was asked
+//! (`request`, with labels that the runtime was `asked` for), the daemon is asked (`ask`), and its answer is printed in the form of the version that was asked
 //! in (`version`, `result`), or as an error (`failure`).
 //!
 //! Specification: <https://www.cni.dev/docs/spec/>; conventions: <https://www.cni.dev/docs/conventions/>.
 
 mod arguments;
 mod ask;
+mod asked;
 mod environment;
 mod failure;
 mod labels;

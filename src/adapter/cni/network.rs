@@ -38,8 +38,9 @@ pub struct Network {
     pub annotations: WrittenLabels,
     pub ips: Vec<IpAddr>,
     pub dns: Dns,
-    /// Podman's socket, if it is to be asked for labels.
+    /// Sockets, of those that are to be asked for labels.
     pub podman: Option<PathBuf>,
+    pub containerd: Option<PathBuf>,
     pub previous: Option<Value>,
 }
 
@@ -124,6 +125,7 @@ struct Written {
     previous: Option<Value>,
     ipam: Option<Map<String, Value>>,
     podman: Option<PathBuf>,
+    containerd: Option<PathBuf>,
     #[serde(rename = "ipMasq")]
     masquerade: Option<bool>,
 }
@@ -167,9 +169,11 @@ pub fn network(text: &[u8]) -> Result<Network, Failure> {
     if written.ipam.is_some_and(|ipam| !ipam.is_empty()) {
         return unsupported("`ipam`", "addresses come from the pools of porin.toml");
     }
-    if let Some(relative) = written.podman.as_ref().filter(|path| path.is_relative()) {
-        let what = format!("`podman` is not an absolute path: {}", relative.display());
-        return Err(Failure::new(Code::InvalidNetwork, what));
+    for (key, path) in [("podman", &written.podman), ("containerd", &written.containerd)] {
+        if let Some(relative) = path.as_ref().filter(|path| path.is_relative()) {
+            let what = format!("`{key}` is not an absolute path: {}", relative.display());
+            return Err(Failure::new(Code::InvalidNetwork, what));
+        }
     }
     if written.masquerade == Some(true) {
         return unsupported("`ipMasq`", "[masquerade] in porin.toml says what is masqueraded");
@@ -204,6 +208,7 @@ pub fn network(text: &[u8]) -> Result<Network, Failure> {
         ips: ips.collect::<Result<_, _>>()?,
         dns: written.runtime.dns.unwrap_or(written.dns),
         podman: written.podman,
+        containerd: written.containerd,
         previous: written.previous,
     })
 }

@@ -1,18 +1,15 @@
 //! The program: one operation, by the environment and standard input, to standard output and an exit status.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
 use super::environment::{self, Command, Target};
 use super::failure::{Code, Failure};
-use super::labels::WrittenLabels;
 use super::network::{self, Basics};
 use super::version::Version;
-use super::{arguments, ask, request, result};
-use crate::adapter::podman;
+use super::{arguments, ask, asked, request, result};
 use crate::control::attach::{self, AttachmentId};
 use crate::control::client::ClientError;
 use crate::control::view::State;
@@ -116,10 +113,7 @@ fn add(basics: &Basics, target: &Target, arguments: &str, text: &[u8]) -> Result
     }
     let namespace = target.namespace.clone().unwrap_or_default();
     let dns = network.dns.clone();
-    let found = match &network.podman {
-        Some(socket) => podmans_labels(socket, target)?,
-        None => WrittenLabels::default(),
-    };
+    let found = asked::labels(&network, target, arguments.pod_name.is_some())?;
     let attach = request::attach(basics, target, namespace, arguments, network, found)?;
     let request = Request::Attach { attach: Box::new(attach) };
     let again = |request: &mut Request| {
@@ -131,20 +125,6 @@ fn add(basics: &Basics, target: &Target, arguments: &str, text: &[u8]) -> Result
         Response::Attached(attached) => Ok(result::added(basics.version, &attached, &dns)),
         _ => Err(ask::unasked()),
     }
-}
-
-/// # Errors
-/// Without them something could pass that they would have denied: so the container does not start.
-fn podmans_labels(socket: &Path, target: &Target) -> Result<WrittenLabels, Failure> {
-    let labels = podman::labels(socket, &target.container).map_err(|error| {
-        let what = format!("the container's labels are not known: {error}");
-        let code = match error {
-            podman::Error::Http(_) => Code::TryAgainLater,
-            podman::Error::Json(_) | podman::Error::Forgotten => Code::Refused,
-        };
-        Failure::new(code, what).details("see `podman` in porin-cni(8)")
-    })?;
-    Ok(labels.into_iter().collect())
 }
 
 /// Behind another plugin porin would only judge what passes the interface that is there (policy-only mode). The daemon
