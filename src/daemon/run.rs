@@ -255,7 +255,10 @@ impl Daemon {
                 self.kernel_changed |= self.reconciler.note(&event);
                 self.changed = Changed::Any;
             }
-            Wake::Files(changed) => {
+            Wake::Files(mut changed) => {
+                if !self.watcher.concerns(&mut changed) {
+                    return;
+                }
                 self.changed.and(changed);
                 self.note_edit();
             }
