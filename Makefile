@@ -16,6 +16,7 @@ PREFIX ?= /usr/local
 SBINDIR ?= $(PREFIX)/sbin
 BINDIR ?= $(PREFIX)/bin
 UNITDIR ?= $(PREFIX)/lib/systemd/system
+CNIDIR ?= $(PREFIX)/lib/cni
 MANDIR ?= $(PREFIX)/share/man
 SYSCONFDIR ?= /etc
 
@@ -31,8 +32,9 @@ endif
 
 # What each goal needs: a program or file, and the Debian package that has it.
 BUILD_NEEDS := clang-19|clang:clang-19|clang gcc:gcc /usr/include/libelf.h:libelf-dev /usr/include/zlib.h:zlib1g-dev pkg-config:pkg-config
-TEST_NEEDS := ip:iproute2
-BENCH_NEEDS := nft:nftables
+# The last are real container runtimes, which tests start by themselves, in private namespaces.
+TEST_NEEDS := ip:iproute2 podman:podman crun:crun containerd:containerd runc:runc /usr/lib/cni/loopback:containernetworking-plugins /usr/share/doc/busybox-static:busybox-static iptables:iptables
+BENCH_NEEDS := nft:nftables /usr/lib/cni/bridge:containernetworking-plugins
 DEMO_NEEDS := nginx:nginx-light curl:curl redis-server:redis-server redis-cli:redis-tools ping:iputils-ping
 CHECK_NEEDS := clang-format-19|clang-format:clang-format-19|clang-format
 
@@ -80,6 +82,9 @@ demo: setup-demo
 install: build
 	install -D -m 755 target/release/porind $(DESTDIR)$(SBINDIR)/porind
 	install -D -m 755 target/release/porinctl $(DESTDIR)$(BINDIR)/porinctl
+	install -D -m 755 target/release/porin-cni $(DESTDIR)$(CNIDIR)/porin-cni
+	install -D -m 644 etc/cni/net.d/10-porin.conflist \
+		$(DESTDIR)$(PREFIX)/share/doc/porin/examples/10-porin.conflist
 	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/porin/endpoints.d $(DESTDIR)$(SYSCONFDIR)/porin/policies.d
 	[ -e $(DESTDIR)$(SYSCONFDIR)/porin/porin.toml ] || \
 		install -m 644 etc/porin/porin.toml $(DESTDIR)$(SYSCONFDIR)/porin/porin.toml

@@ -15,4 +15,6 @@ pub mod observe;
 
 pub mod control;
 
+pub mod adapter;
+
 pub mod daemon;

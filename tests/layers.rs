@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const ORDER: [&str; 9] =
-    ["types", "config", "desired", "compile", "kernel", "observe", "control", "daemon", "bin"];
+const ORDER: [&str; 10] = [
+    "types", "config", "desired", "compile", "kernel", "observe", "control", "adapter", "daemon",
+    "bin",
+];
 
 /// Modules that do no I/O and read no clock, and how that would look.
 const PURE: [&str; 3] = ["types", "desired", "compile"];

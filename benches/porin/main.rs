@@ -1,7 +1,8 @@
 //! `make bench`: every figure against a baseline of the same run.
 //!
-//! Needs root, iproute2 and nftables. Writes target/bench/results.json and BENCHMARKS.md.
+//! Needs root, iproute2, nftables and, for `attach.`, the reference plugins of CNI. Writes target/bench/results.json and BENCHMARKS.md.
 
+mod attach;
 mod commit;
 #[path = "../../tests/packet/frame.rs"]
 #[allow(dead_code)]
@@ -40,6 +41,7 @@ const SUITES: &[Suite] = &[
         run: commit::run,
     },
     Suite { names: &["commit.flips."], run: commit::run_flips },
+    Suite { names: &["attach."], run: attach::run },
     Suite { names: &["scale."], run: tcp::run_scale },
     Suite {
         names: &[

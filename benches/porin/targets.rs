@@ -39,6 +39,8 @@ pub const ALL: &[(&str, Target)] = &[
     ("scale.entries-100k.ratio", AtLeast(0.95)),
     ("commit.p99.ms", AtMost(20.0)),
     ("commit.vs-nft", AtLeast(1.0)),
+    ("attach.vs-bridge", AtLeast(1.0)),
+    ("attach.vs-bridge-500", AtLeast(1.0)),
     ("commit.flips.mixed", AtMost(0.0)),
     ("commit.flips.lost", AtMost(0.0)),
     ("policies.edit.ratio", AtMost(2.0)),

@@ -21,6 +21,7 @@ mod loader;
 pub mod model;
 mod moot;
 mod networks;
+pub mod one;
 mod parse;
 mod peer;
 mod picks;

@@ -2,6 +2,7 @@
 //!
 //! Knows what there is to show and how it looks, not how it came about.
 
+pub mod attach;
 pub mod check;
 pub mod cli;
 pub mod client;

@@ -22,7 +22,7 @@ use crate::observe::hub::{Filter, Item, Subscription};
 
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
-    /// Every request but `Flows`. Must not wait for long: the client does.
+    /// Every request but `Flows`. Must not wait for longer than a client does.
     fn handle(&self, request: Request) -> Response;
 
     /// For `Flows`.
@@ -62,6 +62,8 @@ impl Default for Patience {
 impl Server {
     /// Connections at a time. More are told that the daemon is busy.
     pub const CONNECTIONS: usize = 64;
+    /// The same for root: containers that start wait here, and the group's members must not keep them out.
+    pub const CONNECTIONS_OF_ROOT: usize = 256;
 
     /// Serves `<run>/porin.sock`.
     pub fn start(run: &Path, handler: Arc<dyn Handler>) -> Result<Self, SocketError> {
@@ -135,8 +137,12 @@ impl Context {
     }
 
     fn admit(&self, stream: UnixStream) {
+        let most = match socket::is_superior(&stream) {
+            Ok(true) => Server::CONNECTIONS_OF_ROOT,
+            _ => Server::CONNECTIONS,
+        };
         let refusal = match self.socket.admits(&stream) {
-            Ok(true) if self.connections.load(Ordering::Acquire) < Server::CONNECTIONS => None,
+            Ok(true) if self.connections.load(Ordering::Acquire) < most => None,
             Ok(true) => Some((ErrorCode::Busy, "too many connections")),
             Ok(false) => Some((ErrorCode::Forbidden, "only root and the group porin may ask")),
             Err(error) => return log::warn!("cannot tell who asks: {error}"),
@@ -183,6 +189,10 @@ impl Context {
             }
             match parse_request(&line) {
                 Ok(Request::Flows { follow, filter }) => self.flows(stream, follow, filter)?,
+                Ok(request) if request.changes() && !socket::is_superior(stream)? => {
+                    let what = "only root may change what is attached";
+                    write_line(&mut stream, &Response::error(ErrorCode::Forbidden, what))?;
+                }
                 Ok(request) => write_line(&mut stream, &self.handler.handle(request))?,
                 Err(response) => write_line(&mut stream, &response)?,
             }

@@ -69,11 +69,11 @@ impl Socket {
 
     /// Whether the process at the other end may ask.
     pub fn admits(&self, peer: &UnixStream) -> io::Result<bool> {
-        let peer = socket_peercred(peer)?;
-        if peer.uid.is_root() || peer.uid == geteuid() {
+        if is_superior(peer)? {
             return Ok(true);
         }
         let Some(group) = self.group else { return Ok(false) };
+        let peer = socket_peercred(peer)?;
         Ok(peer.gid.as_raw() == group
             || supplementary(peer.pid.as_raw_nonzero().get()).contains(&group))
     }
@@ -86,6 +86,12 @@ impl Socket {
             log::warn!("cannot remove {}: {error}", self.path.display());
         }
     }
+}
+
+/// Whether the process at the other end is root's, or of this process's own user.
+pub fn is_superior(peer: &UnixStream) -> io::Result<bool> {
+    let peer = socket_peercred(peer)?;
+    Ok(peer.uid.is_root() || peer.uid == geteuid())
 }
 
 fn place(new: &Path, path: &Path, group: Option<u32>) -> io::Result<(u64, u64)> {

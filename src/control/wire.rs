@@ -8,8 +8,12 @@
 //! < {"version":1,"lost":12}
 //! > {"version":1,"request":"why","queries":[{"from":"web","to":"api","port":"80/tcp"}]}
 //! < {"version":1,"why":{"answers":[{"version":1,"verdict":"allow",...}],"failed":0}}
+//! > {"version":1,"request":"attach","attach":{"id":"cni-...","name":"web-0123456789ab",...}}
+//! < {"version":1,"attached":{"name":"web-0123456789ab","mac":"...",...}}
 //! < {"version":1,"error":{"code":"bad-request","what":"..."}}
 //! ```
+//!
+//! Requests that change something are root's; the answer to `attach` comes when the endpoint is in force.
 //!
 //! There may be fewer answers to `why` than questions, but one at least: the client asks the rest again.
 //!
@@ -21,6 +25,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::attach::{Attach, Attached, AttachmentId};
 use super::view::{EndpointView, HitView, IdentityView, PolicyView, Status, VERSION, Versioned};
 use super::why::answer::Answer;
 use super::why::query::Query;
@@ -53,6 +58,29 @@ pub enum Request {
         #[serde(flatten)]
         filter: Filter,
     },
+    /// Make this endpoint, and answer when it is in force.
+    Attach {
+        attach: Box<Attach>,
+    },
+    /// Remove an endpoint that was made on request. It is fine if there is none.
+    Detach {
+        id: AttachmentId,
+    },
+    /// Whether it is in force.
+    Attachment {
+        id: AttachmentId,
+    },
+    /// All whose ids begin so.
+    Attachments {
+        prefix: String,
+    },
+}
+
+impl Request {
+    /// Only root may.
+    pub fn changes(&self) -> bool {
+        matches!(self, Request::Attach { .. } | Request::Detach { .. })
+    }
 }
 
 /// What is answered.
@@ -70,6 +98,9 @@ pub enum Response {
     Lost(u64),
     /// No more flows.
     End {},
+    Attached(Box<Attached>),
+    Detached {},
+    Attachments(Vec<AttachmentId>),
     Error(ErrorView),
 }
 
@@ -111,6 +142,14 @@ pub enum ErrorCode {
     Forbidden,
     /// The daemon could not find the answer.
     Failed,
+    /// What is to be attached cannot be, as things are.
+    Refused,
+    /// It is attached already.
+    Exists,
+    /// There is no such attachment.
+    Unknown,
+    /// Not now; the same may succeed later.
+    Later,
 }
 
 impl Response {

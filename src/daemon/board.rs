@@ -21,6 +21,8 @@ use crate::observe::hub::{Filter, Hub, Subscription};
 use crate::observe::names::NameBook;
 use crate::types::{Cookie, Generation};
 
+use super::attachments::Attachments;
+
 /// One round's truth.
 #[derive(Debug, Clone)]
 pub struct Board {
@@ -74,15 +76,17 @@ pub struct Answers {
     pub names: Arc<NameBook>,
     pub hub: Arc<Hub>,
     meters: Box<dyn Meters>,
+    attachments: Arc<Attachments>,
 }
 
 impl Answers {
-    pub fn new(board: Board, meters: Box<dyn Meters>) -> Self {
+    pub fn new(board: Board, meters: Box<dyn Meters>, attachments: Arc<Attachments>) -> Self {
         Answers {
             board: Mutex::new(Arc::new(board)),
             names: Arc::default(),
             hub: Arc::default(),
             meters,
+            attachments,
         }
     }
 
@@ -131,6 +135,12 @@ impl Answers {
             }
             Request::Flows { .. } => {
                 Response::error(ErrorCode::BadRequest, "flows are subscribed to")
+            }
+            Request::Attach { attach } => self.attachments.attach(&attach, &board),
+            Request::Detach { id } => self.attachments.detach(&id),
+            Request::Attachment { id } => self.attachments.look(&id, &board),
+            Request::Attachments { prefix } => {
+                Response::Attachments(self.attachments.list(&prefix))
             }
         })
     }

@@ -1,5 +1,6 @@
 //! The daemon: it starts, watches, reconciles, and stops without touching enforcement.
 
+mod attachments;
 mod backoff;
 mod board;
 mod debounce;

@@ -19,6 +19,7 @@ use crate::kernel::{Kernel, Recovered, Refused};
 use crate::observe::names::{NameBook, Names};
 use crate::types::{Generation, Name, Slot};
 
+use super::attachments::Attachments;
 use super::backoff::Vanished;
 use super::inputs::{self, Inputs, Seen};
 use super::store;
@@ -154,19 +155,19 @@ impl Reconciler {
 
     /// `kernel_changed`: something of ours was changed by others, so that equal inputs do not mean equal results.
     /// `files`: if not any may have changed, nothing but these and what they name is looked at.
-    pub fn round(&mut self, kernel_changed: bool, files: &Changed) -> Round {
-        let round = self.first(kernel_changed, files);
-        // Warnings take their time, and nothing that comes into force depends on them.
-        Round { report: self.loader.report(), ..round }
-    }
-
-    /// All but the warnings.
-    fn first(&mut self, kernel_changed: bool, files: &Changed) -> Round {
+    /// The report may lack warnings: [`Reconciler::report`] has them.
+    pub fn round(
+        &mut self,
+        kernel_changed: bool,
+        files: &Changed,
+        attachments: &Attachments,
+    ) -> Round {
         let begun = Instant::now();
         let Loaded { config, report, .. } = self.loader.look(files);
         let refused = config.is_none();
         let before = self.config.take();
-        self.config = config.or_else(|| before.clone());
+        // The operator's mistakes are no reason not to start a container.
+        self.config = config.or_else(|| before.clone().map(|last| attachments.over(last)));
         let mut round = Round {
             report,
             faults: Vec::new(),
@@ -228,6 +229,11 @@ impl Reconciler {
         round.refused = true;
         round.kernel_refused = true;
         round
+    }
+
+    /// What is wrong with the files, and what is hardly meant in them.
+    pub fn report(&mut self) -> Arc<Report> {
+        self.loader.report()
     }
 
     /// Leaves out the endpoints that are not to be mended yet.

@@ -22,6 +22,7 @@ use crate::observe::health;
 use crate::observe::reader::Reader;
 use crate::types::Generation;
 
+use super::attachments::Attachments;
 use super::backoff::Backoff;
 use super::board::{Answers, Board, Committed};
 use super::debounce::Debounce;
@@ -46,6 +47,8 @@ enum Wake {
     Files(Changed),
     Kernel(KernelEvent),
     Signal(Signal),
+    /// Somebody waits for an endpoint to come or go.
+    Request,
 }
 
 /// Runs until a signal ends it. Enforcement stays.
@@ -63,6 +66,7 @@ struct Daemon {
     debounce: Debounce,
     reconciler: Reconciler,
     answers: Arc<Answers>,
+    attachments: Arc<Attachments>,
     maps: Arc<Maps>,
     /// What is put up changes by rounds; this is the last one.
     board: Board,
@@ -84,12 +88,16 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
     let alone = lock::take(&paths(options).bpffs)?;
     let (tell, wakes) = channel();
     let monitor = watch_kernel(tell.clone())?;
-    let signal = tell.clone();
+    let (signal, request) = (tell.clone(), tell.clone());
     signals::listen(move |caught| _ = signal.send(Wake::Signal(caught)))
         .map_err(|error| Fatal::new(Exit::Failed, "listen for signals", error))?;
     let watcher = Watcher::new(move |changed| _ = tell.send(Wake::Files(changed)))
         .map_err(|error| Fatal::new(Exit::Failed, "watch files", error))?;
 
+    let attachments =
+        Arc::new(Attachments::open(&options.run, move || _ = request.send(Wake::Request)));
+    // Nobody told us of containers that went while no daemon ran.
+    attachments.prune();
     let mut loader = Loader::new(options.roots());
     let entries = loader
         .load()
@@ -128,7 +136,7 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
     };
     let tracked = Arc::new(AtomicU64::new(0));
     let meters = KernelMeters::new(maps.clone(), tracked.clone());
-    let answers = Arc::new(Answers::new(board.clone(), Box::new(meters)));
+    let answers = Arc::new(Answers::new(board.clone(), Box::new(meters), attachments.clone()));
     let sweeper = Sweeper::start(maps.clone(), tracked)
         .map_err(|error| Fatal::new(Exit::Failed, "sweep conntrack", error))?;
     let server = Server::start(&options.run, answers.clone())
@@ -142,6 +150,7 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
         debounce: Debounce::new(reload.quiet, reload.at_most),
         reconciler,
         answers,
+        attachments,
         maps,
         board,
         look_again: None,
@@ -193,7 +202,7 @@ fn watch_kernel(tell: Sender<Wake>) -> Result<Monitor, Fatal> {
 
 impl Daemon {
     fn turn(mut self) -> Result<Exit, Fatal> {
-        self.round();
+        self.round(Changed::Any);
         if self.board.generation == Generation::NONE {
             // Nothing is in force and the files are wrong: better to say so and fail than to look alive.
             return Err(Fatal::new(Exit::Config, "put a generation in force", self.headline()));
@@ -210,8 +219,10 @@ impl Daemon {
             let deadlines =
                 [Some(now + alive), Some(look), self.debounce.deadline(), self.look_again];
             let wait = deadlines.into_iter().flatten().min().unwrap_or(now);
+            let mut requested = false;
             match self.wakes.recv_timeout(wait.saturating_duration_since(now)) {
                 Ok(Wake::Signal(Signal::Stop)) => break,
+                Ok(Wake::Request) => requested = true,
                 Ok(wake) => self.note(wake),
                 Err(RecvTimeoutError::Timeout) => {}
                 // The senders live as long as this daemon.
@@ -225,11 +236,14 @@ impl Daemon {
                 self.kernel_changed |= self.reconciler.note(&KernelEvent::Relist);
                 listed = now;
             }
-            if again || relist {
-                self.changed = Changed::Any;
-            }
-            if self.debounce.settle(now) || again || relist {
-                self.round();
+            let files = match self.debounce.settle(now) || again || relist {
+                _ if again || relist => Some(Changed::Any),
+                true => Some(std::mem::replace(&mut self.changed, Changed::nothing())),
+                // What is being edited is left alone, as it may be half done.
+                false => requested.then(Changed::nothing),
+            };
+            if let Some(files) = files {
+                self.round(files);
                 health::status(&self.headline());
                 self.reconciler.settle();
             }
@@ -243,8 +257,7 @@ impl Daemon {
         match wake {
             Wake::Signal(Signal::Reload) => {
                 health::reloading();
-                self.changed = Changed::Any;
-                self.round();
+                self.round(Changed::Any);
                 health::ready(&self.headline());
                 self.reconciler.settle();
                 return;
@@ -262,7 +275,7 @@ impl Daemon {
                 self.changed.and(changed);
                 self.note_edit();
             }
-            Wake::Signal(Signal::Stop) => {}
+            Wake::Signal(Signal::Stop) | Wake::Request => {}
         }
         self.debounce.disturb(Instant::now());
     }
@@ -276,9 +289,14 @@ impl Daemon {
         }
     }
 
-    fn round(&mut self) {
+    /// `files`: those that may have changed, besides what was asked for.
+    fn round(&mut self, mut files: Changed) {
         self.look_again = None;
-        let files = std::mem::replace(&mut self.changed, Changed::nothing());
+        if files == Changed::Any {
+            self.changed = Changed::nothing();
+        }
+        let (seen, requested) = self.attachments.mark();
+        files.and(Changed::At(requested));
         if files == Changed::Any {
             let directories = self.reconciler.directories();
             for (path, error) in self.watcher.watch(&directories) {
@@ -286,7 +304,10 @@ impl Daemon {
             }
         }
         let changed = std::mem::take(&mut self.kernel_changed);
-        let round = self.reconciler.round(changed, &files);
+        let mut round = self.reconciler.round(changed, &files, &self.attachments);
+        if round.look_again && self.attachments.prune() {
+            round = self.reconciler.round(changed, &Changed::Any, &self.attachments);
+        }
         let elsewhere = files == Changed::Any || round.other_endpoints;
         // It was not put right: the next round must try again. A round may commit though the files have faults.
         self.kernel_changed = changed && round.refused && round.committed.is_none();
@@ -308,7 +329,13 @@ impl Daemon {
         if let Some(config) = self.reconciler.config() {
             self.debounce.set(config.host.reload.quiet, config.host.reload.at_most);
         }
-        self.put_up(round);
+        self.put_up(&round);
+        self.attachments.tell(seen, &self.board);
+        // Warnings take their time, and nobody waits for them.
+        let report = self.reconciler.report();
+        if report != round.report {
+            self.put_up_faults(&Round { report, ..round });
+        }
         // The configuration may name namespaces in directories not watched so far. What came into
         // them since was either seen by this round or is looked for again.
         if elsewhere {
@@ -316,34 +343,40 @@ impl Daemon {
         }
     }
 
-    fn put_up(&mut self, round: Round) {
-        let (listed, omitted) = faults::views(&round);
-        self.report(&round);
-        self.board.faults = listed;
-        self.board.faults_omitted = omitted;
-        self.board.closed = round.faults;
+    fn put_up(&mut self, round: &Round) {
+        self.board.closed.clone_from(&round.faults);
         self.board.in_force = !round.refused;
-        if let Some(done) = round.committed {
-            let Done { generation, config, snapshot, took, ops } = done;
-            log::info!(
-                "generation {generation} in force: {}, {}; {} in {:.1} ms",
-                count(snapshot.endpoints.len(), "endpoint", "endpoints"),
-                count(snapshot.policies.len(), "policy", "policies"),
-                count(ops, "change", "changes"),
-                took.as_secs_f64() * 1e3,
-            );
-            let open = snapshot.policies.is_empty() && !snapshot.endpoints.is_empty();
-            let opened = |before: &Committed| !before.snapshot.policies.is_empty();
-            if open && self.board.committed.as_ref().is_none_or(opened) {
-                log::warn!("there is no policy: everything passes between endpoints");
-            }
-            self.board.generation = generation;
-            self.board.since = Timestamp::now();
-            self.board.state = view::State::Enforcing;
-            self.board.committed = Some(Committed::new(config, snapshot));
+        if let Some(done) = &round.committed {
+            self.committed(done);
         } else if self.board.generation == Generation::NONE {
             self.board.state = view::State::Closed;
         }
+        self.put_up_faults(round);
+    }
+
+    fn committed(&mut self, done: &Done) {
+        let Done { generation, config, snapshot, took, ops } = done;
+        log::info!(
+            "generation {generation} in force: {}, {}; {} in {:.1} ms",
+            count(snapshot.endpoints.len(), "endpoint", "endpoints"),
+            count(snapshot.policies.len(), "policy", "policies"),
+            count(*ops, "change", "changes"),
+            took.as_secs_f64() * 1e3,
+        );
+        let open = snapshot.policies.is_empty() && !snapshot.endpoints.is_empty();
+        let opened = |before: &Committed| !before.snapshot.policies.is_empty();
+        if open && self.board.committed.as_ref().is_none_or(opened) {
+            log::warn!("there is no policy: everything passes between endpoints");
+        }
+        self.board.generation = *generation;
+        self.board.since = Timestamp::now();
+        self.board.state = view::State::Enforcing;
+        self.board.committed = Some(Committed::new(config.clone(), snapshot.clone()));
+    }
+
+    fn put_up_faults(&mut self, round: &Round) {
+        self.report(round);
+        (self.board.faults, self.board.faults_omitted) = faults::views(round);
         self.answers.put_up(self.board.clone());
     }
 

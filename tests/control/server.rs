@@ -179,7 +179,7 @@ fn half_closed_clients_still_get_their_answer() {
 fn a_follower_that_left_is_noticed_without_flows() {
     let patience = Patience { idle: Duration::from_millis(20), ..Patience::default() };
     let running = Running::with(patience, Daemon::default());
-    for _ in 0..Server::CONNECTIONS {
+    for _ in 0..Server::CONNECTIONS_OF_ROOT {
         let mut stream = running.connect();
         stream.write_all(b"{\"request\":\"flows\",\"follow\":true}\n").unwrap();
     }
@@ -212,7 +212,7 @@ fn a_follower_that_does_not_read_is_hung_up_on_and_blocks_nobody() {
 #[test]
 fn too_many_are_told_so() {
     let running = Running::start();
-    let mut held: Vec<_> = (0..Server::CONNECTIONS).map(|_| running.connect()).collect();
+    let mut held: Vec<_> = (0..Server::CONNECTIONS_OF_ROOT).map(|_| running.connect()).collect();
     // Each has been taken in once it has an answer.
     for stream in &mut held {
         stream.write_all(b"{\"request\":\"policies\"}\n").unwrap();

@@ -229,3 +229,64 @@ fn the_hosts_own_address_is_the_first_that_is_free_for_it() {
     assert_eq!(own("fd00::/64", &[]).as_deref(), Some("fd00::1"));
     assert_eq!(own("::/0", &["::/0"]), None);
 }
+
+/// What happens to containers, one by one.
+#[derive(Debug, Clone)]
+enum Step {
+    Add(usize, Option<u8>),
+    Remove(usize),
+    /// All that is remembered is what was written.
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let fixed = proptest::option::weighted(0.2, 0..20u8);
+    let step = prop_oneof![
+        5 => (0..24usize, fixed).prop_map(|(name, fixed)| Step::Add(name, fixed)),
+        4 => (0..24usize).prop_map(Step::Remove),
+        1 => Just(Step::Restart),
+    ];
+    proptest::collection::vec(step, 1..120)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    /// A pool of fourteen, more containers than that, in any order: no two have one address, and nobody's changes unless
+    /// somebody asked for just that one.
+    #[test]
+    fn no_address_is_given_twice_while_containers_come_and_go(steps in steps()) {
+        let pools = [pool("p", "10.0.0.0/28", &[])];
+        let mut leases = Leases::default();
+        let mut there: BTreeMap<usize, Option<u8>> = BTreeMap::new();
+        let mut before: BTreeMap<usize, IpAddr> = BTreeMap::new();
+        for step in steps {
+            match step {
+                Step::Add(name, fixed) => _ = there.entry(name).or_insert(fixed),
+                Step::Remove(name) => _ = there.remove(&name),
+                Step::Restart => {
+                    let (read, faults) = Leases::read(&leases.write().unwrap());
+                    prop_assert!(faults.is_empty(), "{:?}", faults);
+                    leases = read;
+                }
+            }
+            let name = |n: &usize| format!("c{n}");
+            let fixed = |n: &Option<u8>| n.map(|n| format!("10.0.0.{n}"));
+            let wishes: Vec<_> = there.iter().map(|(n, f)| (name(n), fixed(f))).collect();
+            let wishes: Vec<_> = wishes.iter().map(|(n, f)| (n.as_str(), f.as_deref())).collect();
+            let answers = ask(&mut leases, &pools, &[], &wishes);
+            let address = |n: &usize| answers[&name(n).parse::<Name>().unwrap()].clone().ok()?;
+            let now: BTreeMap<usize, IpAddr> =
+                there.keys().filter_map(|n| Some((*n, address(n)?))).collect();
+            let distinct: BTreeSet<&IpAddr> = now.values().collect();
+            prop_assert_eq!(distinct.len(), now.len(), "one address twice: {:?}", now);
+            let asked_for: BTreeSet<String> = there.values().filter_map(fixed).collect();
+            for (n, address) in &now {
+                if let Some(had) = before.get(n).filter(|had| *had != address) {
+                    prop_assert!(asked_for.contains(&had.to_string()), "c{n} moved from {had}");
+                }
+            }
+            before = now;
+        }
+    }
+}

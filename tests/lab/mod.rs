@@ -11,7 +11,9 @@
 //! Tests, benches and the demo share this module; none of them uses all of it.
 #![allow(dead_code, unused_imports)]
 
+pub mod cni;
 pub mod config;
+pub mod cri;
 pub mod daemon;
 pub mod eventually;
 pub mod flips;
@@ -22,6 +24,7 @@ pub mod notify;
 pub mod ping;
 pub mod place;
 pub mod process;
+pub mod runtime;
 pub mod shop;
 #[allow(unsafe_code)]
 pub mod sys;

@@ -42,6 +42,13 @@ impl Place {
         self.enter(|| names.iter().map(|(name, path)| nest_here(name, path)).collect())
     }
 
+    /// The network namespace at `path` here, under this place's mounts.
+    pub fn inside(&self, name: &str, path: &Path) -> Place {
+        let net = self.enter(|| File::open(path));
+        let net = net.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Place { name: name.into(), net: Arc::new(net.into()), mnt: self.mnt.clone() }
+    }
+
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -1,0 +1,18 @@
+//! The Container Network Interface, specification 1.1.0 and down to 0.3.1: what the program `porin-cni` does.
+//!
+//! [`plugin`] is the whole of it: what the runtime says (`environment`, `arguments`, `network`) becomes a request
+//! (`request`), the daemon is asked (`ask`), and its answer is printed in the form of the version that was asked
+//! in (`version`, `result`), or as an error (`failure`).
+//!
+//! Specification: <https://www.cni.dev/docs/spec/>; conventions: <https://www.cni.dev/docs/conventions/>.
+
+mod arguments;
+mod ask;
+mod environment;
+mod failure;
+mod labels;
+mod network;
+pub mod plugin;
+mod request;
+mod result;
+mod version;

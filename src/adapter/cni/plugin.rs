@@ -1,0 +1,238 @@
+//! The program: one operation, by the environment and standard input, to standard output and an exit status.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::environment::{self, Command, Target};
+use super::failure::{Code, Failure};
+use super::labels::WrittenLabels;
+use super::network::{self, Basics};
+use super::version::Version;
+use super::{arguments, ask, request, result};
+use crate::adapter::podman;
+use crate::control::attach::{self, AttachmentId};
+use crate::control::client::ClientError;
+use crate::control::view::State;
+use crate::control::wire::{ErrorCode, Request, Response};
+
+/// How an operation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// For the runtime: the result or the error as JSON; empty if the operation has no result.
+    pub output: String,
+    /// For people; none: it succeeded.
+    pub error: Option<String>,
+}
+
+/// Everything `porin-cni` does.
+pub fn main() -> ExitCode {
+    let Said { output, error } = run(&|name| std::env::var(name).ok(), &mut io::stdin().lock());
+    if let Some(error) = &error {
+        eprintln!("porin-cni: {error}");
+    }
+    let written = if output.is_empty() { Ok(()) } else { writeln!(io::stdout(), "{output}") };
+    if error.is_none() && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// One operation. `variable`: the environment; `input`: the network configuration.
+pub fn run(variable: &dyn Fn(&str) -> Option<String>, input: &mut dyn Read) -> Said {
+    let mut version = Version::NEWEST;
+    let done = read(input).and_then(|text| {
+        version = network::version(&text).unwrap_or(Version::NEWEST);
+        operate(variable, &text)
+    });
+    match done {
+        Ok(result) => {
+            Said { output: result.map_or_else(String::new, |r| r.to_string()), error: None }
+        }
+        Err(failure) => {
+            Said { output: failure.to_json(version).to_string(), error: Some(failure.to_string()) }
+        }
+    }
+}
+
+fn read(input: &mut dyn Read) -> Result<Vec<u8>, Failure> {
+    let mut text = Vec::new();
+    let most = network::LONGEST as u64 + 1;
+    let read = input.take(most).read_to_end(&mut text);
+    read.map_err(|error| Failure::new(Code::Io, format!("cannot read standard input: {error}")))?;
+    if text.len() > network::LONGEST {
+        let what = format!("the network configuration has more than {} bytes", network::LONGEST);
+        return Err(Failure::new(Code::Decode, what));
+    }
+    Ok(text)
+}
+
+fn operate(
+    variable: &dyn Fn(&str) -> Option<String>,
+    text: &[u8],
+) -> Result<Option<Value>, Failure> {
+    let command = environment::command(variable)?;
+    if command == Command::Version {
+        return versions(text).map(Some);
+    }
+    let basics = network::basics(text)?;
+    match command {
+        Command::Add => {
+            let target = environment::target(command, variable)?;
+            add(&basics, &target, &variable("CNI_ARGS").unwrap_or_default(), text).map(Some)
+        }
+        Command::Check => {
+            let target = environment::target(command, variable)?;
+            check(&basics, &target, text).map(|()| None)
+        }
+        Command::Del => {
+            let target = environment::target(command, variable)?;
+            let id = request::id(&basics.name, &target.container, &target.interface);
+            detach(&basics, &id).map(|()| None)
+        }
+        Command::Gc => collect(&basics, text).map(|()| None),
+        Command::Status => status(&basics).map(|()| None),
+        Command::Version => versions(text).map(Some),
+    }
+}
+
+/// Answers in the version that was asked in, even if it is not one of those supported.
+fn versions(text: &[u8]) -> Result<Value, Failure> {
+    let asked = match text.trim_ascii() {
+        b"" => Version::NEWEST,
+        text => network::version(text).or_else(|failure| match failure.code {
+            Code::IncompatibleVersion => Ok(Version::NEWEST),
+            _ => Err(failure),
+        })?,
+    };
+    let all = Version::ALL.map(Version::as_str);
+    Ok(json!({ "cniVersion": asked.as_str(), "supportedVersions": all }))
+}
+
+fn add(basics: &Basics, target: &Target, arguments: &str, text: &[u8]) -> Result<Value, Failure> {
+    let arguments = arguments::parse(arguments)?;
+    let network = network::network(text)?;
+    if network.previous.is_some() {
+        return Err(chained());
+    }
+    let namespace = target.namespace.clone().unwrap_or_default();
+    let dns = network.dns.clone();
+    let found = match &network.podman {
+        Some(socket) => podmans_labels(socket, target)?,
+        None => WrittenLabels::default(),
+    };
+    let attach = request::attach(basics, target, namespace, arguments, network, found)?;
+    let request = Request::Attach { attach: Box::new(attach) };
+    let again = |request: &mut Request| {
+        if let Request::Attach { attach } = request {
+            attach.again = true;
+        }
+    };
+    match ask::persistently(&basics.run, request, again)? {
+        Response::Attached(attached) => Ok(result::added(basics.version, &attached, &dns)),
+        _ => Err(ask::unasked()),
+    }
+}
+
+/// # Errors
+/// Without them something could pass that they would have denied: so the container does not start.
+fn podmans_labels(socket: &Path, target: &Target) -> Result<WrittenLabels, Failure> {
+    let labels = podman::labels(socket, &target.container).map_err(|error| {
+        let what = format!("the container's labels are not known: {error}");
+        let code = match error {
+            podman::Error::Http(_) => Code::TryAgainLater,
+            podman::Error::Json(_) | podman::Error::Forgotten => Code::Refused,
+        };
+        Failure::new(code, what).details("see `podman` in porin-cni(8)")
+    })?;
+    Ok(labels.into_iter().collect())
+}
+
+/// Behind another plugin porin would only judge what passes the interface that is there (policy-only mode). The daemon
+/// cannot adopt interfaces on request yet: this is where that would be asked for, with `prevResult` handed on.
+fn chained() -> Failure {
+    Failure::new(Code::Unsupported, "chaining behind another plugin is not supported")
+        .details("there is a `prevResult`: let porin-cni be the first of the plugins")
+}
+
+/// # Errors
+/// Code 3 if there is no such attachment; porin's own if it is not in force, or not as it was told.
+fn check(basics: &Basics, target: &Target, text: &[u8]) -> Result<(), Failure> {
+    // CHECK came with 0.4.0.
+    if basics.version < Version::V0_4_0 {
+        let what = format!("CHECK does not exist in version {}", basics.version);
+        return Err(Failure::new(Code::IncompatibleVersion, what));
+    }
+    let previous = network::network(text)?.previous.ok_or_else(|| {
+        Failure::new(Code::InvalidNetwork, "`prevResult` is missing: CHECK needs it")
+    })?;
+    let id = request::id(&basics.name, &target.container, &target.interface);
+    let request = Request::Attachment { id };
+    match ask::persistently(&basics.run, request, |_| ())? {
+        Response::Attached(attached) => result::compare(&previous, &attached),
+        _ => Err(ask::unasked()),
+    }
+}
+
+/// Without a daemon its file is removed: the daemon reads no such endpoint when it starts.
+fn detach(basics: &Basics, id: &AttachmentId) -> Result<(), Failure> {
+    let request = Request::Detach { id: id.clone() };
+    match ask::once(&basics.run, &request) {
+        Ok(Response::Detached {}) => return Ok(()),
+        Ok(_) => return Err(ask::unasked()),
+        Err(ClientError::Missing(_) | ClientError::Refused(_) | ClientError::Closed(_)) => {}
+        Err(ClientError::Error(answer)) if answer.code == ErrorCode::Busy => {
+            return match ask::persistently(&basics.run, request, |_| ())? {
+                Response::Detached {} => Ok(()),
+                _ => Err(ask::unasked()),
+            };
+        }
+        Err(error) => return Err(ask::failure(error)),
+    }
+    let file = attach::file(&basics.run, id);
+    match std::fs::remove_file(&file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            let what = format!("cannot remove {}: {error}", file.display());
+            Err(Failure::new(Code::Io, what))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Detaches all of the network that the runtime does not know.
+fn collect(basics: &Basics, text: &[u8]) -> Result<(), Failure> {
+    since_1_1(basics, "GC")?;
+    let valid: Vec<AttachmentId> = network::valid(text)?
+        .iter()
+        .map(|valid| request::id(&basics.name, &valid.container, &valid.interface))
+        .collect();
+    let prefix = AttachmentId::prefix(request::ADAPTER, &basics.name);
+    let answer = ask::persistently(&basics.run, Request::Attachments { prefix }, |_| ())?;
+    let Response::Attachments(all) = answer else { return Err(ask::unasked()) };
+    let stale = all.iter().filter(|id| !valid.contains(id));
+    // As much as can be done is done, whatever fails.
+    let failures: Vec<Failure> = stale.filter_map(|id| detach(basics, id).err()).collect();
+    failures.into_iter().next().map_or(Ok(()), Err)
+}
+
+/// # Errors
+/// Code 50: an ADD would fail.
+fn status(basics: &Basics) -> Result<(), Failure> {
+    since_1_1(basics, "STATUS")?;
+    let unavailable = |what: String| Failure::new(Code::Unavailable, what);
+    match ask::once(&basics.run, &Request::Status) {
+        Ok(Response::Status(status)) if status.state == State::Enforcing => Ok(()),
+        Ok(Response::Status(status)) => {
+            Err(unavailable(format!("porind is {}", status.state.as_str())))
+        }
+        Ok(_) => Err(ask::unasked()),
+        Err(error) => Err(Failure { code: Code::Unavailable, ..ask::failure(error) }),
+    }
+}
+
+fn since_1_1(basics: &Basics, operation: &str) -> Result<(), Failure> {
+    if basics.version < Version::V1_1_0 {
+        let what = format!("{operation} does not exist in version {}", basics.version);
+        return Err(Failure::new(Code::IncompatibleVersion, what));
+    }
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! From what the runtime says to what is asked of the daemon.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use super::arguments::Arguments;
+use super::environment::Target;
+use super::failure::{Code, Failure};
+use super::labels::{self, ANNOTATION, POD_NAME, POD_NAMESPACE, WrittenLabels};
+use super::network::{Basics, Network};
+use crate::control::attach::{Attach, AttachmentId};
+use crate::types::Name;
+
+pub const ADAPTER: &str = "cni";
+
+/// An attachment is known by the network's name, the container's id and the interface's name: specification, section 2.
+pub fn id(network: &str, container: &str, interface: &str) -> AttachmentId {
+    AttachmentId::new(ADAPTER, network, &[container, interface])
+}
+
+/// `found`: labels that the runtime was asked for.
+///
+/// # Errors
+/// What is asked for and cannot be: the specification's codes 2 and 7.
+pub fn attach(
+    basics: &Basics,
+    target: &Target,
+    namespace: PathBuf,
+    arguments: Arguments,
+    network: Network,
+    found: WrittenLabels,
+) -> Result<Attach, Failure> {
+    if arguments.mac.is_some() {
+        let what = "a MAC address of one's own is not supported by porin-cni";
+        return Err(Failure::new(Code::Unsupported, what)
+            .details("CNI_ARGS asks for one; porin derives them from names"));
+    }
+    let (ipv6, ipv4) = fixed(network.ips.into_iter().chain(arguments.ips))?;
+    let Arguments { pod_namespace, pod_name, .. } = arguments;
+    let id = id(&basics.name, &target.container, &target.interface);
+    let name = name(&id, target, pod_namespace.as_deref(), pod_name.as_deref());
+    let about = format!(
+        "CNI network {}, container {}, interface {}",
+        basics.name, target.container, target.interface
+    );
+    let pod = [(POD_NAMESPACE, pod_namespace), (POD_NAME, pod_name)];
+    let pod = pod.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    // The operator's own file first; what those who start containers can say for themselves comes last.
+    let labels = labels::join([
+        network.labels,
+        pod.collect(),
+        network.annotations.under(ANNOTATION),
+        network.asked_labels,
+        found,
+    ])?;
+    Ok(Attach {
+        id,
+        about,
+        name,
+        namespace,
+        interface: target.interface.clone(),
+        labels,
+        ipv6,
+        ipv4,
+        again: false,
+    })
+}
+
+/// At most one of each family; the same one twice is one.
+fn fixed(
+    ips: impl Iterator<Item = IpAddr>,
+) -> Result<(Option<Ipv6Addr>, Option<Ipv4Addr>), Failure> {
+    let (mut ipv6, mut ipv4) = (None, None);
+    for ip in ips {
+        let twice = match ip {
+            IpAddr::V6(ip) => ipv6.replace(ip).filter(|before| *before != ip).map(IpAddr::V6),
+            IpAddr::V4(ip) => ipv4.replace(ip).filter(|before| *before != ip).map(IpAddr::V4),
+        };
+        if let Some(before) = twice {
+            let what = format!("{before} and {ip} are asked for; an endpoint has one of a family");
+            return Err(Failure::new(Code::Unsupported, what));
+        }
+    }
+    Ok((ipv6, ipv4))
+}
+
+/// What people see: the pod's or container's name where it is known, and twelve digits to tell it from all others.
+fn name(id: &AttachmentId, target: &Target, namespace: Option<&str>, pod: Option<&str>) -> Name {
+    let stem = match (namespace, pod) {
+        (Some(namespace), Some(pod)) if namespace != pod => format!("{namespace}/{pod}"),
+        (_, Some(pod)) => pod.to_owned(),
+        _ => target.container.chars().take(12).collect(),
+    };
+    let full = format!("{stem}-{}", id.short());
+    // Whatever a runtime calls it, the container has a name.
+    let named = full.parse().or_else(|_| id.as_str().parse());
+    // Letters, digits and `-`, a letter first and a digit last: an id is a name.
+    named.unwrap_or_else(|_| unreachable!("ids are names"))
+}

@@ -1,0 +1,8 @@
+//! Other systems' words for what porin does: a foreign request becomes a request to the daemon, and its answer a
+//! foreign answer.
+//!
+//! Adapters run outside the daemon, which parses none of their formats.
+
+pub mod cni;
+mod http;
+mod podman;

@@ -1,0 +1,112 @@
+//! The files of endpoints that were made on request: `<run>/endpoints.d/<id>.toml`, in the form that people write.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::model::{AddressWish, Endpoint};
+use crate::config::{one, print};
+use crate::control::attach::{self, Attach, AttachmentId};
+use crate::daemon::store;
+use crate::types::Origin;
+
+/// Bytes of one such file at most: what a request may have, and what is around it.
+const LARGEST: u64 = 128 << 10;
+
+/// Where they are.
+#[derive(Debug)]
+pub struct Files {
+    run: PathBuf,
+}
+
+impl Files {
+    pub fn new(run: &Path) -> Self {
+        Files { run: run.to_owned() }
+    }
+
+    pub fn path(&self, id: &AttachmentId) -> PathBuf {
+        attach::file(&self.run, id)
+    }
+
+    /// Which attachment's file this is, if it is one.
+    pub fn id(&self, path: &Path) -> Option<AttachmentId> {
+        let name = path.file_name()?.to_str()?.strip_suffix(".toml")?;
+        name.parse().ok().filter(|id| path == self.path(id))
+    }
+
+    /// The text of the file that is asked for, and its endpoint. Read by the loader's own eyes: what is wrong with it
+    /// is known before it is written.
+    pub fn compose(&self, attach: &Attach) -> Result<(String, Arc<Endpoint>), String> {
+        let path = self.path(&attach.id);
+        let wish = |address| match address {
+            Some(address) => AddressWish::Fixed(address),
+            None => AddressWish::Auto,
+        };
+        let asked = Endpoint {
+            name: attach.name.clone(),
+            labels: attach.labels.clone(),
+            namespace: attach.namespace.clone(),
+            interface: attach.interface.clone(),
+            ipv6: wish(attach.ipv6.map(Into::into)),
+            ipv4: wish(attach.ipv4.map(Into::into)),
+            ports: Default::default(),
+            origin: Origin { file: path.as_path().into(), line: 1, column: 1 },
+        };
+        let mut about = attach.about.clone();
+        about.truncate(about.floor_char_boundary(Attach::ABOUT_MAX));
+        let about = about.replace(|c: char| c.is_control(), " ");
+        let text = format!(
+            "# Made on request: {about}\n# porind removes this file when the container goes.\n\n{}",
+            print::endpoint(&asked).trim_start()
+        );
+        match one::endpoints(&path, text.clone()) {
+            Ok(read) => match <[_; 1]>::try_from(read) {
+                Ok([endpoint]) => Ok((text, endpoint)),
+                Err(_) => Err("the endpoint does not read back".to_owned()),
+            },
+            Err(report) => Err(report.faults.first().map_or_else(String::new, |fault| {
+                let hint = fault.hint.iter().map(|hint| format!(" ({hint})"));
+                fault.what.clone() + &hint.collect::<String>()
+            })),
+        }
+    }
+
+    pub fn write(&self, id: &AttachmentId, text: &str) -> io::Result<()> {
+        store::replace(&self.path(id), text)
+    }
+
+    pub fn exists(&self, id: &AttachmentId) -> bool {
+        fs::symlink_metadata(self.path(id)).is_ok()
+    }
+
+    /// False: there was none.
+    pub fn remove(&self, id: &AttachmentId) -> io::Result<bool> {
+        match fs::remove_file(self.path(id)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What an earlier daemon left. A file that cannot be read is the loader's to complain of.
+    pub fn all(&self) -> Vec<(AttachmentId, Arc<Endpoint>)> {
+        let entries = fs::read_dir(self.run.join("endpoints.d")).into_iter().flatten().flatten();
+        let mut all = Vec::new();
+        for entry in entries {
+            let path = entry.path();
+            let Some(id) = self.id(&path) else { continue };
+            let small = entry.metadata().is_ok_and(|m| m.is_file() && m.size() <= LARGEST);
+            let text = small.then(|| fs::read_to_string(&path).ok()).flatten();
+            let read = text.and_then(|text| one::endpoints(&path, text).ok());
+            all.extend(read.into_iter().flatten().next().map(|endpoint| (id, endpoint)));
+        }
+        all
+    }
+}
+
+/// Device and inode of what is at `path` now; none: nothing is, or nothing that can be looked at.
+pub fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|there| (there.dev(), there.ino()))
+}

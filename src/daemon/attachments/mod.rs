@@ -1,0 +1,333 @@
+//! Endpoints on request: each is a file, like those by hand, and an answer once a round has put it in force.
+//!
+//! Threads of the control server come in here with requests; they write or remove the file, wake the main loop, and wait. The
+//! main loop has a round at once, and tells all whose files that round saw: requests that come together share a commit. What is
+//! remembered here could be read from the files again, and is when a daemon starts.
+
+mod conflicts;
+mod files;
+mod waiting;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::config::model::{Config, Endpoint};
+use crate::control::attach::{Attach, AttachmentId};
+use crate::control::wire::{ErrorCode, Response};
+use crate::desired::snapshot;
+
+use super::board::Board;
+use files::{Files, identity};
+use waiting::{Outcome, Ticket, Waiter, Wants};
+
+/// How long a request waits for its round. Who asks waits longer.
+const PATIENCE: Duration = Duration::from_secs(25);
+
+pub struct Attachments {
+    files: Files,
+    wake: Box<dyn Fn() + Send + Sync>,
+    /// The main loop was woken and has not come yet.
+    woken: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    known: BTreeMap<AttachmentId, Known>,
+    waiting: Vec<Waiter>,
+    tickets: Ticket,
+    /// Files written or removed that no round looked at yet.
+    touched: BTreeSet<PathBuf>,
+}
+
+struct Known {
+    endpoint: Arc<Endpoint>,
+    /// Device and inode of its namespace when it was attached. Paths like `/proc/7/ns/net` come to mean other ones.
+    namespace: Option<(u64, u64)>,
+}
+
+/// Why a request is refused.
+struct Refusal(ErrorCode, String);
+
+impl Refusal {
+    fn refused(what: impl Into<String>) -> Self {
+        Refusal(ErrorCode::Refused, what.into())
+    }
+}
+
+impl Attachments {
+    /// Those that an earlier daemon left are known. `wake`: makes the main loop have a round.
+    pub fn open(run: &Path, wake: impl Fn() + Send + Sync + 'static) -> Self {
+        let files = Files::new(run);
+        let known = files.all().into_iter().map(|(id, endpoint)| {
+            let namespace = identity(&endpoint.namespace);
+            (id, Known { endpoint, namespace })
+        });
+        let state = State { known: known.collect(), ..State::default() };
+        Attachments {
+            files,
+            wake: Box::new(wake),
+            woken: AtomicBool::new(false),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Waits until the endpoint is in force. After any failure nothing is left of it.
+    pub fn attach(&self, attach: &Attach, board: &Board) -> Response {
+        let begun = self.begin(attach, board);
+        let told = match begun {
+            Ok(told) => told,
+            Err(Refusal(code, what)) => return Response::error(code, what),
+        };
+        let (code, what) = match told.recv_timeout(PATIENCE) {
+            Ok(Outcome::InForce(attached)) => return Response::Attached(attached),
+            Ok(Outcome::Closed(what)) => (ErrorCode::Refused, what),
+            Ok(Outcome::Refused(what)) => {
+                (ErrorCode::Later, format!("nothing is changed now: {what}"))
+            }
+            Ok(Outcome::Gone) => (ErrorCode::Refused, "it was detached meanwhile".to_owned()),
+            Err(_) => (ErrorCode::Later, format!("it is not in force after {PATIENCE:?}")),
+        };
+        self.forget(&attach.id);
+        Response::error(code, what)
+    }
+
+    fn begin(&self, attach: &Attach, board: &Board) -> Result<Receiver<Outcome>, Refusal> {
+        let (text, endpoint) = self.files.compose(attach).map_err(Refusal::refused)?;
+        let Some(namespace) = identity(&endpoint.namespace) else {
+            let path = endpoint.namespace.display();
+            return Err(Refusal::refused(format!("there is no network namespace at {path}")));
+        };
+        let mut state = self.lock();
+        let same = state.known.get(&attach.id).filter(|known| {
+            known.namespace == Some(namespace)
+                && known.endpoint.namespace == endpoint.namespace
+                && self.files.exists(&attach.id)
+        });
+        match same {
+            Some(known) if attach.again && known.endpoint == endpoint => {}
+            Some(_) => {
+                let (inside, path) = (&endpoint.interface, endpoint.namespace.display());
+                let what = format!("`{inside}` in {path} is attached already");
+                return Err(Refusal(ErrorCode::Exists, what));
+            }
+            None => {
+                self.check(&state, &attach.id, &endpoint, namespace, board)?;
+                self.files.write(&attach.id, &text).map_err(|error| {
+                    let path = self.files.path(&attach.id);
+                    let what = format!("cannot write {}: {error}", path.display());
+                    Refusal(ErrorCode::Failed, what)
+                })?;
+                let known = Known { endpoint: endpoint.clone(), namespace: Some(namespace) };
+                state.known.insert(attach.id.clone(), known);
+            }
+        }
+        Ok(self.wait(state, attach.id.clone(), Wants::Endpoint(endpoint, Some(namespace))))
+    }
+
+    fn check(
+        &self,
+        state: &State,
+        id: &AttachmentId,
+        new: &Endpoint,
+        namespace: (u64, u64),
+        board: &Board,
+    ) -> Result<(), Refusal> {
+        let Some(committed) = &board.committed else {
+            let what = "the daemon has put nothing in force yet".to_owned();
+            return Err(Refusal(ErrorCode::Later, what));
+        };
+        let by_hand = |one: &&Arc<Endpoint>| self.files.id(&one.origin.file).is_none();
+        let requested = state.known.iter().filter(|(other, _)| *other != id);
+        let requested = requested.map(|(_, known)| &known.endpoint);
+        let written = committed.config.endpoints.iter().filter(by_hand);
+        conflicts::with_written(new, requested.chain(written), &committed.config.host.pools)
+            .map_err(Refusal::refused)?;
+        // One that is being replaced, or is detached though it is in force still, gives way.
+        let stays = |endpoint: &snapshot::Endpoint| {
+            let file = origin(&committed.config, endpoint);
+            let attachment = file.and_then(|file| self.files.id(file));
+            attachment.is_none_or(|other| other != *id && state.known.contains_key(&other))
+        };
+        let in_force = committed.snapshot.endpoints.values().map(Arc::as_ref);
+        conflicts::with_attached(new, namespace, in_force.filter(|one| stays(one)))
+            .map_err(Refusal::refused)
+    }
+
+    /// Waits until no packet passes any more. That there was none is fine; so is that nothing can be changed now:
+    /// the file is gone, and the rest follows.
+    pub fn detach(&self, id: &AttachmentId) -> Response {
+        let told = {
+            let mut state = self.lock();
+            let known = state.known.remove(id);
+            // Who still waits for it would wait in vain.
+            for waiter in state.waiting.extract_if(.., |waiter| waiter.id == *id) {
+                let _ = waiter.tell.send(Outcome::Gone);
+            }
+            match (self.files.remove(id), known) {
+                (Err(error), _) => {
+                    let path = self.files.path(id);
+                    let what = format!("cannot remove {}: {error}", path.display());
+                    return Response::error(ErrorCode::Failed, what);
+                }
+                (Ok(_), Some(known)) => {
+                    let name = known.endpoint.name.clone();
+                    self.wait(state, id.clone(), Wants::Gone(name))
+                }
+                (Ok(_), None) => return Response::Detached {},
+            }
+        };
+        match told.recv_timeout(PATIENCE) {
+            Ok(Outcome::Refused(why)) => log::warn!("{id} is detached later: {why}"),
+            Ok(_) => {}
+            Err(_) => log::warn!("{id} is detached later: there was no round in {PATIENCE:?}"),
+        }
+        Response::Detached {}
+    }
+
+    /// What is in force of it.
+    pub fn look(&self, id: &AttachmentId, board: &Board) -> Response {
+        let state = self.lock();
+        let Some(known) = state.known.get(id).filter(|_| self.files.exists(id)) else {
+            return Response::error(ErrorCode::Unknown, "there is no such attachment");
+        };
+        let name = &known.endpoint.name;
+        let found = waiting::find(board, name);
+        match found.filter(|found| same_namespace(known, found.namespace.path.as_path())) {
+            Some(found) => Response::Attached(Box::new(waiting::attached(found, board))),
+            None => {
+                let of_it = board.closed.iter().find(|fault| fault.endpoint.as_ref() == Some(name));
+                let what = of_it.map_or_else(|| "it is not in force".to_owned(), |f| f.to_string());
+                Response::error(ErrorCode::Refused, what)
+            }
+        }
+    }
+
+    /// All whose ids begin with `prefix`.
+    pub fn list(&self, prefix: &str) -> Vec<AttachmentId> {
+        let state = self.lock();
+        let ids = state.known.keys().filter(|id| id.as_str().starts_with(prefix));
+        ids.cloned().collect()
+    }
+
+    /// The last good configuration, with the endpoints that are there on request now: containers come and go though
+    /// the operator's files have faults.
+    pub fn over(&self, config: Arc<Config>) -> Arc<Config> {
+        let by_hand = config.endpoints.iter();
+        let by_hand = by_hand.filter(|one| self.files.id(&one.origin.file).is_none());
+        let mut endpoints: Vec<Arc<Endpoint>> = by_hand.cloned().collect();
+        let state = self.lock();
+        let there = state.known.iter().filter(|(id, _)| self.files.exists(id));
+        endpoints.extend(there.map(|(_, known)| known.endpoint.clone()));
+        drop(state);
+        endpoints.sort_by(|a, b| a.name.cmp(&b.name));
+        endpoints.dedup_by(|a, b| a.name == b.name);
+        match endpoints == config.endpoints {
+            true => config,
+            false => Arc::new(Config { endpoints, ..(*config).clone() }),
+        }
+    }
+
+    /// To be called before a round: what it will have seen of requests, and the files that it must look at.
+    pub fn mark(&self) -> (Ticket, BTreeSet<PathBuf>) {
+        self.woken.store(false, Ordering::Release);
+        let mut state = self.lock();
+        (state.tickets, std::mem::take(&mut state.touched))
+    }
+
+    /// Tells those who wait what the round that began at `seen` came to.
+    pub fn tell(&self, seen: Ticket, board: &Board) {
+        let mut state = self.lock();
+        if state.waiting.is_empty() {
+            return;
+        }
+        let theirs = |file: &str| self.files.id(Path::new(file)).is_some();
+        state.waiting.retain(|waiter| {
+            if waiter.ticket > seen {
+                return true;
+            }
+            let file = self.files.path(&waiter.id);
+            match waiter.judge(board, &file.to_string_lossy(), theirs) {
+                // Who no longer listens has given up.
+                Some(outcome) => drop(waiter.tell.send(outcome)),
+                None => return true,
+            }
+            false
+        });
+    }
+
+    /// Removes the files of endpoints whose namespaces are gone: nobody may ever detach them. Returns whether there were any.
+    pub fn prune(&self) -> bool {
+        let mut state = self.lock();
+        let State { known, waiting, .. } = &mut *state;
+        let mut pruned = false;
+        known.retain(|id, one| {
+            let there = identity(&one.endpoint.namespace);
+            let stays = there.is_some() && (one.namespace.is_none() || one.namespace == there);
+            if stays || waiting.iter().any(|waiter| waiter.id == *id) {
+                return true;
+            }
+            log::info!("endpoint `{}` is gone with its namespace", one.endpoint.name);
+            if let Err(error) = self.files.remove(id) {
+                log::warn!("cannot remove {}: {error}", self.files.path(id).display());
+                return true;
+            }
+            pruned = true;
+            false
+        });
+        pruned
+    }
+
+    fn forget(&self, id: &AttachmentId) {
+        let mut state = self.lock();
+        state.known.remove(id);
+        state.waiting.retain(|waiter| waiter.id != *id);
+        if let Err(error) = self.files.remove(id) {
+            log::warn!("cannot remove {}: {error}", self.files.path(id).display());
+        }
+        state.touched.insert(self.files.path(id));
+        drop(state);
+        self.wake();
+    }
+
+    fn wait(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        id: AttachmentId,
+        wants: Wants,
+    ) -> Receiver<Outcome> {
+        let (tell, told) = channel();
+        state.tickets += 1;
+        let ticket = state.tickets;
+        state.touched.insert(self.files.path(&id));
+        state.waiting.push(Waiter { ticket, id, wants, tell });
+        drop(state);
+        self.wake();
+        told
+    }
+
+    fn wake(&self) {
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            (self.wake)();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Each change of the state is one insertion or removal: a panic elsewhere leaves it whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn same_namespace(known: &Known, path: &Path) -> bool {
+    known.endpoint.namespace == path
+}
+
+/// The file of an endpoint in force.
+fn origin<'a>(config: &'a Config, endpoint: &snapshot::Endpoint) -> Option<&'a Path> {
+    let at = config.endpoints.binary_search_by(|one| one.name.cmp(&endpoint.name)).ok()?;
+    config.endpoints.get(at).map(|one| &*one.origin.file)
+}
