@@ -27,6 +27,8 @@ use super::store;
 /// What the daemon believes, and the means to make it so.
 pub struct Reconciler {
     loader: Loader,
+    /// The last report with all warnings.
+    told: Arc<Report>,
     kernel: Kernel,
     desired: Desired,
     memory: Memory,
@@ -103,6 +105,7 @@ impl Reconciler {
         desired.apply(Change::Leases(known.clone()));
         Reconciler {
             loader,
+            told: Arc::default(),
             kernel,
             desired,
             memory: Memory::default(),
@@ -155,7 +158,7 @@ impl Reconciler {
 
     /// `kernel_changed`: something of ours was changed by others, so that equal inputs do not mean equal results.
     /// `files`: if not any may have changed, nothing but these and what they name is looked at.
-    /// The report may lack warnings: [`Reconciler::report`] has them.
+    /// The report may have the warnings of the round before: [`Reconciler::report`] has these.
     pub fn round(
         &mut self,
         kernel_changed: bool,
@@ -164,6 +167,8 @@ impl Reconciler {
     ) -> Round {
         let begun = Instant::now();
         let Loaded { config, report, .. } = self.loader.look(files);
+        let sound = report.errors == 0 && self.told.errors == 0;
+        let report = if sound { Arc::clone(&self.told) } else { report };
         let refused = config.is_none();
         let before = self.config.take();
         // The operator's mistakes are no reason not to start a container.
@@ -233,7 +238,8 @@ impl Reconciler {
 
     /// What is wrong with the files, and what is hardly meant in them.
     pub fn report(&mut self) -> Arc<Report> {
-        self.loader.report()
+        self.told = self.loader.report();
+        Arc::clone(&self.told)
     }
 
     /// Leaves out the endpoints that are not to be mended yet.
