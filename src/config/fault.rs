@@ -182,6 +182,14 @@ impl Faults {
         }
     }
 
+    /// A warning; `make` is not called if it would only be counted.
+    pub fn warn(&mut self, make: impl FnOnce() -> Fault) {
+        match self.warnings < Self::KEPT {
+            true => self.push(make()),
+            false => self.warnings += 1,
+        }
+    }
+
     pub fn extend(&mut self, more: &Faults) {
         for fault in &more.kept {
             self.push(fault.clone());

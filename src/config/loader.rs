@@ -29,6 +29,8 @@ pub const LARGEST_TOTAL: u64 = 64 << 20;
 pub struct Loader {
     roots: Vec<PathBuf>,
     files: Files,
+    /// Bytes in all of them.
+    total: u64,
     known: HashMap<Arc<Path>, Known>,
     watch: Vec<PathBuf>,
     last: Option<Loaded>,
@@ -82,6 +84,7 @@ impl Loader {
         Loader {
             roots,
             files: Files::new(),
+            total: 0,
             known: HashMap::new(),
             watch: Vec::new(),
             last: None,
@@ -143,6 +146,7 @@ impl Loader {
             known.insert(found.path.clone(), fresh);
         }
         self.known = known;
+        self.total = files.values().map(|found| found.size).sum();
         self.files = files;
         let whole = self.known.len() == self.files.len() && unread.is_empty();
         if let Some(last) = self.last.as_ref().filter(|_| whole && !changed) {
@@ -197,14 +201,15 @@ impl Loader {
         for (key, after) in edits {
             if let Some(found) = self.files.remove(&key) {
                 self.known.remove(&found.path);
+                self.total -= found.size;
             }
             if let Some((found, known)) = after {
+                self.total += found.size;
                 self.known.insert(found.path.clone(), *known);
                 self.files.insert(key, found);
             }
         }
-        let total: u64 = self.files.values().map(|found| found.size).sum();
-        if total > LARGEST_TOTAL || self.files.len() > files::MOST {
+        if self.total > LARGEST_TOTAL || self.files.len() > files::MOST {
             return None;
         }
         if endpoints {

@@ -85,7 +85,7 @@ struct Doubts<'a> {
 impl<'a> Doubts<'a> {
     fn warn(&mut self, source: &Source, span: &Range<usize>, told: Option<(String, String)>) {
         if let Some((what, hint)) = told {
-            self.faults.push(Fault::warning(source.place(span), what).hint(hint));
+            self.faults.warn(|| Fault::warning(source.place(span), what).hint(hint));
         }
     }
 

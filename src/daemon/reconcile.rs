@@ -27,6 +27,8 @@ use super::store;
 /// What the daemon believes, and the means to make it so.
 pub struct Reconciler {
     loader: Loader,
+    /// The last report with all warnings.
+    told: Arc<Report>,
     kernel: Kernel,
     desired: Desired,
     memory: Memory,
@@ -103,6 +105,7 @@ impl Reconciler {
         desired.apply(Change::Leases(known.clone()));
         Reconciler {
             loader,
+            told: Arc::default(),
             kernel,
             desired,
             memory: Memory::default(),
@@ -155,21 +158,17 @@ impl Reconciler {
 
     /// `kernel_changed`: something of ours was changed by others, so that equal inputs do not mean equal results.
     /// `files`: if not any may have changed, nothing but these and what they name is looked at.
+    /// The report may have the warnings of the round before: [`Reconciler::report`] has these.
     pub fn round(
         &mut self,
         kernel_changed: bool,
         files: &Changed,
         attachments: &Attachments,
     ) -> Round {
-        let round = self.first(kernel_changed, files, attachments);
-        // Warnings take their time, and nothing that comes into force depends on them.
-        Round { report: self.loader.report(), ..round }
-    }
-
-    /// All but the warnings.
-    fn first(&mut self, kernel_changed: bool, files: &Changed, attachments: &Attachments) -> Round {
         let begun = Instant::now();
         let Loaded { config, report, .. } = self.loader.look(files);
+        let sound = report.errors == 0 && self.told.errors == 0;
+        let report = if sound { Arc::clone(&self.told) } else { report };
         let refused = config.is_none();
         let before = self.config.take();
         // The operator's mistakes are no reason not to start a container.
@@ -235,6 +234,12 @@ impl Reconciler {
         round.refused = true;
         round.kernel_refused = true;
         round
+    }
+
+    /// What is wrong with the files, and what is hardly meant in them.
+    pub fn report(&mut self) -> Arc<Report> {
+        self.told = self.loader.report();
+        Arc::clone(&self.told)
     }
 
     /// Leaves out the endpoints that are not to be mended yet.

@@ -22,7 +22,7 @@ use crate::observe::health;
 use crate::observe::reader::Reader;
 use crate::types::Generation;
 
-use super::attachments::{Attachments, Mark};
+use super::attachments::Attachments;
 use super::backoff::Backoff;
 use super::board::{Answers, Board, Committed};
 use super::debounce::Debounce;
@@ -49,14 +49,6 @@ enum Wake {
     Signal(Signal),
     /// Somebody waits for an endpoint to come or go.
     Request,
-}
-
-/// What a round is about.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Scope {
-    All,
-    /// Endpoints that were asked for. An operator who is in the middle of an edit is left to finish it.
-    Requests,
 }
 
 /// Runs until a signal ends it. Enforcement stays.
@@ -210,7 +202,7 @@ fn watch_kernel(tell: Sender<Wake>) -> Result<Monitor, Fatal> {
 
 impl Daemon {
     fn turn(mut self) -> Result<Exit, Fatal> {
-        self.round(Scope::All);
+        self.round(Changed::Any);
         if self.board.generation == Generation::NONE {
             // Nothing is in force and the files are wrong: better to say so and fail than to look alive.
             return Err(Fatal::new(Exit::Config, "put a generation in force", self.headline()));
@@ -230,7 +222,6 @@ impl Daemon {
             let mut requested = false;
             match self.wakes.recv_timeout(wait.saturating_duration_since(now)) {
                 Ok(Wake::Signal(Signal::Stop)) => break,
-                // Not an edit that may be half done: nothing to wait for.
                 Ok(Wake::Request) => requested = true,
                 Ok(wake) => self.note(wake),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -245,12 +236,14 @@ impl Daemon {
                 self.kernel_changed |= self.reconciler.note(&KernelEvent::Relist);
                 listed = now;
             }
-            if again || relist {
-                self.changed = Changed::Any;
-            }
-            let all = self.debounce.settle(now) || again || relist;
-            if all || requested {
-                self.round(if all { Scope::All } else { Scope::Requests });
+            let files = match self.debounce.settle(now) || again || relist {
+                _ if again || relist => Some(Changed::Any),
+                true => Some(std::mem::replace(&mut self.changed, Changed::nothing())),
+                // What is being edited is left alone, as it may be half done.
+                false => requested.then(Changed::nothing),
+            };
+            if let Some(files) = files {
+                self.round(files);
                 health::status(&self.headline());
                 self.reconciler.settle();
             }
@@ -264,8 +257,7 @@ impl Daemon {
         match wake {
             Wake::Signal(Signal::Reload) => {
                 health::reloading();
-                self.changed = Changed::Any;
-                self.round(Scope::All);
+                self.round(Changed::Any);
                 health::ready(&self.headline());
                 self.reconciler.settle();
                 return;
@@ -278,7 +270,10 @@ impl Daemon {
             }
             // Our own doing, of which a round knows already.
             Wake::Files(Changed::At(paths)) if self.attachments.expects(&paths) => return,
-            Wake::Files(changed) => {
+            Wake::Files(mut changed) => {
+                if !self.watcher.concerns(&mut changed) {
+                    return;
+                }
                 self.changed.and(changed);
                 self.note_edit();
             }
@@ -296,12 +291,18 @@ impl Daemon {
         }
     }
 
-    fn round(&mut self, scope: Scope) {
-        let Mark { seen, mut files } = self.attachments.mark();
-        if scope == Scope::All {
+    /// `files`: those that may have changed, besides what was asked for.
+    fn round(&mut self, mut files: Changed) {
+        // About requests alone: all else is still to be looked at.
+        let requests = files == Changed::nothing();
+        if !requests {
             self.look_again = None;
-            files.and(std::mem::replace(&mut self.changed, Changed::nothing()));
         }
+        if files == Changed::Any {
+            self.changed = Changed::nothing();
+        }
+        let (seen, requested) = self.attachments.mark();
+        files.and(Changed::At(requested));
         if files == Changed::Any {
             let directories = self.reconciler.directories();
             for (path, error) in self.watcher.watch(&directories) {
@@ -323,7 +324,7 @@ impl Daemon {
         }
         // A watch that died with its directory may have gone unnoticed so far (see `Watcher::watch`), or a file that no event
         // named.
-        let edited = scope == Scope::All && std::mem::take(&mut self.edited);
+        let edited = !requests && std::mem::take(&mut self.edited);
         if round.look_again || edited {
             self.look_again = Some(Instant::now() + LOOK_AGAIN);
         }
@@ -335,8 +336,13 @@ impl Daemon {
         if let Some(config) = self.reconciler.config() {
             self.debounce.set(config.host.reload.quiet, config.host.reload.at_most);
         }
-        self.put_up(round);
+        self.put_up(&round);
         self.attachments.tell(seen, &self.board);
+        // Warnings take their time, and nobody waits for them.
+        let report = self.reconciler.report();
+        if report != round.report {
+            self.put_up_faults(&Round { report, ..round });
+        }
         // The configuration may name namespaces in directories not watched so far. What came into
         // them since was either seen by this round or is looked for again.
         if elsewhere {
@@ -344,35 +350,41 @@ impl Daemon {
         }
     }
 
-    fn put_up(&mut self, round: Round) {
-        let (listed, omitted) = faults::views(&round);
-        self.report(&round);
-        self.board.faults = listed;
-        self.board.faults_omitted = omitted;
-        self.board.closed = round.faults;
+    fn put_up(&mut self, round: &Round) {
+        self.board.closed.clone_from(&round.faults);
         // After a round about requests alone, an edit may still be to be read.
         self.board.in_force = !round.refused && !self.edited;
-        if let Some(done) = round.committed {
-            let Done { generation, config, snapshot, took, ops } = done;
-            log::info!(
-                "generation {generation} in force: {}, {}; {} in {:.1} ms",
-                count(snapshot.endpoints.len(), "endpoint", "endpoints"),
-                count(snapshot.policies.len(), "policy", "policies"),
-                count(ops, "change", "changes"),
-                took.as_secs_f64() * 1e3,
-            );
-            let open = snapshot.policies.is_empty() && !snapshot.endpoints.is_empty();
-            let opened = |before: &Committed| !before.snapshot.policies.is_empty();
-            if open && self.board.committed.as_ref().is_none_or(opened) {
-                log::warn!("there is no policy: everything passes between endpoints");
-            }
-            self.board.generation = generation;
-            self.board.since = Timestamp::now();
-            self.board.state = view::State::Enforcing;
-            self.board.committed = Some(Committed::new(config, snapshot));
+        if let Some(done) = &round.committed {
+            self.committed(done);
         } else if self.board.generation == Generation::NONE {
             self.board.state = view::State::Closed;
         }
+        self.put_up_faults(round);
+    }
+
+    fn committed(&mut self, done: &Done) {
+        let Done { generation, config, snapshot, took, ops } = done;
+        log::info!(
+            "generation {generation} in force: {}, {}; {} in {:.1} ms",
+            count(snapshot.endpoints.len(), "endpoint", "endpoints"),
+            count(snapshot.policies.len(), "policy", "policies"),
+            count(*ops, "change", "changes"),
+            took.as_secs_f64() * 1e3,
+        );
+        let open = snapshot.policies.is_empty() && !snapshot.endpoints.is_empty();
+        let opened = |before: &Committed| !before.snapshot.policies.is_empty();
+        if open && self.board.committed.as_ref().is_none_or(opened) {
+            log::warn!("there is no policy: everything passes between endpoints");
+        }
+        self.board.generation = *generation;
+        self.board.since = Timestamp::now();
+        self.board.state = view::State::Enforcing;
+        self.board.committed = Some(Committed::new(config.clone(), snapshot.clone()));
+    }
+
+    fn put_up_faults(&mut self, round: &Round) {
+        self.report(round);
+        (self.board.faults, self.board.faults_omitted) = faults::views(round);
         self.answers.put_up(self.board.clone());
     }
 

@@ -5,6 +5,7 @@
 //! soon": a commit need not wait until ten thousand other files were looked at. Directories are watched, not files, and so are the parents of those that do not exist yet and the homes of files that are only linked to.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use crate::config::Changed;
@@ -15,6 +16,8 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 pub struct Watcher {
     inner: RecommendedWatcher,
     watched: BTreeSet<PathBuf>,
+    /// Those whose content matters. The others are watched for these to come, go or be replaced.
+    homes: BTreeSet<PathBuf>,
 }
 
 impl Watcher {
@@ -28,7 +31,7 @@ impl Watcher {
                 Ok(event) => changed(Changed::At(event.paths.into_iter().collect())),
             }
         })?;
-        Ok(Watcher { inner, watched: BTreeSet::new() })
+        Ok(Watcher { inner, watched: BTreeSet::new(), homes: BTreeSet::new() })
     }
 
     /// Makes `directories` what is watched. To be called before they are read, so that no change falls between.
@@ -39,13 +42,28 @@ impl Watcher {
     /// The death of a watch may come to light after its successor was made and take that along: so after
     /// a change this is to be called once more, a little later.
     pub fn watch(&mut self, directories: &[PathBuf]) -> Vec<(PathBuf, notify::Error)> {
-        let wanted: BTreeSet<PathBuf> =
-            directories.iter().flat_map(|directory| places(directory)).collect();
+        self.homes = directories.iter().flat_map(|directory| homes(directory)).collect();
+        let mut wanted = self.homes.clone();
+        wanted.retain(|home| home.is_dir());
+        wanted.extend(directories.iter().filter_map(|directory| above(directory)));
         let gone: Vec<PathBuf> = self.watched.difference(&wanted).cloned().collect();
         for path in gone {
             self.forget(&path);
         }
         wanted.into_iter().filter_map(|path| self.watch_one(path)).collect()
+    }
+
+    /// Leaves out what is only beside that which is watched. False if nothing is left.
+    pub fn concerns(&self, changed: &mut Changed) -> bool {
+        let Changed::At(paths) = changed else { return true };
+        paths.retain(|path| {
+            let inside = path.parent().is_some_and(|parent| self.homes.contains(parent));
+            // From a path on come those that are below it.
+            let at =
+                self.homes.range::<Path, _>((Bound::Included(path.as_path()), Bound::Unbounded));
+            inside || at.take(1).any(|home| home.starts_with(path))
+        });
+        !paths.is_empty()
     }
 
     fn watch_one(&mut self, path: PathBuf) -> Option<(PathBuf, notify::Error)> {
@@ -77,26 +95,24 @@ fn is_change(event: &notify::Event) -> bool {
     }
 }
 
-/// Where changes to `directory` can be noticed: the directory, its parent (it may be replaced), the
-/// nearest ancestor that exists, and the directories that hold what its links point to.
-fn places(directory: &Path) -> Vec<PathBuf> {
-    let mut places = Vec::new();
-    if !directory.is_dir() {
-        places.extend(directory.ancestors().skip(1).find(|path| path.is_dir()).map(Path::to_owned));
-        return places;
-    }
-    places.push(directory.to_owned());
-    places.extend(directory.parent().filter(|parent| parent.is_dir()).map(Path::to_owned));
+/// The directory, which need not exist, and those that hold what its links point to.
+fn homes(directory: &Path) -> Vec<PathBuf> {
+    let mut homes = vec![directory.to_owned()];
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     for entry in entries {
         if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
             let target = std::fs::canonicalize(entry.path()).ok();
             let home = target.as_deref().and_then(Path::parent);
             // /dev/null masks a file; /dev itself is no place to watch.
-            places.extend(home.filter(|home| *home != Path::new("/dev")).map(Path::to_owned));
+            homes.extend(home.filter(|home| *home != Path::new("/dev")).map(Path::to_owned));
         }
     }
-    places
+    homes
+}
+
+/// Where it can be noticed that the directory is made or replaced: the nearest of those above it.
+fn above(directory: &Path) -> Option<PathBuf> {
+    directory.ancestors().skip(1).find(|path| path.is_dir()).map(Path::to_owned)
 }
 
 #[cfg(test)]
@@ -180,6 +196,29 @@ mod tests {
         w.noticed("link");
         fs::write(w.path("git/c.toml"), "2").unwrap();
         w.noticed("target");
+    }
+
+    #[test]
+    fn what_is_only_beside_concerns_nobody() {
+        let mut w = Watched::new();
+        fs::create_dir(w.path("git")).unwrap();
+        fs::write(w.path("git/c.toml"), "1").unwrap();
+        symlink(w.path("git/c.toml"), w.path("d/c.toml")).unwrap();
+        assert!(w.watcher.watch(&[w.path("d"), w.path("x/y")]).is_empty());
+        let concerns = |name: &str| {
+            let mut changed = Changed::At([w.path(name)].into());
+            w.watcher.concerns(&mut changed)
+        };
+        for name in ["d", "d/a.toml", "d/.a.swp", "git/c.toml", "git", "x", "x/y", "x/y/a.toml"] {
+            assert!(concerns(name), "{name}");
+        }
+        for name in ["porind.log", "e", "dd", "x/z", "d/e/a.toml", "git/c/d"] {
+            assert!(!concerns(name), "{name}");
+        }
+        assert!(w.watcher.concerns(&mut Changed::Any));
+        let mut both = Changed::At([w.path("e"), w.path("d/a.toml")].into());
+        assert!(w.watcher.concerns(&mut both));
+        assert_eq!(both, Changed::At([w.path("d/a.toml")].into()));
     }
 
     #[test]

@@ -177,17 +177,16 @@ impl Desired {
         if !same_host || !same(&self.config.endpoints, &config.endpoints) {
             self.made = None;
         }
-        self.config = config;
-        let mut policies = self.policies.clone();
-        for change in self.policies.diff(&self.config.policies) {
+        // Held against the configuration before, with which this one shares most of what it has.
+        let before = std::mem::replace(&mut self.config, config);
+        for change in before.policies.diff(&self.config.policies) {
             match change {
                 DiffItem::Add(name, new) | DiffItem::Update { new: (name, new), .. } => {
-                    policies.insert(name.clone(), Arc::clone(new));
+                    self.policies.insert(name.clone(), Arc::clone(new));
                 }
-                DiffItem::Remove(name, _) => _ = policies.remove(name),
+                DiffItem::Remove(name, _) => _ = self.policies.remove(name),
             }
         }
-        self.policies = policies;
         if !same(&self.config.groups, &self.groups) {
             self.groups = Arc::new(self.config.groups.clone());
         }

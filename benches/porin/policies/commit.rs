@@ -19,8 +19,8 @@ pub fn run(rounds: usize) -> Vec<Figure> {
     for policies in POLICIES {
         let shape = Shape { policies, identities: ENDPOINTS };
         let taken = World::run(|world| {
-            let lab = Lab::new(world, &shape.files(false));
-            lab.edits(rounds, |n| (shape::policy_file(0), shape.policy(0, n % 2 == 0)))
+            let lab = Lab::new(world, &shape.files());
+            lab.edits(rounds, |n| (shape::policy_file(0), shape.policy(0, n + 1)))
         });
         let name = format!("policies.commit.{policies}.ms");
         figures.push(Figure::median(&name, &Series::new(taken.clone()), "ms"));
@@ -32,13 +32,13 @@ pub fn run(rounds: usize) -> Vec<Figure> {
 
 /// A group of very many networks, which a thousand policies share.
 pub fn run_group(rounds: usize) -> Vec<Figure> {
-    let mut files = Shape { policies: 10, identities: ENDPOINTS }.files(false);
-    let policy = |n, edited| (shape::of_group_file(n), shape::of_group(n, edited));
-    files.extend((0..shape::SHARED_BY).map(|n| policy(n, false)));
+    let mut files = Shape { policies: 10, identities: ENDPOINTS }.files();
+    let policy = |n, edit| (shape::of_group_file(n), shape::of_group(n, edit));
+    files.extend((0..shape::SHARED_BY).map(|n| policy(n, 0)));
     files.push((shape::GROUP_FILE.to_owned(), shape::group(shape::NETWORKS)));
     World::run(|world| {
         let lab = Lab::new(world, &files);
-        let edits = lab.edits(rounds, |n| policy(0, n % 2 == 0));
+        let edits = lab.edits(rounds, |n| policy(0, n + 1));
         let grow = lab.edits(rounds.div_ceil(2), |n| {
             let more = shape::NETWORKS + 1 - n as u32 % 2;
             (shape::GROUP_FILE.to_owned(), shape::group(more))

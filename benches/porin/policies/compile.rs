@@ -69,7 +69,7 @@ struct Taken {
 
 fn measure(shape: Shape, rounds: usize) -> Taken {
     let mut taken = Taken::default();
-    let files = Files::new(&shape.files(false));
+    let files = Files::new(&shape.files());
     let mut loaders = Vec::new();
     for _ in 0..few(rounds) {
         let mut loader = files.loader();
@@ -80,7 +80,7 @@ fn measure(shape: Shape, rounds: usize) -> Taken {
     let mut configs = [loaded(&mut loader), Arc::default()];
     // The first round is not counted: what is made once and kept is made in it.
     for n in 0..=rounds {
-        files.write(&shape::policy_file(0), &shape.policy(0, n % 2 == 0));
+        files.write(&shape::policy_file(0), &shape.policy(0, n % 2 + 1));
         let file = Changed::At([files.root().join(shape::policy_file(0))].into());
         let reload = timed(|| configs[(n + 1) % 2] = looked(&mut loader, &file));
         let look = timed(|| _ = loaded(&mut loader));

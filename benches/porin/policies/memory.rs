@@ -15,18 +15,17 @@ use crate::report::Figure;
 pub fn run(_rounds: usize) -> Vec<Figure> {
     let mut figures = Vec::new();
     for policies in POLICIES {
-        let files = Shape { policies, identities: 100 }.files(false);
+        let files = Shape { policies, identities: 100 }.files();
         figures.push(figure(&format!("policies.memory.{policies}.kib"), &compile::plan(&files)));
     }
     for identities in IDENTITIES {
-        let files = Shape { policies: 1000, identities }.files(false);
+        let files = Shape { policies: 1000, identities }.files();
         figures
             .push(figure(&format!("identities.memory.{identities}.kib"), &compile::plan(&files)));
     }
-    let mut files = Shape { policies: 10, identities: 10 }.files(false);
+    let mut files = Shape { policies: 10, identities: 10 }.files();
     files.push((shape::GROUP_FILE.to_owned(), shape::group(shape::NETWORKS)));
-    let policies =
-        (0..shape::SHARED_BY).map(|n| (shape::of_group_file(n), shape::of_group(n, false)));
+    let policies = (0..shape::SHARED_BY).map(|n| (shape::of_group_file(n), shape::of_group(n, 0)));
     files.extend(policies);
     figures.push(figure("cidrs.100k.memory.kib", &compile::plan(&files)));
     figures

@@ -26,13 +26,12 @@ impl Shape {
         self.identities.max(APPS)
     }
 
-    /// Every file with its text, one policy or endpoint each; `edited`: the first policy says something else.
-    pub fn files(self, edited: bool) -> Vec<(String, String)> {
+    /// Every file with its text, one policy or endpoint each.
+    pub fn files(self) -> Vec<(String, String)> {
         let mut files = vec![("porin.toml".to_owned(), config::host(&[]))];
         let endpoints = (0..self.identities).map(|n| (endpoint_file(n), self.endpoint(n)));
         files.extend(endpoints);
-        let edit = |n| edited && n == 0;
-        files.extend((0..self.policies).map(|n| (policy_file(n), self.policy(n, edit(n)))));
+        files.extend((0..self.policies).map(|n| (policy_file(n), self.policy(n, 0))));
         files
     }
 
@@ -45,7 +44,8 @@ impl Shape {
         )
     }
 
-    pub fn policy(self, n: usize, edited: bool) -> String {
+    /// `edit`: each number says something else.
+    pub fn policy(self, n: usize, edit: usize) -> String {
         let apps = self.apps();
         let subject = match n {
             n if n % 1000 == 500 => String::new(),
@@ -54,10 +54,10 @@ impl Shape {
         };
         let peer = |step: usize| format!("\"app=a{}\"", (n + step) % apps);
         let port = 8000 + n / apps;
-        let more = if edited { ", \"7/udp\"" } else { "" };
+        let udp = 7 + edit;
         format!(
             "[[policy]]\nname = \"p{n}\"\nsubject = \"{subject}\"\n\n[[policy.ingress]]\n\
-             from = [{}, {}, {}]\nports = [\"{port}/tcp\"{more}]\n\n[[policy.ingress]]\n\
+             from = [{}, {}, {}]\nports = [\"{port}/tcp\", \"{udp}/udp\"]\n\n[[policy.ingress]]\n\
              from = [\"team=t{}\"]\nports = [\"9090/tcp\"]\n",
             peer(1),
             peer(7),
@@ -91,9 +91,9 @@ pub fn group(networks: u32) -> String {
     text + "]\n"
 }
 
-/// A policy that lets the first app of `shape` reach the group, or, `edited`, some other port of it.
-pub fn of_group(n: usize, edited: bool) -> String {
-    let port = if edited { 8443 } else { 443 };
+/// A policy that lets the first app of `shape` reach a port of the group, with each `edit` another.
+pub fn of_group(n: usize, edit: usize) -> String {
+    let port = 443 + edit;
     format!(
         "[[policy]]\nname = \"g{n}\"\nsubject = \"app=a{}\"\n\n[[policy.egress]]\nto = [\"group:feeds\"]\n\
          ports = [\"{port}/tcp\"]\n",

@@ -15,7 +15,7 @@ const QUESTIONS: usize = 200_000;
 const PORINCTL: &str = env!("CARGO_BIN_EXE_porinctl");
 
 pub fn run(rounds: usize) -> Vec<Figure> {
-    let files = Files::new(&SHAPE.files(false));
+    let files = Files::new(&SHAPE.files());
     files.write("questions", &questions());
     let once = || {
         let questions = File::open(files.root().join("questions")).expect("questions");

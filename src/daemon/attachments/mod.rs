@@ -15,7 +15,6 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::config::Changed;
 use crate::config::model::{Config, Endpoint};
 use crate::control::attach::{Attach, Attached, AttachmentId};
 use crate::control::wire::{ErrorCode, Response};
@@ -40,20 +39,13 @@ pub struct Attachments {
     state: Mutex<State>,
 }
 
-/// What a round sees of requests.
-pub struct Mark {
-    /// All that came before.
-    pub seen: Ticket,
-    /// Those that were written or removed since the last one.
-    pub files: Changed,
-}
-
 #[derive(Default)]
 struct State {
     known: BTreeMap<AttachmentId, Known>,
     waiting: Vec<Waiter>,
     tickets: Ticket,
-    changed: BTreeSet<PathBuf>,
+    /// Files written or removed that no round looked at yet.
+    touched: BTreeSet<PathBuf>,
 }
 
 struct Known {
@@ -256,11 +248,11 @@ impl Attachments {
         })
     }
 
-    /// To be called before a round: what it will have seen of requests.
-    pub fn mark(&self) -> Mark {
+    /// To be called before a round: what it will have seen of requests, and the files that it must look at.
+    pub fn mark(&self) -> (Ticket, BTreeSet<PathBuf>) {
         self.woken.store(false, Ordering::Release);
         let mut state = self.lock();
-        Mark { seen: state.tickets, files: Changed::At(std::mem::take(&mut state.changed)) }
+        (state.tickets, std::mem::take(&mut state.touched))
     }
 
     /// Tells those who wait what the round that began at `seen` came to.
@@ -313,7 +305,7 @@ impl Attachments {
         if let Err(error) = self.files.remove(id) {
             log::warn!("cannot remove {}: {error}", self.files.path(id).display());
         }
-        state.changed.insert(self.files.path(id));
+        state.touched.insert(self.files.path(id));
         drop(state);
         self.wake();
     }
@@ -326,7 +318,7 @@ impl Attachments {
     ) -> Receiver<Outcome> {
         let (tell, told) = channel();
         state.tickets += 1;
-        state.changed.insert(self.files.path(&id));
+        state.touched.insert(self.files.path(&id));
         let ticket = state.tickets;
         state.waiting.push(Waiter { ticket, id, wants, tell });
         drop(state);
