@@ -37,6 +37,8 @@ impl Common {
             reject: needs.reject,
             shadow: needs.shadow,
             masquerade: host.masquerade.enabled && has(Family::Ipv4),
+            adopts: false,
+            adopted: false,
             accounting: host.conntrack.accounting,
             events: host.flows.enabled,
             nat_ports: (host.masquerade.ports.first(), host.masquerade.ports.last()),

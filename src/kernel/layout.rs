@@ -26,6 +26,8 @@ pub fn features(features: &Features, coarse_clock: bool) -> abi::Features {
         reject: features.reject.into(),
         shadow: features.shadow.into(),
         masquerade: features.masquerade.into(),
+        adopts: features.adopts.into(),
+        adopted: features.adopted.into(),
         accounting: features.accounting.into(),
         events: features.events.into(),
         coarse_clock: coarse_clock.into(),
@@ -45,6 +47,7 @@ pub fn gate(endpoint: &Endpoint, event_rate: u32) -> abi::Gate {
         address4: endpoint.ipv4.unwrap_or(Ipv4Addr::UNSPECIFIED).octets(),
         address6: endpoint.ipv6.unwrap_or(Ipv6Addr::UNSPECIFIED).octets(),
         event_rate,
+        ..abi::Gate::default()
     }
 }
 

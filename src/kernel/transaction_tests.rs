@@ -71,6 +71,8 @@ fn plan(spec: &Spec) -> Plan {
         reject: false,
         shadow: false,
         masquerade: true,
+        adopts: false,
+        adopted: false,
         accounting: true,
         events: true,
         nat_ports: (61000, 65535),
