@@ -167,7 +167,7 @@ impl Host {
     pub fn load_ahead(&mut self, gates: &[Gate]) {
         let constants = gates.iter().filter_map(|gate| match &gate.owner {
             GateOwner::Endpoint(endpoint) => Some(layout::gate(endpoint, gate.event_rate)),
-            GateOwner::Uplink(_) => None,
+            GateOwner::Adopted(_) | GateOwner::Uplink(_) => None,
         });
         self.ahead = Ahead::start(&self.maps, constants.collect());
     }
@@ -182,6 +182,11 @@ impl Host {
                 let constants = layout::gate(endpoint, gate.event_rate);
                 let pair = self.ahead.take(&self.maps, &constants);
                 (self.ifindex(interface)?, self.mechanisms.endpoints, pair)
+            }
+            GateOwner::Adopted(adopted) => {
+                let constants = layout::adopted_gate(adopted, gate.event_rate);
+                let pair = datapath::load_adopted_gate(&self.maps, &constants);
+                (adopted.ifindex, self.mechanisms.endpoints, pair)
             }
             GateOwner::Uplink(uplink) => {
                 let pair = datapath::load_uplink_gate(&self.maps, uplink.slot.0);
@@ -203,7 +208,11 @@ impl Host {
             .interfaces
             .get(&row.interface)
             .filter(|(_, incarnation)| *incarnation == Some(row.incarnation));
-        let ifindex = own.map_or(0, |(ifindex, _)| *ifindex);
+        let ifindex = match row.adopted {
+            Some(adopted) if !row.interface.is_empty() => adopted.ifindex,
+            Some(_) => 0,
+            None => own.map_or(0, |(ifindex, _)| *ifindex),
+        };
         self.maps.set_endpoint(slot.0, &layout::endpoint(row, ifindex)).map_err(reason)
     }
 
