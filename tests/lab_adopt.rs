@@ -304,6 +304,16 @@ fn an_interface_that_is_made_anew_is_adopted_anew() {
         daemon.commit(|| drop(yard.host.sh("ip link set dev vdb master br0")));
         yard.must_work();
         yard.must_not_work();
+        // Under another name it is not the one that was meant, and nobody's gates are left on it.
+        yard.host
+            .sh("ip link set dev vdb down; ip link set dev vdb name vdb9; ip link set dev vdb9 up");
+        daemon.wait_for("db is closed", |status| status["endpoints"]["closed"] == 1);
+        eventually(EFFECT, "the renamed one has no gates", || !has_gates(&yard.host, "vdb9"));
+        yard.host
+            .sh("ip link set dev vdb9 down; ip link set dev vdb9 name vdb; ip link set dev vdb up");
+        daemon.wait_for("db is back", |status| status["endpoints"]["attached"] == 2);
+        yard.must_work();
+        yard.must_not_work();
         // Nor may others' addresses be used while an endpoint is closed: nobody else has it.
         yard.host.sh("ip link del dev vdb");
         daemon.wait_for("db is closed", |status| status["endpoints"]["closed"] == 1);

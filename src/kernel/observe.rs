@@ -140,8 +140,8 @@ impl Kernel {
     fn forget(&mut self, name: &str) {
         self.host.interfaces.remove(name);
         self.mirror.note_vanished(name);
-        if let Err(error) = self.host.links.detach(&self.host.netlink, name) {
-            log::warn!("{error}");
+        if let Err(reason) = self.host.detach(name) {
+            log::warn!("{reason}");
         }
     }
 }

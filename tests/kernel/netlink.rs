@@ -217,6 +217,32 @@ fn unusable_namespaces_and_uplinks_say_why() {
 }
 
 #[test]
+fn an_interface_of_another_s_is_known_by_itself_and_by_its_bridge() {
+    lab::run(|lab| {
+        let netlink = Netlink::open().unwrap();
+        let e1 = an_endpoint(&netlink, 1, &lab.namespace("web"));
+        add_sources(&netlink);
+        create(&netlink, &e1, false).unwrap();
+        let reason = |name: &str| facts::adopted(&netlink, name).unwrap_err().to_string();
+        assert!(reason("veth0").contains("no interface `veth0`"));
+        assert!(reason("lo").contains("no Ethernet frames"));
+        assert!(reason("pn000000000001").contains("an endpoint's"));
+        lab.ip("link add veth0 type veth peer name veth1");
+        let alone = facts::adopted(&netlink, "veth0").unwrap();
+        assert_eq!(alone.via, alone.ifindex);
+        lab.ip("link add br0 type bridge");
+        lab.ip("link set veth0 master br0");
+        let port = facts::adopted(&netlink, "veth0").unwrap();
+        assert_eq!(port.ifindex, alone.ifindex);
+        let bridge = host::link_by_name(&netlink.socket(), "br0").unwrap().unwrap();
+        assert_eq!(port.via, bridge.ifindex);
+        // Nothing can be done to it.
+        let foreign = Endpoint { attachment: Attachment::Adopted(port), ..Endpoint::clone(&e1) };
+        assert!(create(&netlink, &foreign, false).unwrap_err().to_string().contains("not porin's"));
+    });
+}
+
+#[test]
 fn mtu_and_sources_change_while_the_interface_lives() {
     lab::run(|lab| {
         let netlink = Netlink::open().unwrap();
