@@ -382,3 +382,95 @@ fn has_gates(host: &Host, interface: &str) -> bool {
     let filters = |hook| host.sh(&format!("tc filter show dev {interface} {hook} 2>&1 || true"));
     filters("ingress").contains("porin") || filters("egress").contains("porin")
 }
+
+/// Where Debian has the reference CNI plugins.
+const PLUGINS: &str = "/usr/lib/cni";
+
+/// Runs a reference CNI plugin for a container, and returns its result.
+fn cni(host: &Host, container: &str, config: &serde_json::Value) -> serde_json::Value {
+    let plugin = config["type"].as_str().unwrap();
+    let result = host.sh(&format!(
+        "echo '{config}' | CNI_COMMAND=ADD CNI_CONTAINERID={container} CNI_IFNAME=eth0 CNI_PATH={PLUGINS} \
+         CNI_NETNS=/run/netns/{container} {PLUGINS}/{plugin}"
+    ));
+    serde_json::from_str(&result).unwrap_or_else(|error| panic!("{error}: {result}"))
+}
+
+/// A bridge with masquerading and published ports, as Podman's default network is.
+#[test]
+fn a_network_that_reference_cni_plugins_made() {
+    if !std::path::Path::new(PLUGINS).join("portmap").exists() {
+        return println!("not tried: there are no CNI plugins in {PLUGINS}");
+    }
+    World::run(|world| {
+        let (host, outside) = (world.host("alpha"), world.host("outside"));
+        host.link_to(&outside, "up0 192.0.2.1/24", "eth0 192.0.2.2/24");
+        host.sysctl("net/ipv4/ip_forward", "1");
+        host.expect_link("cni0");
+        let mut files = String::new();
+        let mut attach = |name: &str, published: u16| {
+            let container = host.container(name);
+            let bridge = serde_json::json!({
+                "cniVersion": "0.4.0", "name": "pods", "type": "bridge", "bridge": "cni0",
+                "isGateway": true, "ipMasq": true, "hairpinMode": true,
+                "ipam": {
+                    "type": "host-local", "dataDir": "/run/cni",
+                    "ranges": [[{ "subnet": "10.88.0.0/16" }]], "routes": [{ "dst": "0.0.0.0/0" }],
+                },
+            });
+            let result = cni(&host, name, &bridge);
+            let veth = result["interfaces"][1]["name"].as_str().unwrap().to_owned();
+            host.expect_link(&veth);
+            let address = result["ips"][0]["address"].as_str().unwrap();
+            let address = address.split('/').next().unwrap().to_owned();
+            let portmap = serde_json::json!({
+                "cniVersion": "0.4.0", "name": "pods", "type": "portmap", "snat": true,
+                "runtimeConfig": { "portMappings": [
+                    { "hostPort": published, "containerPort": 80, "protocol": "tcp" },
+                ] },
+                "prevResult": result,
+            });
+            cni(&host, name, &portmap);
+            files += &format!(
+                "[[endpoint]]\nname = \"{name}\"\ninterface = \"{veth}\"\nipv4 = \"{address}\"\n\
+                 labels = {{ app = \"{name}\" }}\n\n"
+            );
+            (container, SocketAddr::new(address.parse().unwrap(), 80))
+        };
+        let ((web, web_at), (db, db_at)) = (attach("web", 8080), attach("db", 8081));
+        host.sh(
+            "iptables -P FORWARD DROP; iptables -A FORWARD -i cni0 -j ACCEPT
+             iptables -A FORWARD -o cni0 -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT",
+        );
+        let places = [web.place(), db.place(), outside.place()];
+        let _servers = places.map(|place| Server::echo(place, 80));
+        host.write("porin.toml", &config::host(&["up0"]));
+        host.write("endpoints.d/pods.toml", &files);
+        host.write(
+            "policies.d/pods.toml",
+            "[[policy]]\nname = \"db\"\nsubject = \"app=db\"\n[[policy.ingress]]\n\
+             from = [\"app=web\", \"app=own\"]\nports = [\"80/tcp\"]\n",
+        );
+        let own = config::add(&host, "own", "app = \"own\"", 1);
+        let own_at = SocketAddr::new(config::ipv4(1).parse().unwrap(), 80);
+        let _server = Server::echo(own.place(), 80);
+        let daemon = host.porind();
+        daemon.wait_for("all are attached", |status| status["endpoints"]["attached"] == 3);
+        let published = |port| SocketAddr::new("192.0.2.1".parse().unwrap(), port);
+        let works = [
+            (web.place(), db_at, "to its neighbour"),
+            (web.place(), SocketAddr::new("192.0.2.2".parse().unwrap(), 80), "masqueraded"),
+            (outside.place(), published(8080), "by the published port"),
+            (own.place(), db_at, "past the host's filters"),
+            (own.place(), web_at, "past the host's filters"),
+            (web.place(), own_at, "past the host's filters"),
+            (db.place(), own_at, "past the host's filters"),
+        ];
+        for (from, to, how) in works {
+            assert!(traffic::tcp(from, to, ARRIVES), "{} -> {to}: {how}", from.name());
+        }
+        for (from, to) in [(outside.place(), published(8081)), (host.place(), db_at)] {
+            assert!(!traffic::tcp(from, to, DROPPED), "{} -> {to}", from.name());
+        }
+    });
+}

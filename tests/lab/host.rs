@@ -111,6 +111,11 @@ impl Host {
         container.place.sh(&script);
     }
 
+    /// An interface that a program which the lab started has made.
+    pub fn expect_link(&self, name: &str) {
+        self.inner.links.borrow_mut().push(name.to_owned());
+    }
+
     /// Interfaces that the lab made.
     pub fn links(&self) -> Vec<String> {
         self.inner.links.borrow().clone()
