@@ -93,6 +93,7 @@ install: build
 	done
 	install -d -m 755 $(DESTDIR)$(UNITDIR)
 	sed 's|/usr/sbin/|$(SBINDIR)/|' systemd/porind.service >$(DESTDIR)$(UNITDIR)/porind.service
+	install -m 644 systemd/porin-netns@.service $(DESTDIR)$(UNITDIR)/porin-netns@.service
 
 clean:
 	$(CARGO) clean

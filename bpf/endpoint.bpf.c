@@ -2,7 +2,8 @@
 /*
  * The variants behind an endpoint's gates: what its container sends, and what
  * the host's own stack sends it. (What other endpoints and uplinks send it never
- * passes here: that goes straight into its namespace.)
+ * passes here: that goes straight into its namespace.) If the endpoint is adopted:
+ * all that it sends and all that it is sent.
  */
 #include "lib/datapath.h"
 #include "lib/world.h"
@@ -61,10 +62,13 @@ int from_endpoint(struct __sk_buff *skb)
 	case PORIN_DELIVER_LOCAL:
 		return deliver_local(skb, p, &way.deliver);
 	case PORIN_DELIVER_HOST:
-		count_traffic(p);
-		return TC_ACT_OK;
+		return pass(p);
+	case PORIN_DELIVER_ADOPTED:
+		if (!features.adopts)
+			break;
+		return features.adopted ? pass(p) : deliver_adopted(skb, p, &way.deliver);
 	case PORIN_DELIVER_WORLD:
-		return deliver_world(skb, p, &way);
+		return features.adopted ? pass(p) : deliver_world(skb, p, &way);
 	}
 	return drop(p, PORIN_DROP_FAULT);
 }
@@ -84,8 +88,7 @@ int to_endpoint(struct __sk_buff *skb)
 	reason = enter(skb, p, TO_ENDPOINT, &way);
 	if (reason)
 		return refuse(skb, p, reason, TO_ENDPOINT);
-	count_traffic(p);
-	return TC_ACT_OK;
+	return pass(p);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

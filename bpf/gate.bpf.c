@@ -139,6 +139,8 @@ static __always_inline int check6(const struct ipv6hdr *ip)
 	return gate.has6 ? PORIN_DROP_SPOOFED_ADDRESS : PORIN_DROP_FAMILY;
 }
 
+#include "lib/link_service.h"
+
 /* Is the packet from the endpoint's own MAC and one of its own addresses? */
 static __always_inline int check_source(struct __sk_buff *skb)
 {
@@ -191,6 +193,68 @@ int gate_egress(struct __sk_buff *skb)
 {
 	enter_variant(skb, state_get(), PORIN_HOOK_EGRESS);
 	return refuse(skb, PORIN_HOOK_EGRESS, PORIN_DROP_NOT_READY);
+}
+
+/*
+ * An adopted interface has been running: until a generation knows the endpoint, all goes
+ * on as before.
+ */
+static __always_inline bool is_unknown(__u32 generation)
+{
+	__u32 slot = gate.slot;
+	struct porin_endpoint *e = array_look_up(&endpoints, &slot);
+
+	if (!gate.open || !e)
+		return false;
+	return generation & 1 ? !e->side[1].identity : !e->side[0].identity;
+}
+
+/* What a bridge sends to all its ports is no news, however much of it is dropped. */
+static __always_inline int hush(__u32 hook, int reason)
+{
+	struct packet p = { .slot = gate.slot, .hook = hook };
+
+	count_drop(&p, reason);
+	return TC_ACT_SHOT;
+}
+
+/*
+ * An adopted endpoint's gates judge, and leave everything else to its network and to
+ * whatever program is next. `reason`: what the look at the link has found.
+ */
+static __always_inline int adopted(struct __sk_buff *skb, const struct porin_state *s, __u32 hook,
+				   int reason)
+{
+	if (reason == LINK_SERVICE)
+		return TC_ACT_UNSPEC;
+	skb->cb[PORIN_CB_GENERATION] = s ? *(volatile const __u32 *)&s->generation : 0;
+	if (!reason) {
+		enter_variant(skb, s, hook);
+		reason = PORIN_DROP_NOT_READY;
+	}
+	if (is_unknown(skb->cb[PORIN_CB_GENERATION]))
+		return TC_ACT_UNSPEC;
+	if (hook == PORIN_HOOK_EGRESS && reason != PORIN_DROP_NOT_READY)
+		return hush(hook, reason);
+	return refuse(skb, hook, reason);
+}
+
+SEC("tc")
+int adopted_ingress(struct __sk_buff *skb)
+{
+	struct porin_state *s = state_get();
+
+	return is_answer(skb, s) ? TC_ACT_UNSPEC
+				 : adopted(skb, s, PORIN_HOOK_INGRESS, link_sent(skb));
+}
+
+SEC("tc")
+int adopted_egress(struct __sk_buff *skb)
+{
+	struct porin_state *s = state_get();
+
+	return is_answer(skb, s) ? TC_ACT_UNSPEC
+				 : adopted(skb, s, PORIN_HOOK_EGRESS, link_received(skb));
 }
 
 /*

@@ -17,13 +17,21 @@ static __always_inline bool answers_as_gateway(void)
 	return false;
 }
 
-/* Is the address an endpoint's, on this packet's side? */
+/* Is the address an endpoint's, on this packet's side? An adopted one's own gate sees to it. */
 static __noinline bool is_endpoint(struct __sk_buff *skb, const struct packet *p,
 				   const union address *a)
 {
 	struct porin_address_value *known = hash_look_up(skb, &addresses, a);
 
-	return known && (p->generation & 1 ? known->slot[1] : known->slot[0]);
+	struct porin_endpoint *e;
+	__u32 slot = 0;
+
+	if (known)
+		slot = p->generation & 1 ? known->slot[1] : known->slot[0];
+	if (!slot || !features.adopts)
+		return slot;
+	e = array_look_up(&endpoints, &slot);
+	return !e || !e->adopted;
 }
 
 /* Undoes masquerading in `p`, not yet in the packet. True if there was any. */
@@ -171,6 +179,8 @@ int to_uplink(struct __sk_buff *skb)
 						     : admit(skb, p, TO_UPLINK, &way);
 	if (reason == NOT_OURS)
 		return TC_ACT_UNSPEC;
+	if (!reason && features.adopts && way.deliver.kind == PORIN_DELIVER_ADOPTED)
+		return TC_ACT_UNSPEC; /* the uplink is the bridge that the endpoint is at */
 	if (!reason && nat_concerns(p)) {
 		uplink = hash_look_up(skb, &uplinks, &ifindex);
 		reason = masquerade(skb, p, &way, uplink);

@@ -2,6 +2,8 @@
 //! by BPF_PROG_TEST_RUN; its fate is stated, and every counter that moved. Each
 //! test has maps and a network namespace of its own. They need root.
 
+#[path = "packet/adopted.rs"]
+mod adopted;
 #[path = "packet/errors.rs"]
 mod errors;
 #[path = "packet/events.rs"]

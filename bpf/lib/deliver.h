@@ -16,6 +16,16 @@ static __always_inline int deliver_local(struct __sk_buff *skb, const struct pac
 	return bpf_redirect_peer(to->ifindex, 0);
 }
 
+/*
+ * On to wherever the packet was going: nothing was done to it. On another's interface
+ * other programs may follow.
+ */
+static __always_inline int pass(const struct packet *p)
+{
+	count_traffic(p);
+	return features.adopted ? TC_ACT_UNSPEC : TC_ACT_OK;
+}
+
 /* One hop less. The caller has seen that there is one left. */
 static __always_inline int hop_limit_decrement(struct __sk_buff *skb, const struct packet *p)
 {

@@ -61,6 +61,11 @@ static __always_inline int error_sender(struct __sk_buff *skb, const struct pack
 	reason = end_resolve(skb, &p->source, p->generation & 1, packet_family(p), end);
 	if (reason)
 		return reason;
+	if (end->slot && features.adopted)
+		return came_from(skb, &end->deliver) ? 0 : PORIN_DROP_SPOOFED_ADDRESS;
+	/* Through a bridge that is an uplink: for the host itself, or the gate at its end. */
+	if (place == FROM_UPLINK && features.adopts && end->deliver.kind == PORIN_DELIVER_ADOPTED)
+		return NOT_OURS;
 	if (end->slot || (end->flags & PORIN_PREFIX_POOL))
 		return PORIN_DROP_SPOOFED_ADDRESS;
 	return 0;
@@ -108,6 +113,7 @@ static __noinline int admit_error(struct __sk_buff *skb, struct packet *p, enum 
 	struct porin_flow *flow;
 	__u32 quoted_direction;
 	struct packet *q;
+	bool allowed;
 	int reason;
 
 	if (!s)
@@ -140,8 +146,10 @@ static __noinline int admit_error(struct __sk_buff *skb, struct packet *p, enum 
 	reason = error_sender(skb, p, place, s);
 	if (reason)
 		return reason;
-	if (!error_flow_allowed(skb, q, flow, quoted_direction, s, &quoted_ways) &&
-	    !error_is_too_big(p))
+	allowed = error_flow_allowed(skb, q, flow, quoted_direction, s, &quoted_ways);
+	if (passes_by(place, &quoted_ways.back, &quoted_ways.ahead))
+		return NOT_OURS;
+	if (!allowed && !error_is_too_big(p))
 		return PORIN_DROP_UNTRACKED_ERROR;
 	/* The error goes back to where the quoted packet came from. */
 	if (!place_fits(skb, place, &quoted_ways.back, &quoted_ways.ahead))

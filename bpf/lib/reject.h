@@ -212,6 +212,8 @@ __noinline int reject_answer(struct __sk_buff *skb, __u32 reason, __u32 place)
 	case FROM_ENDPOINT:
 		if (reject_build(skb, &s->packet, false))
 			return TC_ACT_SHOT;
+		if (features.adopted) /* which may have no peer */
+			return reject_mark(skb) ? TC_ACT_SHOT : bpf_redirect(skb->ifindex, 0);
 		return bpf_redirect_peer(skb->ifindex, 0);
 	case TO_ENDPOINT: /* the sender is the host's own stack, or who it forwards for */
 		if (reject_build(skb, &s->packet, false) || reject_mark(skb))

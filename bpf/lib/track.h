@@ -43,6 +43,53 @@ static __always_inline void flow_ways(const struct porin_flow *flow, __u32 direc
 	ways->back = reply ? flow->deliver[0] : flow->deliver[1];
 }
 
+/* The interface that the host's own stack reaches an adopted endpoint by. */
+static __always_inline __u32 delivery_via(const struct porin_delivery *to)
+{
+	__u32 via;
+
+	__builtin_memcpy(&via, to->mac + sizeof(to->mac) - sizeof(via), sizeof(via));
+	return via;
+}
+
+static __always_inline bool is_endpoints(const struct porin_delivery *way)
+{
+	return way->kind == PORIN_DELIVER_LOCAL ||
+	       (features.adopts && way->kind == PORIN_DELIVER_ADOPTED);
+}
+
+/*
+ * On its way to an adopted endpoint a packet has passed through a bridge or the host's
+ * stack, and whoever else is there can say that he is an endpoint. What an endpoint sends
+ * came in by its own interface or, if the host routed it, by the bridge that this is a
+ * port of.
+ */
+static __always_inline bool came_from(struct __sk_buff *skb, const struct porin_delivery *sender)
+{
+	if (!is_endpoints(sender) || skb->ingress_ifindex == sender->ifindex)
+		return true;
+	return sender->kind == PORIN_DELIVER_ADOPTED &&
+	       skb->ingress_ifindex == delivery_via(sender);
+}
+
+/* Is a packet counted here? What passes two hooks is counted at one. */
+static __always_inline bool counts(enum place place, const struct porin_delivery *sender)
+{
+	if (features.adopted && place == TO_ENDPOINT)
+		return !is_endpoints(sender);
+	return place != TO_UPLINK;
+}
+
+/* What of an adopted endpoint's passes an uplink is its own gate's to judge. */
+static __always_inline bool passes_by(enum place place, const struct porin_delivery *ahead,
+				      const struct porin_delivery *back)
+{
+	if (!features.adopts || place != FROM_UPLINK)
+		return false;
+	return ahead->kind == PORIN_DELIVER_ADOPTED ||
+	       (back->kind == PORIN_DELIVER_ADOPTED && !is_endpoints(ahead));
+}
+
 /* Does an entry's idea of its two ends agree with where its packet was met? */
 static __always_inline bool place_fits(struct __sk_buff *skb, enum place place,
 				       const struct porin_delivery *ahead,
@@ -52,19 +99,24 @@ static __always_inline bool place_fits(struct __sk_buff *skb, enum place place,
 	case FROM_ENDPOINT: /* the gate has checked the source */
 		return true;
 	case TO_ENDPOINT:
+		if (features.adopted)
+			return ahead->kind == PORIN_DELIVER_ADOPTED &&
+			       ahead->ifindex == skb->ifindex;
 		return ahead->kind == PORIN_DELIVER_LOCAL && ahead->ifindex == skb->ifindex &&
-		       back->kind != PORIN_DELIVER_LOCAL;
+		       !is_endpoints(back);
 	case FROM_UPLINK:
 		return ahead->kind == PORIN_DELIVER_LOCAL && back->kind == PORIN_DELIVER_WORLD;
-	case TO_UPLINK:
-		return ahead->kind == PORIN_DELIVER_WORLD;
+	case TO_UPLINK: /* which may be the bridge of an adopted endpoint */
+		return ahead->kind == PORIN_DELIVER_WORLD ||
+		       (features.adopts && ahead->kind == PORIN_DELIVER_ADOPTED);
 	}
 	return false;
 }
 
 /* The same question of a packet whose ends were just resolved. */
-static __always_inline int place_check(const struct packet *p, enum place place,
-				       const struct end *source, const struct end *destination)
+static __always_inline int place_check(struct __sk_buff *skb, const struct packet *p,
+				       enum place place, const struct end *source,
+				       const struct end *destination)
 {
 	const bool foreign = !source->slot && !(source->flags & PORIN_PREFIX_POOL);
 
@@ -76,12 +128,16 @@ static __always_inline int place_check(const struct packet *p, enum place place,
 			return PORIN_DROP_MALFORMED; /* from itself to itself */
 		break;
 	case TO_ENDPOINT:
-		if (!foreign)
+		if (!foreign &&
+		    !(features.adopted && source->slot && came_from(skb, &source->deliver)))
 			return PORIN_DROP_SPOOFED_ADDRESS;
 		if (destination->slot != p->slot)
 			return PORIN_DROP_NO_ENDPOINT;
 		break;
 	case FROM_UPLINK:
+		if (passes_by(place, &destination->deliver, &source->deliver) &&
+		    !(destination->flags & PORIN_PREFIX_POOL))
+			return NOT_OURS;
 		if (source->slot)
 			return PORIN_DROP_SPOOFED_ADDRESS;
 		/* A pool may overlap a network that the host is in: that is not cut off. */
@@ -295,7 +351,7 @@ static __noinline int admit_judged(struct __sk_buff *skb, struct packet *p, enum
 		return NOT_OURS;
 	if (reason)
 		return reason;
-	reason = place_check(p, place, source, destination);
+	reason = place_check(skb, p, place, source, destination);
 	if (reason)
 		return reason;
 	if (special)
@@ -327,7 +383,7 @@ static __noinline int admit_judged(struct __sk_buff *skb, struct packet *p, enum
 	if (reason)
 		return reason;
 	if (!fresh) {
-		flow_touch(flow, p, direction, place != TO_UPLINK);
+		flow_touch(flow, p, direction, counts(place, &source->deliver));
 		return 0;
 	}
 	reason = flow_create(p, s, flow ? BPF_ANY : BPF_NOEXIST);
@@ -373,9 +429,14 @@ static __always_inline int admit(struct __sk_buff *skb, struct packet *p, enum p
 		barrier();
 		flow_ways(flow, way->direction, &ways);
 		if (flow_still(flow, flow_allowed(p->generation))) {
+			if (passes_by(place, &ways.ahead, &ways.back))
+				return NOT_OURS;
 			if (!place_fits(skb, place, &ways.ahead, &ways.back))
 				return PORIN_DROP_SPOOFED_ADDRESS;
-			way->touched = flow_touch(flow, p, way->direction, place != TO_UPLINK);
+			if (features.adopted && place == TO_ENDPOINT && !came_from(skb, &ways.back))
+				return PORIN_DROP_SPOOFED_ADDRESS;
+			way->touched =
+				flow_touch(flow, p, way->direction, counts(place, &ways.back));
 			way->deliver = ways.ahead;
 			return 0;
 		}
@@ -384,7 +445,7 @@ static __always_inline int admit(struct __sk_buff *skb, struct packet *p, enum p
 	if (reason)
 		return reason;
 	/* Only the way out to the world needs the entry itself. */
-	if (way->deliver.kind == PORIN_DELIVER_WORLD) {
+	if (!features.adopted && way->deliver.kind == PORIN_DELIVER_WORLD) {
 		__u32 direction;
 
 		way->flow = flow_find(skb, p, &direction);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The way of an admitted packet to the world. It may still be dropped here (no
+ * The way of an admitted packet to what the host's routes lead to: the world, or an
+ * endpoint in another's network. It may still be dropped here (no
  * route, no uplink, too big, hop limit, masquerading), never let through anew.
  */
 #ifndef PORIN_WORLD_H
@@ -59,12 +60,50 @@ static __always_inline __u32 route_mtu(struct __sk_buff *skb, const struct packe
 	return p->version == 4 ? MTU_LEAST4 : MTU_LEAST6;
 }
 
+/* On to the next hop of a route. */
+static __always_inline int send_on(struct __sk_buff *skb, const struct packet *p,
+				   const struct bpf_fib_lookup *fib)
+{
+	struct bpf_redir_neigh next = {};
+
+	if (hop_limit_decrement(skb, p))
+		return drop(p, PORIN_DROP_FAULT);
+	count_traffic(p);
+	next.nh_family = fib->family;
+	__builtin_memcpy(next.ipv6_nh, fib->ipv6_dst, sizeof(next.ipv6_nh));
+	return bpf_redirect_neigh(fib->ifindex, &next, sizeof(next), 0);
+}
+
+/*
+ * Into the network of an adopted endpoint, as the host would route it, but past the
+ * host's own filters. The gate there sees it again.
+ */
+static __noinline int deliver_adopted(struct __sk_buff *skb, const struct packet *p,
+				      const struct porin_delivery *to)
+{
+	struct bpf_fib_lookup fib;
+
+	switch (route(skb, p, &fib)) {
+	case BPF_FIB_LKUP_RET_SUCCESS:
+	case BPF_FIB_LKUP_RET_NO_NEIGH: /* bpf_redirect_neigh() will ask */
+		break;
+	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
+		return icmp_answer(skb, PORIN_DROP_TOO_BIG, route_mtu(skb, p, &fib));
+	default:
+		return drop(p, PORIN_DROP_NO_ROUTE);
+	}
+	if (fib.ifindex != delivery_via(to)) /* the address is its, but the route is not */
+		return drop(p, PORIN_DROP_NO_ROUTE);
+	if (p->hop_limit <= 1)
+		return icmp_answer(skb, PORIN_DROP_HOP_LIMIT, 0);
+	return send_on(skb, p, &fib);
+}
+
 /* Through the host's routing table, and out by an uplink: nothing else leads outside. */
 static __noinline int deliver_world(struct __sk_buff *skb, const struct packet *p,
 				    struct passage *way)
 {
 	struct porin_uplink *uplink = NULL;
-	struct bpf_redir_neigh next = {};
 	struct bpf_fib_lookup fib;
 	int reason;
 
@@ -103,12 +142,7 @@ static __noinline int deliver_world(struct __sk_buff *skb, const struct packet *
 			way->flow->deliver[1].ifindex = fib.ifindex;
 		flow_release(way->flow, flow_allowed(p->generation));
 	}
-	if (hop_limit_decrement(skb, p))
-		return drop(p, PORIN_DROP_FAULT);
-	count_traffic(p);
-	next.nh_family = fib.family;
-	__builtin_memcpy(next.ipv6_nh, fib.ipv6_dst, sizeof(next.ipv6_nh));
-	return bpf_redirect_neigh(fib.ifindex, &next, sizeof(next), 0);
+	return send_on(skb, p, &fib);
 }
 
 #endif

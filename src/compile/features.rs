@@ -37,6 +37,8 @@ impl Common {
             reject: needs.reject,
             shadow: needs.shadow,
             masquerade: host.masquerade.enabled && has(Family::Ipv4),
+            adopts: snapshot.endpoints.values().any(|endpoint| endpoint.adopted().is_some()),
+            adopted: false,
             accounting: host.conntrack.accounting,
             events: host.flows.enabled,
             nat_ports: (host.masquerade.ports.first(), host.masquerade.ports.last()),
@@ -48,8 +50,9 @@ impl Common {
     /// `egress`: whether the endpoint's own egress is restricted.
     pub fn endpoint(&self, endpoint: &Endpoint, egress: bool) -> Features {
         let (ipv4, ipv6) = (endpoint.ipv4.is_some(), endpoint.ipv6.is_some());
-        let masquerade = self.base.masquerade && ipv4;
-        settle(Features { ipv4, ipv6, egress_policy: egress, masquerade, ..self.base })
+        let adopted = endpoint.adopted().is_some();
+        let masquerade = self.base.masquerade && ipv4 && !adopted;
+        settle(Features { ipv4, ipv6, egress_policy: egress, masquerade, adopted, ..self.base })
     }
 
     /// Without an IPv4 address too: what cannot be masqueraded there must not leave as it is.

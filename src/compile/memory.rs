@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
+use ipnet::IpNet;
 
 use crate::config::model::{self, Group, Policies, Policy};
 use crate::desired::Fault;
@@ -294,7 +295,8 @@ impl Memory {
         let host = snapshot.host_addresses.iter().copied().chain(own).collect();
         let remote_hosts = snapshot.host.remote_hosts.iter().copied().collect();
         let unmanaged = snapshot.host.unmanaged.iter().copied().collect();
-        Ground { pools: snapshot.pools().collect(), host, remote_hosts, unmanaged, sets }
+        let pools = snapshot.pools().chain(snapshot.reserved.iter().map(|a| IpNet::from(*a)));
+        Ground { pools: pools.collect(), host, remote_hosts, unmanaged, sets }
     }
 
     fn interest(&self, matter: &Matter) -> Interest {

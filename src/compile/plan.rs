@@ -69,6 +69,10 @@ pub struct Features {
     /// Some policy is in shadow mode.
     pub shadow: bool,
     pub masquerade: bool,
+    /// Some endpoint of the host is adopted.
+    pub adopts: bool,
+    /// The endpoint itself is.
+    pub adopted: bool,
     pub accounting: bool,
     pub events: bool,
     pub nat_ports: (u16, u16),

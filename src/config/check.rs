@@ -14,7 +14,7 @@ use super::endpoint::WrittenEndpoint;
 use super::fault::{Fault, Faults};
 use super::group::WrittenGroup;
 use super::host::{Merged, POOLS};
-use super::model::{AddressWish, Peer, Pool};
+use super::model::{AddressWish, Host, Peer, Pool};
 use super::policy::WrittenPolicy;
 use super::source::Source;
 use super::table::nearest;
@@ -94,8 +94,9 @@ fn disjoint(merged: &Merged, faults: &mut Faults) {
     }
 }
 
-/// `pools`: none if they are not known because of faults.
-pub fn endpoints(endpoints: &[In<WrittenEndpoint>], pools: Option<&[Pool]>, faults: &mut Faults) {
+/// `host`: none if it is not known because of faults.
+pub fn endpoints(endpoints: &[In<WrittenEndpoint>], host: Option<&Host>, faults: &mut Faults) {
+    let pools = host.map(|host| host.pools.as_slice());
     unique(
         endpoints,
         faults,
@@ -105,9 +106,26 @@ pub fn endpoints(endpoints: &[In<WrittenEndpoint>], pools: Option<&[Pool]>, faul
     unique(
         endpoints,
         faults,
-        |written| Some((written.endpoint.namespace.as_os_str(), &written.namespace)),
+        |written| Some((written.endpoint.namespace()?.as_os_str(), &written.place)),
         |path| format!("two endpoints are in the namespace `{}`", path.display()),
     );
+    unique(
+        endpoints,
+        faults,
+        |written| {
+            let endpoint = &written.endpoint;
+            endpoint.is_adopted().then(|| (endpoint.interface(), &written.place))
+        },
+        |interface| format!("two endpoints are behind the interface `{interface}`"),
+    );
+    for (source, written) in endpoints.iter().filter(|(_, w)| w.endpoint.is_adopted()) {
+        let interface = written.endpoint.interface();
+        if host.is_some_and(|host| host.uplinks.iter().any(|u| u.interface == interface)) {
+            let what = format!("`{interface}` is an uplink, which no endpoint is behind");
+            let hint = "name the interface that leads to the endpoint alone; or was `namespace` forgotten?";
+            faults.push(Fault::error(source.place(&written.place), what).hint(hint));
+        }
+    }
     for family in [ipv6, ipv4] {
         unique(
             endpoints,
@@ -119,8 +137,12 @@ pub fn endpoints(endpoints: &[In<WrittenEndpoint>], pools: Option<&[Pool]>, faul
             |address| format!("two endpoints have the address {address}"),
         );
         for (source, written) in endpoints {
+            let place = match written.endpoint.is_adopted() {
+                true => taken,
+                false => misplaced,
+            };
             if let (AddressWish::Fixed(address), span) = family(written)
-                && let Some((what, hint)) = pools.and_then(|pools| misplaced(address, pools))
+                && let Some((what, hint)) = pools.and_then(|pools| place(address, pools))
             {
                 faults.push(Fault::error(source.place(span), what).hint(hint));
             }
@@ -230,6 +252,15 @@ fn misplaced(address: IpAddr, pools: &[Pool]) -> Option<(String, String)> {
         _ => return None,
     };
     Some((format!("{address} is {what}"), format!("take another one in {}", pool.network)))
+}
+
+/// The other way round: porin gives out what is in its pools, and routes it to interfaces of its own.
+fn taken(address: IpAddr, pools: &[Pool]) -> Option<(String, String)> {
+    let pool = pools.iter().find(|pool| pool.network.contains(&address))?;
+    let what = format!("{address} is inside the pool {}, which is porin's", pool.network);
+    let hint =
+        "an endpoint that porin makes no interface for is in a network of its own".to_owned();
+    Some((what, hint))
 }
 
 fn first_host(network: IpNet) -> IpAddr {

@@ -2,11 +2,10 @@
 
 use std::net::IpAddr;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::keys;
-use super::model::{AddressWish, Endpoint};
+use super::model::{AddressWish, Attachment, Endpoint};
 use super::table::{Item, Table};
 use super::value;
 use crate::types::addr::check_unicast;
@@ -18,7 +17,8 @@ use crate::types::{Family, Invalid, Label, Labels, Name, PortMatch};
 pub struct WrittenEndpoint {
     pub endpoint: Arc<Endpoint>,
     pub name: Range<usize>,
-    pub namespace: Range<usize>,
+    /// Of the namespace or, if it has none, of the interface on the host.
+    pub place: Range<usize>,
     pub ipv6: Range<usize>,
     pub ipv4: Range<usize>,
 }
@@ -31,41 +31,75 @@ fn endpoint(table: &Table) -> Option<WrittenEndpoint> {
     // All first, so that every fault of the table is told.
     let name = table.required("name");
     let name = name.and_then(|item| Some((item.parse::<Name>()?, item.span)));
-    let namespace = namespace(table);
+    let adopted = table.optional("namespace").is_none();
+    let attachment = if adopted { on_the_host(table) } else { in_a_namespace(table) };
     let labels = labels(table);
-    let interface = match table.optional("interface") {
-        Some(item) => item.parse_by(value::interface),
-        None => Some("eth0".to_owned()),
-    };
-    let ipv6 = address(table, "ipv6", Family::Ipv6);
-    let ipv4 = address(table, "ipv4", Family::Ipv4);
+    let ipv6 = address(table, "ipv6", Family::Ipv6, adopted);
+    let ipv4 = address(table, "ipv4", Family::Ipv4, adopted);
     let ports = ports(table);
     let ((ipv6, ipv6_span), (ipv4, ipv4_span)) = (ipv6?, ipv4?);
     if (ipv6, ipv4) == (AddressWish::None, AddressWish::None) {
-        table.sink.error(&ipv4_span, "the endpoint has no address: both families are `none`");
+        match &attachment {
+            Some((Attachment::Adopted { interface }, place)) => {
+                unknown_addresses(table, place, interface);
+            }
+            None if adopted => {}
+            _ => {
+                let what = "the endpoint has no address: both families are `none`";
+                table.sink.error(&ipv4_span, what);
+            }
+        }
     }
-    let ((name, name_span), (namespace, namespace_span)) = (name?, namespace?);
+    let (attachment, place) = attachment?;
+    let (name, name_span) = name?;
     Some(WrittenEndpoint {
         endpoint: Arc::new(Endpoint {
             name,
             labels: labels?,
-            namespace,
-            interface: interface?,
+            attachment,
             ipv6,
             ipv4,
             ports: ports?,
             origin: table.sink.origin(&table.span),
         }),
         name: name_span,
-        namespace: namespace_span,
+        place,
         ipv6: ipv6_span,
         ipv4: ipv4_span,
     })
 }
 
-fn namespace(table: &Table) -> Option<(PathBuf, Range<usize>)> {
+fn in_a_namespace(table: &Table) -> Option<(Attachment, Range<usize>)> {
+    let interface = match table.optional("interface") {
+        Some(item) => item.parse_by(value::interface),
+        None => Some("eth0".to_owned()),
+    };
     let item = table.required("namespace")?;
-    Some((item.parse_by(value::namespace)?, item.span))
+    let namespace = item.parse_by(value::namespace)?;
+    Some((Attachment::Made { namespace, interface: interface? }, item.span))
+}
+
+fn on_the_host(table: &Table) -> Option<(Attachment, Range<usize>)> {
+    let Some(item) = table.optional("interface") else {
+        let hint = "name the network namespace that porin is to make an interface in, or the host's interface \
+                    that leads to what runs already";
+        table.sink.fault(
+            &table.span,
+            "the endpoint is nowhere: it has neither `namespace` nor `interface`",
+            hint,
+        );
+        return None;
+    };
+    let interface = item.parse_by(value::foreign_interface)?;
+    Some((Attachment::Adopted { interface }, item.span))
+}
+
+/// Whoever forgets `namespace` must not have an interface of the host's taken for an endpoint's.
+fn unknown_addresses(table: &Table, place: &Range<usize>, interface: &str) {
+    let what = format!("the addresses of what is behind `{interface}` of this host are not known");
+    let hint =
+        "state them (ipv4 = \"172.17.0.5\"); or add `namespace`, if porin is to make the interface";
+    table.sink.fault(place, what, hint);
 }
 
 fn labels(table: &Table) -> Option<Labels> {
@@ -109,11 +143,17 @@ fn address(
     table: &Table,
     key: &'static str,
     family: Family,
+    adopted: bool,
 ) -> Option<(AddressWish, Range<usize>)> {
     let Some(item) = table.optional(key) else {
-        return Some((AddressWish::Auto, table.span.clone()));
+        let wish = if adopted { AddressWish::None } else { AddressWish::Auto };
+        return Some((wish, table.span.clone()));
     };
     let wish = item.parse_by(|text| match text {
+        "auto" if adopted => {
+            Err(Invalid::new("porin gives no address to an interface that it does not make")
+                .hint("write the address that it has, or none"))
+        }
         "auto" => Ok(AddressWish::Auto),
         "none" => Ok(AddressWish::None),
         _ => fixed(text, key, family),

@@ -215,7 +215,7 @@ impl Loader {
         if endpoints {
             let mut wrong = Faults::default();
             let parts = self.parts();
-            check::endpoints(&parts.endpoints, Some(&config.host.pools), &mut wrong);
+            check::endpoints(&parts.endpoints, Some(&config.host), &mut wrong);
             if !wrong.is_empty() {
                 return None;
             }
@@ -309,8 +309,8 @@ impl Loader {
         let Parts { hosts, endpoints, policies, groups, asserts, .. } = parts;
         let merged = host::merge(hosts.into_iter());
         check::host(&merged, &mut faults);
-        let pools = parts.hosts_are_whole.then_some(merged.host.pools.as_slice());
-        check::endpoints(&endpoints, pools, &mut faults);
+        let host = parts.hosts_are_whole.then_some(&merged.host);
+        check::endpoints(&endpoints, host, &mut faults);
         check::policies(&policies, &mut faults);
         check::groups(&groups, &mut faults);
         if parts.groups_are_whole {

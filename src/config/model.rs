@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -153,15 +153,59 @@ pub struct Endpoint {
     pub name: Name,
     /// As written, not filtered.
     pub labels: Labels,
-    /// Absolute path of a network namespace (`/run/netns/web`, `/proc/123/ns/net`).
-    pub namespace: PathBuf,
-    /// Name of the interface inside; default `eth0`.
-    pub interface: String,
+    pub attachment: Attachment,
+    /// Of an adopted endpoint: fixed or none.
     pub ipv6: AddressWish,
     pub ipv4: AddressWish,
     /// Named ports.
     pub ports: BTreeMap<Name, PortMatch>,
     pub origin: Origin,
+}
+
+/// Whose an endpoint's interface is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attachment {
+    /// Porin's, which makes it.
+    Made {
+        /// Absolute path of a network namespace (`/run/netns/web`, `/proc/123/ns/net`).
+        namespace: PathBuf,
+        /// Its name inside; default `eth0`.
+        interface: String,
+    },
+    /// Another's, as is the network that it is in: porin judges what passes, and does nothing else.
+    Adopted {
+        /// Its name on the host.
+        interface: String,
+    },
+}
+
+impl Endpoint {
+    /// The namespace that porin makes its interface in.
+    pub fn namespace(&self) -> Option<&Path> {
+        match &self.attachment {
+            Attachment::Made { namespace, .. } => Some(namespace),
+            Attachment::Adopted { .. } => None,
+        }
+    }
+
+    /// Its name inside the namespace or, if there is none, on the host.
+    pub fn interface(&self) -> &str {
+        match &self.attachment {
+            Attachment::Made { interface, .. } | Attachment::Adopted { interface } => interface,
+        }
+    }
+
+    pub fn is_adopted(&self) -> bool {
+        matches!(self.attachment, Attachment::Adopted { .. })
+    }
+
+    /// The addresses that it is to have whatever the pools have.
+    pub fn fixed_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        [self.ipv6, self.ipv4].into_iter().filter_map(|wish| match wish {
+            AddressWish::Fixed(address) => Some(address),
+            AddressWish::Auto | AddressWish::None => None,
+        })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -55,8 +55,10 @@ pub fn endpoint(endpoint: &Endpoint) -> String {
     let mut out = Lines::default();
     out.header("[[endpoint]]");
     out.pair("name", quoted(&endpoint.name));
-    out.pair("namespace", quoted(endpoint.namespace.display()));
-    out.pair("interface", quoted(&endpoint.interface));
+    if let Some(namespace) = endpoint.namespace() {
+        out.pair("namespace", quoted(namespace.display()));
+    }
+    out.pair("interface", quoted(endpoint.interface()));
     let labels = endpoint.labels.iter();
     out.pair("labels", table(labels.map(|(key, value)| (quoted(key), quoted(value)))));
     out.pair("ipv6", wish(endpoint.ipv6));

@@ -37,6 +37,10 @@ impl<'a> Sink<'a> {
         self.push(Fault::error(self.place(span), what));
     }
 
+    pub fn fault(&self, span: &Range<usize>, what: impl AsRef<str>, hint: impl AsRef<str>) {
+        self.push(Fault::error(self.place(span), what).hint(hint));
+    }
+
     pub fn place(&self, span: &Range<usize>) -> Place {
         self.source.place(span)
     }
@@ -161,7 +165,7 @@ impl<'a> Item<'a> {
     }
 
     pub fn fault(&self, what: impl AsRef<str>, hint: impl AsRef<str>) {
-        self.sink.push(Fault::error(self.sink.place(&self.span), what).hint(hint));
+        self.sink.fault(&self.span, what, hint);
     }
 
     /// Points into the text, if the fault says where and the text stands in the file as it is.

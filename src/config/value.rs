@@ -132,12 +132,26 @@ pub fn interface(text: &str) -> Result<String, Invalid> {
 /// An interface to the outside: not one that porin makes itself.
 pub fn uplink(text: &str) -> Result<String, Invalid> {
     let name = interface(text)?;
-    let ours = |hex: &str| hex.len() == 12 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if name.strip_prefix("pn").is_some_and(ours) {
+    if is_porins(&name) {
         return Err(Invalid::new(format!("`{text}` is an endpoint's interface, not an uplink"))
             .hint("uplinks lead to the outside, like eth0"));
     }
     Ok(name)
+}
+
+/// An interface of the host's, to be adopted: not one that porin makes itself.
+pub fn foreign_interface(text: &str) -> Result<String, Invalid> {
+    let name = interface(text)?;
+    if is_porins(&name) {
+        return Err(Invalid::new(format!("`{text}` is an interface that porin makes itself"))
+            .hint("name one that another program made, like veth5d1a7e"));
+    }
+    Ok(name)
+}
+
+fn is_porins(interface: &str) -> bool {
+    let ours = |hex: &str| hex.len() == 12 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    interface.strip_prefix("pn").is_some_and(ours)
 }
 
 /// Absolute, without `..`; redundant slashes and dots are removed, so that equal paths compare equal.

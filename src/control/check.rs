@@ -11,7 +11,7 @@ use super::view::{CheckView, FaultView};
 use crate::compile::{Memory, compile};
 use crate::config::model::{Config, Endpoint};
 use crate::config::{self, Loaded, Loader, Place};
-use crate::desired::snapshot::Namespace;
+use crate::desired::snapshot::{Adopted, Namespace};
 use crate::desired::{self, Change, Desired};
 
 /// A directory that was asked for cannot be read, or there is none to read.
@@ -77,11 +77,16 @@ pub fn check(directories: &[PathBuf]) -> Result<Loaded, CheckError> {
 /// What would refuse the whole; and what would keep an endpoint closed or leaves something unproven.
 fn compiled(config: &Arc<Config>) -> (Vec<desired::Fault>, Vec<desired::Fault>) {
     let namespace = |(inode, endpoint): (u64, &Arc<Endpoint>)| {
-        let path = endpoint.namespace.clone();
-        (endpoint.name.clone(), Ok(Namespace { path, device: 0, inode }))
+        let path = endpoint.namespace()?.to_owned();
+        Some((endpoint.name.clone(), Ok(Namespace { path, device: 0, inode })))
+    };
+    let interface = |(ifindex, endpoint): (u32, &Arc<Endpoint>)| {
+        let found = Adopted { ifindex, via: ifindex };
+        endpoint.is_adopted().then(|| (endpoint.name.clone(), Ok(found)))
     };
     let mut desired = Desired::default();
-    desired.apply(Change::Namespaces((1..).zip(&config.endpoints).map(namespace).collect()));
+    desired.apply(Change::Namespaces((1..).zip(&config.endpoints).filter_map(namespace).collect()));
+    desired.apply(Change::Interfaces((1..).zip(&config.endpoints).filter_map(interface).collect()));
     desired.apply(Change::Config(Arc::clone(config)));
     let (snapshot, mut noted) = match desired.snapshot() {
         Ok(made) => made,

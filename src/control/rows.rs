@@ -39,8 +39,8 @@ pub fn endpoints(
             labels: Arc::new(written.labels.clone()),
             ipv6: endpoint.and_then(|endpoint| endpoint.ipv6),
             ipv4: endpoint.and_then(|endpoint| endpoint.ipv4),
-            namespace: written.namespace.to_string_lossy().into_owned(),
-            interface: written.interface.clone(),
+            namespace: written.namespace().map(|path| path.to_string_lossy().into_owned()),
+            interface: written.interface().to_owned(),
             host_interface: endpoint.map(|endpoint| endpoint.host_interface.clone()),
             ports: written.ports.iter().map(|(n, p)| (n.to_string(), p.to_string())).collect(),
             default_deny: endpoint

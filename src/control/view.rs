@@ -157,9 +157,9 @@ pub struct EndpointView {
     pub labels: Arc<Labels>,
     pub ipv6: Option<Ipv6Addr>,
     pub ipv4: Option<Ipv4Addr>,
-    /// As written.
-    pub namespace: String,
-    /// Inside the namespace.
+    /// As written. None: the endpoint is adopted.
+    pub namespace: Option<String>,
+    /// Inside the namespace or, if there is none, on the host.
     pub interface: String,
     pub host_interface: Option<String>,
     /// Named ports.

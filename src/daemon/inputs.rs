@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::config::model::{Config, Endpoint};
+use crate::config::model::{Attachment, Config, Endpoint};
 use crate::desired::ipam;
-use crate::desired::snapshot::{Namespace, Namespaces};
+use crate::desired::snapshot::{Interfaces, Namespace, Namespaces};
 use crate::desired::{Fault, HostNetwork, UplinkFact};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::netlink::facts::{self, Unusable};
-use crate::types::PortRange;
+use crate::types::{Name, PortRange};
 
 use super::ports;
 
@@ -24,7 +24,10 @@ pub struct Inputs {
     pub host_networks: Vec<HostNetwork>,
     pub local_ports: Vec<PortRange>,
     pub uplinks: Vec<UplinkFact>,
+    /// Of endpoints whose interface porin makes.
     pub namespaces: Namespaces,
+    /// Of adopted endpoints.
+    pub interfaces: Interfaces,
 }
 
 /// What was seen, and what is wrong with it.
@@ -44,8 +47,8 @@ pub fn observe(
 ) -> Result<Seen, String> {
     match before.filter(|seen| seen.inputs.config.host == config.host) {
         Some(seen) => {
-            let namespaces = changed(netlink, &config.endpoints, &seen.inputs);
-            let inputs = Inputs { config, namespaces, ..seen.inputs.clone() };
+            let (namespaces, interfaces) = changed(netlink, &config.endpoints, &seen.inputs);
+            let inputs = Inputs { config, namespaces, interfaces, ..seen.inputs.clone() };
             Ok(Seen { inputs, faults: seen.faults.clone() })
         }
         None => everything(netlink, config, in_force),
@@ -90,33 +93,70 @@ fn everything(
             ),
         }
     }
-    let namespaces = config.endpoints.iter().map(|endpoint| {
-        let before = in_force.and_then(|inputs| inputs.namespaces.get(&endpoint.name));
-        (endpoint.name.clone(), namespace(netlink, before, &endpoint.namespace))
-    });
-    let namespaces = namespaces.collect();
-    let inputs = Inputs { config, host_addresses, host_networks, local_ports, uplinks, namespaces };
+    let (mut namespaces, mut interfaces) = (Namespaces::new(), Interfaces::new());
+    for endpoint in &config.endpoints {
+        let name = endpoint.name.clone();
+        match &endpoint.attachment {
+            Attachment::Made { namespace: path, .. } => {
+                let before = in_force.and_then(|inputs| inputs.namespaces.get(&name));
+                namespaces.insert(name, namespace(netlink, before, path));
+            }
+            Attachment::Adopted { interface } => {
+                let found = facts::adopted(netlink, interface);
+                interfaces.insert(name, found.map_err(|why| reason(&why)));
+            }
+        }
+    }
+    let inputs = Inputs {
+        config,
+        host_addresses,
+        host_networks,
+        local_ports,
+        uplinks,
+        namespaces,
+        interfaces,
+    };
     Ok(Seen { inputs, faults })
 }
 
 /// Looks at the endpoints that are new, elsewhere, or were not there.
-fn changed(netlink: &Netlink, endpoints: &[Arc<Endpoint>], before: &Inputs) -> Namespaces {
-    let mut namespaces = before.namespaces.clone();
+fn changed(
+    netlink: &Netlink,
+    endpoints: &[Arc<Endpoint>],
+    before: &Inputs,
+) -> (Namespaces, Interfaces) {
+    let (mut namespaces, mut interfaces) = (before.namespaces.clone(), before.interfaces.clone());
     if before.config.endpoints != endpoints {
-        let there = |name| endpoints.binary_search_by(|endpoint| endpoint.name.cmp(name)).is_ok();
-        let gone: Vec<_> = before.namespaces.keys().filter(|name| !there(name)).cloned().collect();
-        gone.iter().for_each(|name| _ = namespaces.remove(name));
+        let of = |name: &Name| {
+            let at = endpoints.binary_search_by(|endpoint| endpoint.name.cmp(name));
+            at.ok().map(|at| &endpoints[at])
+        };
+        let gone: Vec<_> = before.namespaces.keys().filter(|name| !is_made(of(name))).collect();
+        gone.into_iter().for_each(|name| _ = namespaces.remove(name));
+        // They are few, and not told apart by what is known of them.
+        interfaces.clear();
     }
     for endpoint in endpoints {
-        match before.namespaces.get(&endpoint.name) {
-            Some(Ok(known)) if known.path == endpoint.namespace => {}
-            _ => {
-                let found = namespace(netlink, None, &endpoint.namespace);
-                namespaces.insert(endpoint.name.clone(), found);
-            }
+        let name = &endpoint.name;
+        match &endpoint.attachment {
+            Attachment::Made { namespace: path, .. } => match before.namespaces.get(name) {
+                Some(Ok(known)) if known.path == *path => {}
+                _ => _ = namespaces.insert(name.clone(), namespace(netlink, None, path)),
+            },
+            Attachment::Adopted { interface } => match interfaces.get(name) {
+                Some(Ok(_)) => {}
+                _ => {
+                    let found = facts::adopted(netlink, interface).map_err(|why| reason(&why));
+                    interfaces.insert(name.clone(), found);
+                }
+            },
         }
     }
-    namespaces
+    (namespaces, interfaces)
+}
+
+fn is_made(endpoint: Option<&Arc<Endpoint>>) -> bool {
+    endpoint.is_some_and(|endpoint| !endpoint.is_adopted())
 }
 
 /// The network namespace of an endpoint: as in the last generation, if it is still there.
@@ -142,7 +182,7 @@ fn namespace(
     }
 }
 
-/// Why a namespace cannot be used, for one who sees its path already.
+/// Why a namespace or an interface cannot be used, for one who sees its path already.
 fn reason(why: &Unusable) -> String {
     let text = match why {
         Unusable::Failed(error) => error.source.to_string(),

@@ -126,7 +126,7 @@ impl Reconciler {
     pub fn directories(&self) -> Vec<PathBuf> {
         let mut directories = self.loader.directories();
         let config = self.config.iter().flat_map(|config| &config.endpoints);
-        let homes = config.filter_map(|endpoint| endpoint.namespace.parent());
+        let homes = config.filter_map(|endpoint| endpoint.namespace()?.parent());
         // Nothing tells when a process comes or goes: /proc has no inotify.
         let homes = homes.filter(|home| !home.starts_with("/proc"));
         directories.extend(homes.map(ToOwned::to_owned));
@@ -199,9 +199,10 @@ impl Reconciler {
                 }
             };
         self.hold(&mut inputs, begun);
-        round.look_again = inputs.namespaces.values().any(Result::is_err);
+        round.look_again = inputs.namespaces.values().any(Result::is_err)
+            || inputs.interfaces.values().any(Result::is_err);
         // Each try learns of at least one endpoint that cannot be attached after all.
-        for _ in 0..=inputs.namespaces.len() {
+        for _ in 0..=inputs.config.endpoints.len() {
             if !kernel_changed && self.in_force.as_ref() == Some(&inputs) {
                 round.faults.extend(self.standing_faults());
                 return round;
@@ -226,7 +227,10 @@ impl Reconciler {
                 Err(Failure::Endpoints(failed)) => {
                     round.look_again = true;
                     for (name, why) in failed {
-                        inputs.namespaces.insert(name, Err(why));
+                        match inputs.interfaces.contains_key(&name) {
+                            true => _ = inputs.interfaces.insert(name, Err(why)),
+                            false => _ = inputs.namespaces.insert(name, Err(why)),
+                        }
                     }
                 }
             }
@@ -280,6 +284,7 @@ impl Reconciler {
         desired.apply(Change::LocalPorts(inputs.local_ports.clone()));
         desired.apply(Change::Uplinks(inputs.uplinks.clone()));
         desired.apply(Change::Namespaces(inputs.namespaces.clone()));
+        desired.apply(Change::Interfaces(inputs.interfaces.clone()));
         let (snapshot, closed) = desired.snapshot().map_err(Failure::Whole)?;
         let plan = compile::compile(&snapshot, &mut memory).map_err(Failure::Whole)?;
         // Written before the commit: a lease too many harms nobody, one too few may move an address.

@@ -11,7 +11,7 @@ use crate::config::model::Config;
 use crate::types::{Identity, Labels, Mac, PortRange, Slot};
 
 use super::ipam::Leases;
-use super::snapshot::Namespaces;
+use super::snapshot::{Interfaces, Namespaces};
 
 #[derive(Debug, Clone)]
 pub enum Change {
@@ -27,6 +27,8 @@ pub enum Change {
     Uplinks(Vec<UplinkFact>),
     /// Which namespace each endpoint's path is now, or why there is none that can be used.
     Namespaces(Namespaces),
+    /// Which interface each adopted endpoint's is now, or why there is none that can be used.
+    Interfaces(Interfaces),
     /// Recovered at start.
     Leases(Leases),
     /// Recovered from the kernel: which incarnation has which slot.

@@ -2,47 +2,69 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::model::{self, AddressWish};
 use crate::types::{Family, Identity, Labels, Name, Slot};
 
 use super::ipam::{Answers, Refused};
-use super::snapshot::{Endpoint, Namespace, Namespaces, Uplink};
+use super::snapshot::{
+    Adopted, Attachment, Endpoint, Interfaces, Made, Namespace, Namespaces, Uplink,
+};
 use super::{Fault, UplinkFact, digest};
 
 /// An endpoint that can be opened, without its numbers yet.
 pub(super) struct Openable<'a> {
     pub config: &'a model::Endpoint,
-    pub namespace: Namespace,
+    place: Place<'a>,
     pub addresses: [Option<IpAddr>; 2],
     pub host_interface: String,
     pub incarnation: [u8; 16],
 }
 
+/// Where an endpoint was found.
+enum Place<'a> {
+    Namespace { namespace: Namespace, interface: &'a str },
+    Interface(Adopted),
+}
+
+/// What was found out about all of them.
+pub(super) struct Facts<'a> {
+    pub namespaces: &'a Namespaces,
+    pub interfaces: &'a Interfaces,
+    pub answers: &'a [Answers; 2],
+    pub pools: bool,
+    pub host_addresses: &'a [IpAddr],
+}
+
 /// Sorts the endpoints into those that can be opened and faults.
 pub(super) fn openable<'a>(
     endpoints: &'a [Arc<model::Endpoint>],
-    namespaces: &Namespaces,
-    answers: &[Answers; 2],
-    pools: bool,
+    facts: &Facts,
 ) -> (Vec<Openable<'a>>, Vec<Fault>) {
     let mut open: Vec<Openable> = Vec::with_capacity(endpoints.len());
     let mut faults = Vec::new();
     let mut inside: BTreeMap<(u64, u64, &str), &Name> = BTreeMap::new();
     let mut outside: BTreeMap<String, &Name> = BTreeMap::new();
     for config in endpoints {
-        let endpoint = match examine(config, namespaces, answers, pools) {
+        let endpoint = match examine(config, facts) {
             Ok(endpoint) => endpoint,
             Err(fault) => {
                 faults.push(*fault);
                 continue;
             }
         };
-        let Namespace { device, inode, .. } = endpoint.namespace;
-        let place = (device, inode, config.interface.as_str());
-        if let Some(other) = inside.get(&place) {
-            let interface = &config.interface;
+        let place = match &endpoint.place {
+            Place::Namespace { namespace: Namespace { device, inode, .. }, interface } => {
+                Some((*device, *inode, *interface))
+            }
+            Place::Interface(_) => None,
+        };
+        if let Some(place) = &place
+            && let Some(other) = inside.get(place)
+        {
+            let interface = config.interface();
             let why =
                 format!("its namespace is that of endpoint `{other}`, which has `{interface}`");
             faults.push(closed(config, "is in another's place").why(why).hint(
@@ -55,7 +77,7 @@ pub(super) fn openable<'a>(
             faults.push(closed(config, "has an unlucky name").why(why).hint("rename one of them"));
             continue;
         }
-        inside.insert(place, &config.name);
+        inside.extend(place.map(|place| (place, &config.name)));
         outside.insert(endpoint.host_interface.clone(), &config.name);
         open.push(endpoint);
     }
@@ -68,14 +90,62 @@ pub(super) fn closed(config: &model::Endpoint, what: &str) -> Fault {
     Fault::endpoint(&config.name, what).origin(&config.origin)
 }
 
-fn examine<'a>(
+fn examine<'a>(config: &'a model::Endpoint, facts: &Facts) -> Result<Openable<'a>, Box<Fault>> {
+    match &config.attachment {
+        model::Attachment::Made { namespace, interface } => {
+            examine_made(config, namespace, interface, facts)
+        }
+        model::Attachment::Adopted { interface } => examine_adopted(config, interface, facts),
+    }
+}
+
+fn examine_adopted<'a>(
     config: &'a model::Endpoint,
-    namespaces: &Namespaces,
-    answers: &[Answers; 2],
-    pools: bool,
+    interface: &str,
+    facts: &Facts,
 ) -> Result<Openable<'a>, Box<Fault>> {
-    let path = config.namespace.display();
-    let namespace = match namespaces.get(&config.name) {
+    let adopted = match facts.interfaces.get(&config.name) {
+        Some(Ok(adopted)) => *adopted,
+        Some(Err(why)) => {
+            let fault = closed(config, "cannot be adopted").why(why.clone());
+            return Err(Box::new(fault.hint(
+                "start what makes the interface, or correct `interface`; it is adopted as soon as it is there",
+            )));
+        }
+        None => {
+            let fault = closed(config, "has an interface that was not looked at");
+            return Err(Box::new(fault.why(interface.to_owned()).passing()));
+        }
+    };
+    let mut addresses = [None, None];
+    for address in config.fixed_addresses() {
+        if facts.host_addresses.contains(&address) {
+            let fault = closed(config, "cannot be adopted");
+            let fault = fault.why(format!("{address} is an address of this host"));
+            return Err(Box::new(fault.hint(
+                "state the addresses that are behind the interface, not the host's own on it",
+            )));
+        }
+        addresses[Family::of(address) as usize] = Some(address);
+    }
+    let own = addresses.into_iter().flatten();
+    Ok(Openable {
+        config,
+        place: Place::Interface(adopted),
+        addresses,
+        host_interface: interface.to_owned(),
+        incarnation: digest::adopted_incarnation(&config.name, interface, adopted, own),
+    })
+}
+
+fn examine_made<'a>(
+    config: &'a model::Endpoint,
+    path: &Path,
+    interface: &'a str,
+    facts: &Facts,
+) -> Result<Openable<'a>, Box<Fault>> {
+    let path = path.display();
+    let namespace = match facts.namespaces.get(&config.name) {
         Some(Ok(namespace)) => namespace.clone(),
         Some(Err(why)) => {
             let fault = closed(config, "cannot be attached");
@@ -90,28 +160,25 @@ fn examine<'a>(
     };
     let mut addresses = [None, None];
     for family in Family::BOTH {
-        addresses[family as usize] = match answers[family as usize].get(&config.name) {
+        addresses[family as usize] = match facts.answers[family as usize].get(&config.name) {
             Some(Ok(address)) => *address,
             Some(Err(refused)) => return Err(Box::new(refusal(config, refused))),
             None => None,
         };
     }
     if addresses == [None, None] {
-        let hint = if pools {
+        let hint = if facts.pools {
             "do not set both `ipv6` and `ipv4` to none, and have a pool of a family that is wanted"
         } else {
             "add a [[pool]] to porin.toml"
         };
         return Err(Box::new(closed(config, "has no address").hint(hint)));
     }
-    let incarnation = digest::incarnation(
-        &config.name,
-        &namespace,
-        &config.interface,
-        addresses.into_iter().flatten(),
-    );
+    let incarnation =
+        digest::incarnation(&config.name, &namespace, interface, addresses.into_iter().flatten());
     let host_interface = digest::host_interface(&config.name);
-    Ok(Openable { config, namespace, addresses, host_interface, incarnation })
+    let place = Place::Namespace { namespace, interface };
+    Ok(Openable { config, place, addresses, host_interface, incarnation })
 }
 
 fn refusal(config: &model::Endpoint, refused: &Refused) -> Fault {
@@ -159,13 +226,18 @@ pub(super) fn endpoint(
         identity,
         ipv6: addresses().find_map(|a| v6(*a)),
         ipv4: addresses().find_map(|a| v4(*a)),
-        mac: digest::mac(&config.name, &openable.incarnation),
         ports: config.ports.clone(),
-        namespace: openable.namespace.clone(),
-        interface: config.interface.clone(),
+        attachment: match &openable.place {
+            Place::Namespace { namespace, interface } => Attachment::Made(Made {
+                namespace: namespace.clone(),
+                interface: (*interface).to_owned(),
+                mac: digest::mac(&config.name, &openable.incarnation),
+                mtu,
+            }),
+            Place::Interface(adopted) => Attachment::Adopted(*adopted),
+        },
         host_interface: openable.host_interface.clone(),
         incarnation: openable.incarnation,
-        mtu,
     }
 }
 

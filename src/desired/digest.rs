@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::types::{Mac, Name};
 
-use super::snapshot::Namespace;
+use super::snapshot::{Adopted, Namespace};
 
 /// SHA-256 of the parts, each preceded by its length, so that no two lists of parts run together.
 pub fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
@@ -39,6 +39,20 @@ pub fn incarnation(
     let addresses: Vec<String> = addresses.into_iter().map(|a| a.to_string()).collect();
     let fixed: [&[u8]; 5] =
         [b"endpoint", name.as_str().as_bytes(), &device, &inode, interface.as_bytes()];
+    head(digest(fixed.into_iter().chain(addresses.iter().map(|a| a.as_bytes()))))
+}
+
+/// The same of an adopted endpoint: an interface made anew, or put elsewhere, is another.
+pub fn adopted_incarnation(
+    name: &Name,
+    interface: &str,
+    adopted: Adopted,
+    addresses: impl IntoIterator<Item = IpAddr>,
+) -> [u8; 16] {
+    let (ifindex, via) = (adopted.ifindex.to_be_bytes(), adopted.via.to_be_bytes());
+    let addresses: Vec<String> = addresses.into_iter().map(|a| a.to_string()).collect();
+    let fixed: [&[u8]; 5] =
+        [b"adopted", name.as_str().as_bytes(), interface.as_bytes(), &ifindex, &via];
     head(digest(fixed.into_iter().chain(addresses.iter().map(|a| a.as_bytes()))))
 }
 

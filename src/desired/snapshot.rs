@@ -19,7 +19,7 @@ pub struct Snapshot {
     pub host_addresses: Arc<Vec<IpAddr>>,
     /// The uplinks that exist, with what netlink says of them.
     pub uplinks: Arc<Vec<Uplink>>,
-    /// The endpoints whose namespaces exist, by slot.
+    /// The endpoints whose namespaces or interfaces exist, by slot.
     pub endpoints: Arc<BTreeMap<Slot, Arc<Endpoint>>>,
     /// Every identity that an endpoint of this snapshot has, with its labels.
     pub identities: Arc<BTreeMap<Identity, Arc<Labels>>>,
@@ -27,6 +27,8 @@ pub struct Snapshot {
     /// Sorted by name.
     pub groups: Arc<Vec<Arc<Group>>>,
     pub asserts: Arc<Vec<Arc<Assert>>>,
+    /// Addresses of adopted endpoints, of those that are closed too: nobody else's. Sorted.
+    pub reserved: Arc<Vec<IpAddr>>,
 }
 
 /// An interface to the outside as it is now.
@@ -50,16 +52,54 @@ pub struct Endpoint {
     pub identity: Identity,
     pub ipv6: Option<Ipv6Addr>,
     pub ipv4: Option<Ipv4Addr>,
-    pub mac: Mac,
     pub ports: BTreeMap<Name, PortMatch>,
-    pub namespace: Namespace,
-    /// Interface in the namespace.
-    pub interface: String,
-    /// Interface on the host: `pn` and 12 hex digits of a digest of the name.
+    pub attachment: Attachment,
+    /// Interface on the host. Of porin's own: `pn` and 12 hex digits of a digest of the name.
     pub host_interface: String,
-    /// Digest of name, namespace, interface and addresses: another incarnation gets another slot.
+    /// Digest of name, place and addresses: another incarnation gets another slot.
     pub incarnation: [u8; 16],
+}
+
+/// Whose an endpoint's interface is, as found on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attachment {
+    Made(Made),
+    Adopted(Adopted),
+}
+
+/// An interface that porin makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    pub namespace: Namespace,
+    /// Its name in the namespace.
+    pub interface: String,
+    /// Its MAC there.
+    pub mac: Mac,
     pub mtu: u32,
+}
+
+/// An interface that is another's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Adopted {
+    pub ifindex: u32,
+    /// ifindex of what the host's stack reaches it by: of the bridge that it is a port of, or its own.
+    pub via: u32,
+}
+
+impl Endpoint {
+    pub fn made(&self) -> Option<&Made> {
+        match &self.attachment {
+            Attachment::Made(made) => Some(made),
+            Attachment::Adopted(_) => None,
+        }
+    }
+
+    pub fn adopted(&self) -> Option<Adopted> {
+        match &self.attachment {
+            Attachment::Made(_) => None,
+            Attachment::Adopted(adopted) => Some(*adopted),
+        }
+    }
 }
 
 /// A network namespace: the path that was written, and which one it is now.
@@ -73,6 +113,9 @@ pub struct Namespace {
 
 /// Of endpoints by name; what is wrong with one, if it cannot be used. Cloning is cheap.
 pub type Namespaces = OrdMap<Name, Result<Namespace, String>>;
+
+/// Likewise of adopted endpoints.
+pub type Interfaces = OrdMap<Name, Result<Adopted, String>>;
 
 impl Snapshot {
     pub fn pools(&self) -> impl Iterator<Item = IpNet> + '_ {

@@ -17,7 +17,7 @@ use super::identities::Identities;
 use super::ipam::{self, Answers, Leases, Request, Space};
 use super::limits::{self, SLOTS};
 use super::numbering::Numbering;
-use super::snapshot::{Endpoint, Namespaces, Snapshot, Uplink};
+use super::snapshot::{Endpoint, Interfaces, Namespaces, Snapshot, Uplink};
 use super::{Change, Fault, HostNetwork, UplinkFact, conflicts, digest};
 
 /// Without uplinks and without `mtu`.
@@ -35,6 +35,7 @@ pub struct Desired {
     local_ports: Arc<Vec<PortRange>>,
     uplinks: Arc<Vec<UplinkFact>>,
     namespaces: Namespaces,
+    interfaces: Interfaces,
     leases: Arc<Leases>,
     slots: Numbering<[u8; 16]>,
     identities: Identities,
@@ -50,6 +51,7 @@ struct Made {
     uplinks: Arc<Vec<Uplink>>,
     endpoints: Arc<BTreeMap<Slot, Arc<Endpoint>>>,
     identities: Arc<BTreeMap<Identity, Arc<Labels>>>,
+    reserved: Arc<Vec<IpAddr>>,
     faults: Arc<Vec<Fault>>,
 }
 
@@ -66,6 +68,7 @@ impl Default for Desired {
             local_ports: Arc::default(),
             uplinks: Arc::default(),
             namespaces: Namespaces::new(),
+            interfaces: Interfaces::new(),
             leases: Arc::default(),
             slots: Numbering::new(1..=SLOTS),
             identities: Identities::new(),
@@ -113,6 +116,12 @@ impl Desired {
                 }
                 self.namespaces = namespaces;
             }
+            Change::Interfaces(interfaces) => {
+                if self.interfaces == interfaces {
+                    return;
+                }
+                self.interfaces = interfaces;
+            }
             Change::Leases(leases) => self.leases = Arc::new(leases),
             Change::Slots(slots) => {
                 let numbering = &mut self.slots;
@@ -143,6 +152,7 @@ impl Desired {
             uplinks: made.uplinks,
             endpoints: made.endpoints,
             identities: made.identities,
+            reserved: made.reserved,
             policies: self.policies.clone(),
             groups: Arc::clone(&self.groups),
             asserts: Arc::clone(&self.asserts),
@@ -202,7 +212,14 @@ impl Desired {
         endpoints.sort_by(|a, b| a.name.cmp(&b.name));
         let answers = self.addresses(&endpoints);
         let pools = !config.host.pools.is_empty();
-        let (open, mut faults) = describe::openable(&endpoints, &self.namespaces, &answers, pools);
+        let known = describe::Facts {
+            namespaces: &self.namespaces,
+            interfaces: &self.interfaces,
+            answers: &answers,
+            pools,
+            host_addresses: &self.host_addresses,
+        };
+        let (open, mut faults) = describe::openable(&endpoints, &known);
         let facts = limits::configured(&config.host.uplinks, &self.uplinks, &mut faults);
         limits::check(open.len(), facts.len())?;
         let uplinks: Vec<_> = facts
@@ -227,11 +244,15 @@ impl Desired {
                 format!("{} of {SLOTS} slots rest until two further commits", slots.resting());
             faults.push(describe::closed(endpoint.config, "has no slot").why(why).passing());
         }
+        let adopted = endpoints.iter().filter(|endpoint| endpoint.is_adopted());
+        let mut reserved: Vec<_> = adopted.flat_map(|e| e.fixed_addresses()).collect();
+        reserved.sort_unstable();
         let (endpoints, identities) = self.endpoints(&open, slot, mtu)?;
         Ok(Made {
             uplinks: Arc::new(uplinks),
             endpoints: Arc::new(endpoints),
             identities,
+            reserved: Arc::new(reserved),
             faults: Arc::new(faults),
         })
     }
@@ -251,7 +272,8 @@ impl Desired {
                 wish: describe::wish(endpoint, family),
                 open: matches!(self.namespaces.get(&endpoint.name), Some(Ok(_))),
             };
-            let requests: Vec<Request> = endpoints.iter().map(request).collect();
+            let ours = endpoints.iter().filter(|endpoint| !endpoint.is_adopted());
+            let requests: Vec<Request> = ours.map(request).collect();
             ipam::assign(leases, family, &spaces, &requests)
         })
     }

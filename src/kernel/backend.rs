@@ -36,6 +36,8 @@ pub struct Host {
     pub coarse_clock: bool,
     /// Porin's interfaces, with ifindex and, where known, whose they are.
     pub interfaces: BTreeMap<String, (u32, Option<[u8; 16]>)>,
+    /// ifindex of others' interfaces that have gates, by the names that these had when they got them.
+    pub gated: BTreeMap<String, u32>,
     pub ahead: Ahead,
     /// How an earlier daemon's interfaces were found, for the first plan only.
     pub adopted: Adopted,
@@ -77,7 +79,7 @@ impl Backend for Host {
                 Ok(())
             }
             Op::AttachGate(gate) => self.attach(gate),
-            Op::DetachGate(name) => self.links.detach(&self.netlink, name).map_err(reason),
+            Op::DetachGate(name) => self.detach(name),
             Op::LoadVariant(variant) => {
                 let features = layout::features(&variant.features, self.coarse_clock);
                 let program = datapath::load_variant(&self.maps, variant.program, &features);
@@ -167,9 +169,23 @@ impl Host {
     pub fn load_ahead(&mut self, gates: &[Gate]) {
         let constants = gates.iter().filter_map(|gate| match &gate.owner {
             GateOwner::Endpoint(endpoint) => Some(layout::gate(endpoint, gate.event_rate)),
-            GateOwner::Uplink(_) => None,
+            GateOwner::Adopted(_) | GateOwner::Uplink(_) => None,
         });
         self.ahead = Ahead::start(&self.maps, constants.collect());
+    }
+
+    /// Takes the gates off an interface, also if it has another name by now.
+    pub fn detach(&mut self, name: &str) -> Result<(), Reason> {
+        if let Some(ifindex) = self.gated.get(name) {
+            let found = netlink::host::link_by_index(&self.netlink.socket(), *ifindex);
+            let renamed = found.map_err(reason)?.filter(|link| link.name != name);
+            if let Some(link) = renamed {
+                self.links.detach(&self.netlink, &link.name).map_err(reason)?;
+            }
+        }
+        self.links.detach(&self.netlink, name).map_err(reason)?;
+        self.gated.remove(name);
+        Ok(())
     }
 
     fn attach(&mut self, gate: &Gate) -> Result<(), Reason> {
@@ -182,6 +198,12 @@ impl Host {
                 let constants = layout::gate(endpoint, gate.event_rate);
                 let pair = self.ahead.take(&self.maps, &constants);
                 (self.ifindex(interface)?, self.mechanisms.endpoints, pair)
+            }
+            GateOwner::Adopted(adopted) => {
+                let constants = layout::adopted_gate(adopted, gate.event_rate);
+                let pair = datapath::load_adopted_gate(&self.maps, &constants);
+                self.gated.insert(interface.to_owned(), adopted.ifindex);
+                (adopted.ifindex, self.mechanisms.endpoints, pair)
             }
             GateOwner::Uplink(uplink) => {
                 let pair = datapath::load_uplink_gate(&self.maps, uplink.slot.0);
@@ -203,7 +225,11 @@ impl Host {
             .interfaces
             .get(&row.interface)
             .filter(|(_, incarnation)| *incarnation == Some(row.incarnation));
-        let ifindex = own.map_or(0, |(ifindex, _)| *ifindex);
+        let ifindex = match row.adopted {
+            Some(adopted) if !row.interface.is_empty() => adopted.ifindex,
+            Some(_) => 0,
+            None => own.map_or(0, |(ifindex, _)| *ifindex),
+        };
         self.maps.set_endpoint(slot.0, &layout::endpoint(row, ifindex)).map_err(reason)
     }
 

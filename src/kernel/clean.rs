@@ -46,7 +46,7 @@ fn surplus(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) {
     let uplinks: BTreeMap<&str, &PlannedUplink> =
         plan.uplinks.values().map(|u| (u.uplink.interface.as_str(), u)).collect();
     for (name, state) in &mirror.gates {
-        let endpoint = wanted.get(name.as_str()).map(|planned| endpoint_gate(planned));
+        let endpoint = wanted.get(name.as_str()).map(|planned| endpoint_gate(mirror, planned));
         let gate = endpoint.or_else(|| uplinks.get(name.as_str()).map(|u| uplink_gate(u)));
         match gate {
             // It goes with its interface: that must not be up without it.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use super::datapath::{Program, TableKind};
 use super::mirror::{EndpointSide, Held, Mirror, Row, UplinkRow};
 use super::numbers::Exhausted;
-use super::ops::{Gate, GateOwner, Op, Sources, Variant};
+use super::ops::{AdoptedGate, Gate, GateOwner, Op, Sources, Variant};
 use crate::compile::plan::{Digest, Features, Plan, PlannedEndpoint, PlannedUplink, PolicyTable};
-use crate::desired::snapshot::Endpoint;
+use crate::desired::snapshot::{Adopted, Made};
 use crate::types::{Side, Slot};
 
 const INGRESS: u32 = 0;
@@ -60,7 +60,14 @@ pub fn prepare(mirror: &Mirror, plan: &Plan) -> Result<Vec<Op>, Impossible> {
     interfaces(mirror, plan, &mut ops);
     endpoints(mirror, plan, &mut ops)?;
     uplinks(mirror, plan, &mut ops);
-    // Last: an uplink's gate meets complete tables.
+    // Last, for what runs already is to be interrupted as little as can be.
+    for (planned, _) in adopted(plan) {
+        let gate = endpoint_gate(mirror, planned);
+        if !mirror.has_gate(&gate) {
+            ops.push(Op::AttachGate(gate));
+        }
+    }
+    // An uplink's gate meets complete tables.
     for uplink in plan.uplinks.values() {
         let gate = uplink_gate(uplink);
         if !mirror.has_gate(&gate) {
@@ -73,13 +80,29 @@ pub fn prepare(mirror: &Mirror, plan: &Plan) -> Result<Vec<Op>, Impossible> {
 /// The gates of endpoints that `prepare` is going to attach, in its order.
 pub fn new_endpoint_gates(mirror: &Mirror, plan: &Plan) -> Vec<Gate> {
     let (old, new): (Vec<_>, Vec<_>) =
-        plan.endpoints.values().partition(|p| mirror.has_interface(&p.endpoint));
-    let old = old.into_iter().map(endpoint_gate).filter(|gate| !mirror.has_gate(gate));
-    new.into_iter().map(endpoint_gate).chain(old).collect()
+        made(plan).map(|(planned, _)| planned).partition(|p| mirror.has_interface(&p.endpoint));
+    let gate = |planned| endpoint_gate(mirror, planned);
+    let old = old.into_iter().map(gate).filter(|gate| !mirror.has_gate(gate));
+    new.into_iter().map(gate).chain(old).collect()
 }
 
-pub(super) fn endpoint_gate(planned: &PlannedEndpoint) -> Gate {
-    let owner = GateOwner::Endpoint(planned.endpoint.clone());
+fn made(plan: &Plan) -> impl Iterator<Item = (&PlannedEndpoint, &Made)> {
+    plan.endpoints.values().filter_map(|planned| Some((planned, planned.endpoint.made()?)))
+}
+
+fn adopted(plan: &Plan) -> impl Iterator<Item = (&PlannedEndpoint, Adopted)> {
+    plan.endpoints.values().filter_map(|planned| Some((planned, planned.endpoint.adopted()?)))
+}
+
+pub(super) fn endpoint_gate(mirror: &Mirror, planned: &PlannedEndpoint) -> Gate {
+    let endpoint = &planned.endpoint;
+    let owner = match endpoint.adopted() {
+        Some(adopted) => {
+            let open = !mirror.gates.contains_key(&endpoint.host_interface);
+            GateOwner::Adopted(AdoptedGate::of(endpoint, adopted, open))
+        }
+        None => GateOwner::Endpoint(endpoint.clone()),
+    };
     Gate { owner, event_rate: event_rate(&planned.features) }
 }
 
@@ -95,10 +118,11 @@ fn event_rate(features: &Features) -> u32 {
 /// Interfaces and gates of endpoints.
 fn interfaces(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) {
     let sources = Sources::of(&plan.host_sources);
-    let new: Vec<&PlannedEndpoint> =
-        plan.endpoints.values().filter(|p| !mirror.has_interface(&p.endpoint)).collect();
-    let names: BTreeSet<&str> = new.iter().map(|p| p.endpoint.host_interface.as_str()).collect();
-    let places: BTreeSet<_> = new.iter().map(|planned| place(&planned.endpoint)).collect();
+    let new: Vec<(&PlannedEndpoint, &Made)> =
+        made(plan).filter(|(p, _)| !mirror.has_interface(&p.endpoint)).collect();
+    let names: BTreeSet<&str> =
+        new.iter().map(|(p, _)| p.endpoint.host_interface.as_str()).collect();
+    let places: BTreeSet<_> = new.iter().map(|(_, made)| place(made)).collect();
 
     // An endpoint's next incarnation needs the name, and perhaps the place, that the last one has.
     for (name, interface) in &mirror.interfaces {
@@ -107,38 +131,39 @@ fn interfaces(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) {
             plan.endpoints.get(&old.slot).is_some_and(|p| mirror.has_interface(&p.endpoint))
         });
         let in_the_way = names.contains(name.as_str())
-            || old.is_some_and(|old| places.contains(&place(old)) && !stays);
+            || old.and_then(|old| old.made()).is_some_and(|old| places.contains(&place(old)))
+                && !stays;
         if !in_the_way {
             continue;
         }
         ops.push(Op::RemoveInterface(name.clone()));
     }
-    for planned in &new {
+    for (planned, _) in &new {
         let endpoint = planned.endpoint.clone();
         ops.push(Op::CreateInterface(endpoint.clone()));
-        ops.push(Op::AttachGate(endpoint_gate(planned)));
+        ops.push(Op::AttachGate(endpoint_gate(mirror, planned)));
         ops.push(Op::ConfigureInterface { endpoint, sources });
     }
-    for planned in plan.endpoints.values() {
+    for (planned, made) in made(plan) {
         let endpoint = &planned.endpoint;
         let Some(interface) = mirror.interfaces.get(&endpoint.host_interface) else { continue };
         if names.contains(endpoint.host_interface.as_str()) {
             continue;
         }
-        let gate = endpoint_gate(planned);
+        let gate = endpoint_gate(mirror, planned);
         if !mirror.has_gate(&gate) {
             ops.push(Op::AttachGate(gate));
         }
-        let mtu = interface.endpoint.as_ref().map(|old| old.mtu);
-        if mtu != Some(endpoint.mtu) || interface.sources != Some(sources) {
+        let mtu = interface.endpoint.as_ref().and_then(|old| Some(old.made()?.mtu));
+        if mtu != Some(made.mtu) || interface.sources != Some(sources) {
             ops.push(Op::ConfigureInterface { endpoint: endpoint.clone(), sources });
         }
     }
 }
 
 /// An interface name in a namespace: only one interface can be there.
-fn place(endpoint: &Endpoint) -> (u64, u64, &str) {
-    (endpoint.namespace.device, endpoint.namespace.inode, &endpoint.interface)
+fn place(made: &Made) -> (u64, u64, &str) {
+    (made.namespace.device, made.namespace.inode, &made.interface)
 }
 
 /// Variants that there is no handle of yet.
@@ -215,12 +240,13 @@ fn endpoints(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) -> Result<(), Slot
         let row = Row {
             ipv6: endpoint.ipv6,
             ipv4: endpoint.ipv4,
-            mac: endpoint.mac,
+            mac: endpoint.made().map(|made| made.mac).unwrap_or_default(),
             interface: endpoint.host_interface.clone(),
+            adopted: endpoint.adopted(),
             incarnation: endpoint.incarnation,
             sides,
         };
-        let anew = !mirror.has_interface(endpoint);
+        let anew = endpoint.made().is_some() && !mirror.has_interface(endpoint);
         if anew || old != Some(&row) {
             ops.push(Op::SetEndpoint(*slot, Some(row)));
         }

@@ -6,11 +6,12 @@ use ipnet::IpNet;
 
 use super::datapath::abi;
 use super::mirror::{EndpointSide, Row, UplinkRow};
+use super::ops::AdoptedGate;
 use crate::compile::plan::{
     Features, PolicyKey, PolicyTable, PolicyValue, PortPrefix, PrefixTable, PrefixValue,
     SourceTable,
 };
-use crate::desired::snapshot::Endpoint;
+use crate::desired::snapshot::{Adopted, Endpoint};
 use crate::types::{Direction, Identity, Mac, Peer, PolicySlot, Side, Slot, Verdict};
 
 /// Bits of a policy key before protocol and port: peer and scope.
@@ -26,6 +27,8 @@ pub fn features(features: &Features, coarse_clock: bool) -> abi::Features {
         reject: features.reject.into(),
         shadow: features.shadow.into(),
         masquerade: features.masquerade.into(),
+        adopts: features.adopts.into(),
+        adopted: features.adopted.into(),
         accounting: features.accounting.into(),
         events: features.events.into(),
         coarse_clock: coarse_clock.into(),
@@ -36,15 +39,29 @@ pub fn features(features: &Features, coarse_clock: bool) -> abi::Features {
     }
 }
 
+pub fn adopted_gate(gate: &AdoptedGate, event_rate: u32) -> abi::Gate {
+    abi::Gate {
+        slot: gate.slot.0,
+        has4: gate.ipv4.is_some().into(),
+        has6: gate.ipv6.is_some().into(),
+        address4: gate.ipv4.unwrap_or(Ipv4Addr::UNSPECIFIED).octets(),
+        address6: gate.ipv6.unwrap_or(Ipv6Addr::UNSPECIFIED).octets(),
+        event_rate,
+        open: gate.open.into(),
+        ..abi::Gate::default()
+    }
+}
+
 pub fn gate(endpoint: &Endpoint, event_rate: u32) -> abi::Gate {
     abi::Gate {
         slot: endpoint.slot.0,
-        mac: endpoint.mac.0,
+        mac: endpoint.made().map(|made| made.mac).unwrap_or_default().0,
         has4: endpoint.ipv4.is_some().into(),
         has6: endpoint.ipv6.is_some().into(),
         address4: endpoint.ipv4.unwrap_or(Ipv4Addr::UNSPECIFIED).octets(),
         address6: endpoint.ipv6.unwrap_or(Ipv6Addr::UNSPECIFIED).octets(),
         event_rate,
+        ..abi::Gate::default()
     }
 }
 
@@ -62,11 +79,21 @@ pub fn endpoint(row: &Row, ifindex: u32) -> abi::Endpoint {
         address6: row.ipv6.unwrap_or(Ipv6Addr::UNSPECIFIED).octets(),
         address4: row.ipv4.unwrap_or(Ipv4Addr::UNSPECIFIED).octets(),
         ifindex,
-        mac: row.mac.0,
+        mac: match row.adopted {
+            Some(adopted) => via(adopted.via),
+            None => row.mac.0,
+        },
+        adopted: row.adopted.is_some().into(),
         side: row.sides.map(side),
         incarnation: row.incarnation,
         ..abi::Endpoint::default()
     }
+}
+
+/// Where others have a MAC: see `struct porin_delivery`.
+fn via(ifindex: u32) -> [u8; 6] {
+    let [a, b, c, d] = ifindex.to_ne_bytes();
+    [0, 0, a, b, c, d]
 }
 
 /// `interface`: the name that goes with its ifindex.
@@ -82,8 +109,12 @@ pub fn row(endpoint: &abi::Endpoint, interface: String) -> Row {
     Row {
         ipv6: Some(Ipv6Addr::from(endpoint.address6)).filter(|a| !a.is_unspecified()),
         ipv4: Some(Ipv4Addr::from(endpoint.address4)).filter(|a| !a.is_unspecified()),
-        mac: Mac(endpoint.mac),
+        mac: if endpoint.adopted == 0 { Mac(endpoint.mac) } else { Mac::default() },
         interface,
+        adopted: (endpoint.adopted != 0).then(|| {
+            let [_, _, a, b, c, d] = endpoint.mac;
+            Adopted { ifindex: endpoint.ifindex, via: u32::from_ne_bytes([a, b, c, d]) }
+        }),
         incarnation: endpoint.incarnation,
         sides: endpoint.side.map(side),
     }
@@ -225,9 +256,13 @@ mod tests {
             ipv4: None,
             mac: Mac([2, 0, 0, 0, 0, 1]),
             interface: "pn0".to_owned(),
+            adopted: None,
             incarnation: [7; 16],
             sides: [None, Some(side)],
         };
+        assert_eq!(super::row(&endpoint(&row, 9), "pn0".to_owned()), row);
+        let adopted = Some(Adopted { ifindex: 9, via: 0x0102_0304 });
+        let row = Row { mac: Mac::default(), adopted, ..row };
         assert_eq!(super::row(&endpoint(&row, 9), "pn0".to_owned()), row);
         let row = UplinkRow {
             interface: "wan0".to_owned(),

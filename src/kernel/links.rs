@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::clsact;
+use super::mirror::{Mirror, Row};
 use super::netlink::{self, Netlink};
 use super::sys;
 
@@ -69,6 +70,18 @@ pub struct Mechanisms {
 impl Mechanisms {
     pub fn only(mechanism: Mechanism) -> Self {
         Mechanisms { endpoints: mechanism, uplinks: mechanism }
+    }
+}
+
+impl Mechanisms {
+    /// By which means gates are on an interface that has some.
+    pub fn on(self, mirror: &Mirror, interface: &str) -> Mechanism {
+        let is_endpoints = |row: &Row| row.interface == interface;
+        let own = mirror.interfaces.contains_key(interface);
+        match own || mirror.endpoints.values().any(is_endpoints) {
+            true => self.endpoints,
+            false => self.uplinks,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::datapath::TableKind;
 use super::numbers::{Content, Numbers};
 use super::ops::{Gate, Op, Sources, Variant};
 use crate::compile::plan::Digest;
-use crate::desired::snapshot::Endpoint;
+use crate::desired::snapshot::{Adopted, Endpoint};
 use crate::types::{AddressKey, Generation, Identity, Mac, Peer, PolicySlot, Side, Slot};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,7 +22,8 @@ pub struct Mirror {
 
     /// The host side interfaces that are porin's, by name.
     pub interfaces: BTreeMap<String, Interface>,
-    /// By interface, of endpoints and uplinks alike; only where both directions have one.
+    /// By interface, of endpoints and uplinks alike; only where both directions have one. Whose an earlier
+    /// daemon's is on an adopted interface, nothing tells: nobody's.
     pub gates: BTreeMap<String, GateState>,
     /// Those on `lo` that porin put there.
     pub host_addresses: BTreeSet<IpAddr>,
@@ -86,6 +87,8 @@ pub struct Row {
     pub mac: Mac,
     /// Host side; empty if it has vanished.
     pub interface: String,
+    /// None: the interface is porin's own.
+    pub adopted: Option<Adopted>,
     pub incarnation: [u8; 16],
     pub sides: [Option<EndpointSide>; 2],
 }
@@ -108,6 +111,13 @@ pub struct UplinkRow {
     pub mac: Mac,
     pub slot: Slot,
     pub masquerade4: Option<Ipv4Addr>,
+}
+
+impl Row {
+    /// Whether the endpoint is an adopted one, and this its interface.
+    pub fn is_behind(&self, interface: &str, ifindex: u32) -> bool {
+        self.interface == interface && self.adopted.is_some_and(|a| a.ifindex == ifindex)
+    }
 }
 
 impl Mirror {
@@ -245,6 +255,14 @@ impl Mirror {
         self.interfaces
             .get(&endpoint.host_interface)
             .is_some_and(|interface| interface.incarnation == Some(endpoint.incarnation))
+    }
+
+    /// Which endpoint of the generation in force is behind an interface that is another's.
+    pub fn adopted(&self, interface: &str) -> Option<(Slot, &Row)> {
+        let side = self.generation.side().index();
+        let there = |row: &Row| row.adopted.is_some() && row.interface == interface;
+        let mut rows = self.endpoints.iter().filter(|(_, row)| there(row));
+        rows.find(|(_, row)| row.sides[side].is_some()).map(|(slot, row)| (*slot, row))
     }
 
     pub fn has_gate(&self, gate: &Gate) -> bool {

@@ -154,6 +154,9 @@ impl Kernel {
         let uplinks =
             mirror.uplinks.values().map(|row| (row.slot, row.interface.as_bytes().to_vec()));
         let counted = endpoints.chain(uplinks).collect();
+        let rows = mirror.endpoints.values().filter(|row| !row.interface.is_empty());
+        let behind = |row: &mirror::Row| Some((row.interface.clone(), row.adopted?.ifindex));
+        let gated = rows.filter_map(behind).collect();
         let host = Host {
             netlink,
             maps: Arc::new(maps),
@@ -164,6 +167,7 @@ impl Kernel {
             gate_mark,
             coarse_clock: support.coarse_clock,
             interfaces,
+            gated,
             ahead: Default::default(),
             adopted,
             planned: Default::default(),

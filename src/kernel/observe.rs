@@ -82,10 +82,7 @@ impl Kernel {
         let mut places = Vec::new();
         for name in self.mirror.gates.keys() {
             let Some(ifindex) = ifindex_of(name) else { continue };
-            let mechanism = match self.mirror.interfaces.contains_key(name) {
-                true => mechanisms.endpoints,
-                false => mechanisms.uplinks,
-            };
+            let mechanism = mechanisms.on(&self.mirror, name);
             places.push(Place { interface: name, ifindex, mechanism });
         }
         let tags = match self.host.links.tags(&self.host.netlink, &places) {
@@ -128,7 +125,11 @@ impl Kernel {
     fn is_known(&self, name: &str, ifindex: u32) -> bool {
         match self.host.interfaces.get(name) {
             Some((own, _)) => *own == ifindex,
-            None => self.mirror.uplinks.get(&ifindex).is_some_and(|row| row.interface == name),
+            None => {
+                let uplink = self.mirror.uplinks.get(&ifindex);
+                uplink.is_some_and(|row| row.interface == name)
+                    || self.mirror.endpoints.values().any(|row| row.is_behind(name, ifindex))
+            }
         }
     }
 
@@ -139,8 +140,8 @@ impl Kernel {
     fn forget(&mut self, name: &str) {
         self.host.interfaces.remove(name);
         self.mirror.note_vanished(name);
-        if let Err(error) = self.host.links.detach(&self.host.netlink, name) {
-            log::warn!("{error}");
+        if let Err(reason) = self.host.detach(name) {
+            log::warn!("{reason}");
         }
     }
 }

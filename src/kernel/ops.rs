@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::datapath::{Program, TableKind};
 use super::mirror::{Mirror, Row, UplinkRow};
 use crate::compile::plan::{Features, PolicyTable, PrefixTable, SourceTable};
-use crate::desired::snapshot::{Endpoint, Uplink};
+use crate::desired::snapshot::{Adopted, Endpoint, Uplink};
 use crate::types::{AddressKey, Side, Slot};
 
 #[derive(Debug, Clone)]
@@ -71,13 +71,53 @@ pub struct Gate {
 #[derive(Debug, Clone)]
 pub enum GateOwner {
     Endpoint(Arc<Endpoint>),
+    Adopted(AdoptedGate),
     Uplink(Uplink),
+}
+
+/// All that a gate on another's interface knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdoptedGate {
+    pub slot: Slot,
+    pub interface: String,
+    pub ifindex: u32,
+    pub ipv6: Option<Ipv6Addr>,
+    pub ipv4: Option<Ipv4Addr>,
+    /// Lets all pass until a generation that knows the endpoint is in force: porin has had nothing there.
+    pub open: bool,
+}
+
+impl AdoptedGate {
+    pub fn of(endpoint: &Endpoint, adopted: Adopted, open: bool) -> Self {
+        AdoptedGate {
+            slot: endpoint.slot,
+            interface: endpoint.host_interface.clone(),
+            ifindex: adopted.ifindex,
+            ipv6: endpoint.ipv6,
+            ipv4: endpoint.ipv4,
+            open,
+        }
+    }
+
+    /// That of the endpoint in force.
+    fn in_force(before: &Mirror, interface: &str) -> Option<Self> {
+        let (slot, row) = before.adopted(interface)?;
+        Some(AdoptedGate {
+            slot,
+            interface: row.interface.clone(),
+            ifindex: row.adopted?.ifindex,
+            ipv6: row.ipv6,
+            ipv4: row.ipv4,
+            open: false,
+        })
+    }
 }
 
 impl Gate {
     pub fn interface(&self) -> &str {
         match &self.owner {
             GateOwner::Endpoint(endpoint) => &endpoint.host_interface,
+            GateOwner::Adopted(gate) => &gate.interface,
             GateOwner::Uplink(uplink) => &uplink.interface,
         }
     }
@@ -85,6 +125,7 @@ impl Gate {
     pub fn slot(&self) -> Slot {
         match &self.owner {
             GateOwner::Endpoint(endpoint) => endpoint.slot,
+            GateOwner::Adopted(gate) => gate.slot,
             GateOwner::Uplink(uplink) => uplink.slot,
         }
     }
@@ -140,10 +181,20 @@ impl Op {
             Op::RemoveInterface(name) => made_again(before, name),
             // An endpoint's gate does no harm; its interface must never be up without it.
             Op::AttachGate(Gate { owner: GateOwner::Endpoint(_), .. }) => Vec::new(),
-            Op::AttachGate(gate) => {
-                let there = before.gates.contains_key(gate.interface());
-                only((!there).then(|| Op::DetachGate(gate.interface().to_owned())))
-            }
+            Op::AttachGate(gate) => match before.gates.get(gate.interface()) {
+                None => vec![Op::DetachGate(gate.interface().to_owned())],
+                // An endpoint in force that is behind the same interface would stay shut by another's gate.
+                Some(there) => only(
+                    AdoptedGate::in_force(before, gate.interface())
+                        .filter(|old| old.slot != gate.slot())
+                        .map(|old| {
+                            Op::AttachGate(Gate {
+                                owner: GateOwner::Adopted(old),
+                                event_rate: there.event_rate.unwrap_or(0),
+                            })
+                        }),
+                ),
+            },
             Op::LoadVariant(variant) => {
                 only((!before.variants.contains(variant)).then_some(Op::DropVariant(*variant)))
             }
@@ -189,6 +240,7 @@ impl Op {
             Op::AttachGate(Gate { owner: GateOwner::Endpoint(endpoint), .. }) => {
                 Some(endpoint.slot)
             }
+            Op::AttachGate(Gate { owner: GateOwner::Adopted(gate), .. }) => Some(gate.slot),
             _ => None,
         }
     }
@@ -229,7 +281,11 @@ impl fmt::Display for Op {
             Op::RemoveHostAddress(address) => write!(f, "remove host address {address} from lo"),
             Op::CreateInterface(endpoint) => {
                 write!(f, "create interface {} of endpoint", endpoint.host_interface)?;
-                write!(f, " {} in {}", endpoint.name, endpoint.namespace.path.display())
+                write!(f, " {}", endpoint.name)?;
+                match endpoint.made() {
+                    Some(made) => write!(f, " in {}", made.namespace.path.display()),
+                    None => Ok(()),
+                }
             }
             Op::ConfigureInterface { endpoint, .. } => {
                 write!(f, "configure interface {}", endpoint.host_interface)?;

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::datapath::{self, Maps, TableKind, abi};
 use super::layout;
 use super::links::{Links, Mechanisms, Place};
-use super::mirror::{GateState, Held, Interface, Mirror};
+use super::mirror::{GateState, Held, Interface, Mirror, Row};
 use super::netlink::{Netlink, endpoint, host};
 use super::numbers::Content;
 use super::paths::Layout;
@@ -37,7 +37,8 @@ pub fn read(
     let name_of = |ifindex: u32| all.get(&ifindex).map(|link| link.name.clone());
 
     for (slot, row) in maps.endpoints()? {
-        let own = all.get(&row.ifindex).filter(|link| endpoint::is_porins(link));
+        let adopted = row.adopted != 0;
+        let own = all.get(&row.ifindex).filter(|link| adopted || endpoint::is_porins(link));
         let interface = own.map(|link| link.name.clone()).unwrap_or_default();
         mirror.endpoints.insert(Slot(slot), layout::row(&row, interface));
     }
@@ -68,16 +69,17 @@ pub fn read(
             links.detach(netlink, name)?;
             continue;
         };
-        let mechanism = match mirror.interfaces.contains_key(name) {
-            true => mechanisms.endpoints,
-            false => mechanisms.uplinks,
-        };
+        let mechanism = mechanisms.on(&mirror, name);
         places.push(Place { interface: name, ifindex: *ifindex, mechanism });
     }
     let tags = links.tags(netlink, &places)?;
     for (place, tags) in places.iter().zip(tags) {
         if tags.iter().all(Option::is_some) {
-            let slot = slots_of_gates.get(place.interface).copied().unwrap_or(Slot(0));
+            // On another's interface there may have been several endpoints, one after the other.
+            let is_it = |row: &Row| row.adopted.is_some() && row.interface == place.interface;
+            let adopted = mirror.endpoints.values().any(is_it);
+            let slot = slots_of_gates.get(place.interface).copied().filter(|_| !adopted);
+            let slot = slot.unwrap_or(Slot(0));
             mirror.gates.insert(place.interface.to_owned(), GateState { slot, event_rate });
         }
     }
@@ -135,7 +137,9 @@ pub fn gate_digest(maps: &Maps) -> Result<String, Error> {
     let endpoint = datapath::load_gate(maps, &abi::Gate::default())?;
     let uplink = datapath::load_uplink_gate(maps, 0)?;
     let mut hash = Sha256::new();
-    for program in [&endpoint.ingress, &endpoint.egress, &uplink.ingress, &uplink.egress] {
+    let adopted = datapath::load_adopted_gate(maps, &abi::Gate::default())?;
+    let pairs = [&endpoint, &adopted, &uplink];
+    for program in pairs.iter().flat_map(|pair| [&pair.ingress, &pair.egress]) {
         let tag = sys::program_tag(program.as_fd());
         hash.update(tag.map_err(|errno| Error::Other(format!("cannot read a gate: {errno}")))?);
     }

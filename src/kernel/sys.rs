@@ -456,6 +456,8 @@ pub fn map_id(map: BorrowedFd<'_>) -> io::Result<u32> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TestContext {
     pub ifindex: u32,
+    /// Where it came into the host; 0: it is the host's own.
+    pub ingress_ifindex: u32,
     pub mark: u32,
     pub cb: [u32; 5],
     pub gso_size: u32,
@@ -483,6 +485,7 @@ pub fn test_run(
     // SAFETY: integers and raw pointers only: all zeroes are a value.
     let mut ctx_in: __sk_buff = unsafe { MaybeUninit::zeroed().assume_init() };
     ctx_in.ifindex = context.ifindex;
+    ctx_in.ingress_ifindex = context.ingress_ifindex;
     ctx_in.mark = context.mark;
     ctx_in.cb = context.cb;
     ctx_in.gso_size = context.gso_size;
@@ -510,6 +513,7 @@ pub fn test_run(
         data: out,
         context: TestContext {
             ifindex: ctx_out.ifindex,
+            ingress_ifindex: ctx_out.ingress_ifindex,
             mark: ctx_out.mark,
             cb: ctx_out.cb,
             gso_size: ctx_out.gso_size,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use crate::compile::plan::{Class, Plan, PrefixTable, RuleRef, RuleTable};
-use crate::desired::snapshot::{Endpoint, Namespace, Snapshot, Uplink};
+use crate::desired::snapshot::{Attachment, Endpoint, Made, Namespace, Snapshot, Uplink};
 use crate::types::{
     Action, AddressKey, Cookie, Direction, Generation, Identity, Labels, Mac, Mode, Origin, Peer,
     Protocol, Slot, Tier, Verdict,
@@ -48,6 +48,7 @@ pub fn names(generation: u32) -> Names {
         policies: OrdMap::new(),
         groups: Arc::default(),
         asserts: Arc::default(),
+        reserved: Arc::default(),
     };
     let plan = Plan {
         endpoints: OrdMap::new(),
@@ -107,13 +108,15 @@ fn endpoint(name: &str, slot: Slot, number: u16, labels: &str) -> Endpoint {
         identity: Identity(256 + u32::from(number)),
         ipv6: Some(std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, number)),
         ipv4: (number == 7).then_some(std::net::Ipv4Addr::new(10, 0, 0, 7)),
-        mac: Mac::GATEWAY,
         ports: BTreeMap::new(),
-        namespace: Namespace { path: "/run/netns/x".into(), device: 4, inode: number.into() },
-        interface: "eth0".into(),
+        attachment: Attachment::Made(Made {
+            namespace: Namespace { path: "/run/netns/x".into(), device: 4, inode: number.into() },
+            interface: "eth0".into(),
+            mac: Mac::GATEWAY,
+            mtu: 1500,
+        }),
         host_interface: format!("pn{number:012x}"),
         incarnation: [0; 16],
-        mtu: 1500,
     }
 }
 

@@ -2,11 +2,14 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+use porin::compile::compile;
 use porin::compile::explain::{Outcome, Packet, Party, judge, party};
 use porin::compile::plan::{Plan, PolicyKey, PortPrefix, SourceClass};
-use porin::config::model::{AddressWish, Host, Policy, Uplink};
+use porin::config::model::{AddressWish, Attachment, Host, Policy, Uplink};
+use porin::desired::snapshot::Adopted;
 use porin::desired::{Change, UplinkFact};
-use porin::types::{Action, Cookie, Direction, Mac, Peer, Protocol, Verdict};
+use porin::types::{Action, AddressKey, Cookie, Direction, Mac, Peer, Protocol, Verdict};
 
 use crate::world::*;
 
@@ -185,7 +188,7 @@ fn programs_have_what_their_endpoints_need() {
     let of = |name: &str| {
         let found = plan.endpoints.values().find(|e| e.endpoint.name.as_str() == name);
         let found = found.unwrap();
-        assert_eq!(found.endpoint.mtu, 1400);
+        assert_eq!(found.endpoint.made().unwrap().mtu, 1400);
         found.features
     };
     let (api, db, six) = (of("api"), of("db"), of("six"));
@@ -199,6 +202,58 @@ fn programs_have_what_their_endpoints_need() {
     let plan = world.commit();
     let uplink = plan.uplinks.values().next().unwrap();
     assert!(uplink.features.masquerade && uplink.uplink.address4.is_none());
+}
+
+#[test]
+fn an_adopted_endpoint_is_judged_alike_and_its_address_is_nobody_else_s() {
+    let attachment = Attachment::Adopted { interface: "veth7".to_owned() };
+    let outside = "172.17.0.7".parse().unwrap();
+    let seven = porin::config::model::Endpoint {
+        attachment,
+        ipv6: AddressWish::None,
+        ipv4: AddressWish::Fixed(outside),
+        ..endpoint("seven", "app=api")
+    };
+    let endpoints = vec![endpoint("api", "app=api"), endpoint("db", "app=db"), seven];
+    let policies = vec![policy("a", "app=db", Some(vec![allow(&["app=api"], &[])]), None)];
+    let mut world = World::new(config(host(), endpoints, policies), &[]);
+    // There, or not.
+    for found in [true, false] {
+        let interface = match found {
+            true => Ok(Adopted { ifindex: 7, via: 3 }),
+            false => Err("there is no interface `veth7`".to_owned()),
+        };
+        let interfaces = FromIterator::from_iter([("seven".parse().unwrap(), interface)]);
+        world.desired.apply(Change::Interfaces(interfaces));
+        let (snapshot, _) = world.desired.snapshot().unwrap();
+        let plan = compile(&snapshot, &mut world.memory).unwrap();
+        world.desired.committed();
+        world.memory.committed();
+        let prefix = &plan.prefixes.entries[&IpNet::from(outside)];
+        assert!(prefix.pool && !prefix.host);
+        assert_eq!(plan.addresses.contains_key(&AddressKey::from(outside)), found);
+        let of = |name: &str| plan.endpoints.values().find(|e| e.endpoint.name.as_str() == name);
+        assert_eq!(of("api").unwrap().features.adopts, found);
+        assert!(!of("api").unwrap().features.adopted);
+        let destination = address(&plan, "db", false);
+        let packet = Packet {
+            source: outside,
+            destination,
+            protocol: Protocol::TCP,
+            source_port: 1,
+            port: 2,
+        };
+        let judged = judge(&plan, &packet);
+        match of("seven") {
+            Some(seven) => {
+                assert!(
+                    seven.features.adopted && !seven.features.masquerade && !seven.features.ipv6
+                );
+                assert_eq!(judged.outcome, Outcome::Allowed);
+            }
+            None => assert_ne!(judged.outcome, Outcome::Allowed),
+        }
+    }
 }
 
 #[test]

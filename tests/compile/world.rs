@@ -8,7 +8,7 @@ use std::sync::Arc;
 use porin::compile::plan::Plan;
 use porin::compile::{Memory, compile};
 use porin::config::model::{
-    self, AddressWish, CidrSet, Config, Endpoint, Host, Peer, Policy, Pool, Rule,
+    self, AddressWish, Attachment, CidrSet, Config, Endpoint, Host, Peer, Policy, Pool, Rule,
 };
 use porin::desired::snapshot::{Namespace, Snapshot};
 use porin::desired::{Change, Desired, UplinkFact};
@@ -42,8 +42,10 @@ pub fn endpoint(name: &str, labels: &str) -> Endpoint {
     Endpoint {
         name: self::name(name),
         labels: labels.split_terminator(',').map(label).collect(),
-        namespace: format!("/run/netns/{name}").into(),
-        interface: "eth0".to_owned(),
+        attachment: Attachment::Made {
+            namespace: format!("/run/netns/{name}").into(),
+            interface: "eth0".to_owned(),
+        },
         ipv6: AddressWish::Auto,
         ipv4: AddressWish::Auto,
         ports: BTreeMap::new(),
@@ -147,10 +149,10 @@ impl World {
                 .as_str()
                 .bytes()
                 .fold(7, |n: u64, b| n.wrapping_mul(1_000_003).wrapping_add(u64::from(b)));
-            let path = endpoint.namespace.clone();
-            (endpoint.name.clone(), Ok(Namespace { path, device: 4, inode }))
+            let path = endpoint.namespace()?.to_owned();
+            Some((endpoint.name.clone(), Ok(Namespace { path, device: 4, inode })))
         };
-        let namespaces = config.endpoints.iter().map(namespace).collect();
+        let namespaces = config.endpoints.iter().filter_map(namespace).collect();
         self.desired.apply(Change::Namespaces(namespaces));
         self.desired.apply(Change::Config(Arc::new(config)));
     }

@@ -258,7 +258,7 @@ fn endpoint(name: &str, number: u16, text: &str) -> EndpointView {
         labels: labels(text),
         ipv6: Some(std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, number)),
         ipv4: Some(std::net::Ipv4Addr::new(10, 0, 0, number as u8)),
-        namespace: format!("/run/netns/{name}"),
+        namespace: Some(format!("/run/netns/{name}")),
         interface: "eth0".into(),
         host_interface: Some(format!("pn{number:012x}")),
         ports: BTreeMap::new(),

@@ -96,7 +96,7 @@ fn tables_survive_anything() {
     let endpoint = EndpointView {
         name: evil.repeat(20),
         fault: Some(evil.clone()),
-        namespace: evil.clone(),
+        namespace: Some(evil.clone()),
         ..fixture::endpoints().remove(3)
     };
     let policy = PolicyView { subject: evil.repeat(50), ..fixture::policies().remove(0) };

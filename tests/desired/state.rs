@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use porin::config::model::{AddressWish, Config, Endpoint, Host, LabelFilter, Pool, Uplink};
+use porin::config::model::{
+    AddressWish, Attachment, Config, Endpoint, Host, LabelFilter, Pool, Uplink,
+};
 use porin::desired::snapshot::{self, Namespace, Namespaces, Snapshot};
 use porin::desired::{Change, Desired, Fault, HostNetwork, Leases, UplinkFact, digest};
 use porin::types::{Label, Mac, Name, Origin, PortRange, Slot};
@@ -22,8 +24,10 @@ fn endpoint(name: &str, labels: &[(&str, &str)]) -> Endpoint {
     Endpoint {
         name: name.parse().unwrap(),
         labels: labels.iter().map(label).collect(),
-        namespace: format!("/run/netns/{name}").into(),
-        interface: "eth0".to_owned(),
+        attachment: Attachment::Made {
+            namespace: format!("/run/netns/{name}").into(),
+            interface: "eth0".to_owned(),
+        },
         ipv6: AddressWish::Auto,
         ipv4: AddressWish::Auto,
         ports: BTreeMap::new(),
@@ -76,7 +80,7 @@ fn an_endpoint_without_namespace_stays_closed_and_keeps_its_address() {
     let a = find(&before, "a").unwrap();
     let gone = Namespaces::from_iter([
         ("a".parse().unwrap(), Err("No such file or directory".to_owned())),
-        ("b".parse().unwrap(), Ok(find(&before, "b").unwrap().namespace.clone())),
+        ("b".parse().unwrap(), Ok(find(&before, "b").unwrap().made().unwrap().namespace.clone())),
     ]);
     desired.apply(Change::Namespaces(gone));
     let (without, faults) = take(&mut desired);
@@ -251,20 +255,22 @@ fn uplinks_count_when_they_are_configured_and_there() {
     assert_eq!(faults.len(), 1);
     assert_eq!(faults[0].what, "uplink `up0` does not exist: endpoints reach nothing through it");
     assert_eq!(snapshot.uplinks.len(), 1);
-    assert_eq!(find(&snapshot, "a").unwrap().mtu, 1400);
+    assert_eq!(find(&snapshot, "a").unwrap().made().unwrap().mtu, 1400);
     let slot = snapshot.uplinks[0].slot;
     assert_ne!(slot, find(&snapshot, "a").unwrap().slot);
     desired.apply(Change::Uplinks(vec![fact("up1", 9000), fact("up0", 1500)]));
     let (snapshot, faults) = take(&mut desired);
     assert_eq!(faults, []);
     assert_eq!(snapshot.uplinks[1].slot, slot);
-    assert_eq!(find(&snapshot, "a").unwrap().mtu, 1500);
+    assert_eq!(find(&snapshot, "a").unwrap().made().unwrap().mtu, 1500);
 }
 
 #[test]
 fn one_place_has_one_endpoint() {
     let mut desired = Desired::default();
-    let elsewhere = Endpoint { interface: "eth1".to_owned(), ..endpoint("c", &[]) };
+    let attachment =
+        Attachment::Made { namespace: "/run/netns/c".into(), interface: "eth1".to_owned() };
+    let elsewhere = Endpoint { attachment, ..endpoint("c", &[]) };
     let endpoints = vec![endpoint("a", &[]), endpoint("b", &[]), elsewhere];
     desired.apply(Change::Config(Arc::new(config(&POOLS, endpoints))));
     desired.apply(namespaces(&[("a", 1), ("b", 1), ("c", 1)]));
@@ -345,5 +351,60 @@ fn masqueraded_ports_that_the_host_s_own_sockets_may_have_refuse_the_whole() {
     for config in [without, config(&POOLS, vec![]), config(&POOLS[..1], vec![])] {
         desired.apply(Change::Config(Arc::new(config)));
         assert!(desired.snapshot().is_ok());
+    }
+}
+
+#[test]
+fn an_adopted_endpoint_has_its_own_addresses_as_long_as_its_interface_is_there() {
+    let adopted = |name: &str, interface: &str, ipv4: &str| Endpoint {
+        attachment: Attachment::Adopted { interface: interface.to_owned() },
+        ipv6: AddressWish::None,
+        ipv4: AddressWish::Fixed(ipv4.parse().unwrap()),
+        ..endpoint(name, &[])
+    };
+    let endpoints = vec![
+        endpoint("a", &[]),
+        adopted("b", "veth1", "172.17.0.5"),
+        adopted("c", "veth2", "172.17.0.6"),
+        adopted("d", "veth3", "172.17.0.1"),
+    ];
+    let mut desired = Desired::default();
+    desired.apply(Change::Config(Arc::new(config(&POOLS, endpoints))));
+    desired.apply(Change::HostAddresses(vec!["172.17.0.1".parse().unwrap()]));
+    desired.apply(namespaces(&[("a", 1)]));
+    let found = |ifindex, via| Ok(snapshot::Adopted { ifindex, via });
+    let interfaces = |b, d| {
+        let missing = Err("there is no interface `veth2`".to_owned());
+        let found = [("b", b), ("c", missing), ("d", d)];
+        Change::Interfaces(
+            found.map(|(name, found)| (name.parse().unwrap(), found)).into_iter().collect(),
+        )
+    };
+    desired.apply(interfaces(found(7, 3), found(9, 3)));
+    let (snapshot, faults) = take(&mut desired);
+    assert_eq!(snapshot.endpoints.len(), 2);
+    let b = find(&snapshot, "b").unwrap();
+    assert_eq!((b.ipv6, b.ipv4), (None, Some("172.17.0.5".parse().unwrap())));
+    assert_eq!((b.host_interface.as_str(), b.made()), ("veth1", None));
+    let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "endpoints.d/e.toml:3:1: endpoint `c` cannot be adopted and stays closed: there is no interface \
+             `veth2` (start what makes the interface, or correct `interface`; it is adopted as soon as it is there)",
+            "endpoints.d/e.toml:3:1: endpoint `d` cannot be adopted and stays closed: 172.17.0.1 is an address of \
+             this host (state the addresses that are behind the interface, not the host's own on it)",
+        ]
+    );
+    let reserved = ["172.17.0.1", "172.17.0.5", "172.17.0.6"];
+    let reserved: Vec<IpAddr> = reserved.iter().map(|a| a.parse().unwrap()).collect();
+    assert_eq!(*snapshot.reserved, reserved, "nobody else's, closed or not");
+    assert_eq!(desired.leases().iter().count(), 2, "those of `a`");
+    // Made anew, or put to another bridge, it is another.
+    for (ifindex, via) in [(8, 3), (8, 4)] {
+        let before = find(&desired.snapshot().unwrap().0, "b").unwrap();
+        desired.apply(interfaces(found(ifindex, via), found(9, 3)));
+        let after = find(&take(&mut desired).0, "b").unwrap();
+        assert_ne!((after.slot, after.incarnation), (before.slot, before.incarnation));
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use porin::desired::snapshot::{Endpoint, Namespace};
+use porin::desired::snapshot::{Attachment, Endpoint, Made, Namespace};
 use porin::kernel::netlink::monitor::{KernelEvent, Monitor};
 use porin::kernel::netlink::{Error, Netlink, endpoint, facts, host};
 use porin::kernel::ops::Sources;
@@ -29,18 +29,27 @@ pub fn an_endpoint(netlink: &Netlink, n: u16, namespace: &Path) -> Arc<Endpoint>
         identity: Identity(256),
         ipv6: Some(std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n)),
         ipv4: Some(std::net::Ipv4Addr::new(10, 0, high, low)),
-        mac: Mac([2, 0, 0, 0, high, low]),
         ports: BTreeMap::new(),
-        namespace: Namespace {
-            path: namespace.to_owned(),
-            device: facts.device,
-            inode: facts.inode,
-        },
-        interface: "eth0".to_owned(),
+        attachment: Attachment::Made(Made {
+            namespace: Namespace {
+                path: namespace.to_owned(),
+                device: facts.device,
+                inode: facts.inode,
+            },
+            interface: "eth0".to_owned(),
+            mac: Mac([2, 0, 0, 0, high, low]),
+            mtu: 1500,
+        }),
         host_interface: format!("pn{n:012x}"),
         incarnation: std::array::from_fn(|i| [high, low, 1][i % 3]),
-        mtu: 1500,
     })
+}
+
+fn made(endpoint: &mut Endpoint) -> &mut Made {
+    match &mut endpoint.attachment {
+        Attachment::Made(made) => made,
+        Attachment::Adopted(_) => panic!("porin's own"),
+    }
 }
 
 /// As a transaction does it, but without gates in between.
@@ -185,7 +194,7 @@ fn unusable_namespaces_and_uplinks_say_why() {
         let namespace = lab.namespace("web");
         add_sources(&netlink);
         let mut moved = Endpoint::clone(&an_endpoint(&netlink, 1, &namespace));
-        moved.namespace.inode += 1;
+        made(&mut moved).namespace.inode += 1;
         let refused = create(&netlink, &moved, false).unwrap_err();
         assert!(refused.to_string().contains("another namespace"), "{refused}");
 
@@ -208,6 +217,32 @@ fn unusable_namespaces_and_uplinks_say_why() {
 }
 
 #[test]
+fn an_interface_of_another_s_is_known_by_itself_and_by_its_bridge() {
+    lab::run(|lab| {
+        let netlink = Netlink::open().unwrap();
+        let e1 = an_endpoint(&netlink, 1, &lab.namespace("web"));
+        add_sources(&netlink);
+        create(&netlink, &e1, false).unwrap();
+        let reason = |name: &str| facts::adopted(&netlink, name).unwrap_err().to_string();
+        assert!(reason("veth0").contains("no interface `veth0`"));
+        assert!(reason("lo").contains("no Ethernet frames"));
+        assert!(reason("pn000000000001").contains("an endpoint's"));
+        lab.ip("link add veth0 type veth peer name veth1");
+        let alone = facts::adopted(&netlink, "veth0").unwrap();
+        assert_eq!(alone.via, alone.ifindex);
+        lab.ip("link add br0 type bridge");
+        lab.ip("link set veth0 master br0");
+        let port = facts::adopted(&netlink, "veth0").unwrap();
+        assert_eq!(port.ifindex, alone.ifindex);
+        let bridge = host::link_by_name(&netlink.socket(), "br0").unwrap().unwrap();
+        assert_eq!(port.via, bridge.ifindex);
+        // Nothing can be done to it.
+        let foreign = Endpoint { attachment: Attachment::Adopted(port), ..Endpoint::clone(&e1) };
+        assert!(create(&netlink, &foreign, false).unwrap_err().to_string().contains("not porin's"));
+    });
+}
+
+#[test]
 fn mtu_and_sources_change_while_the_interface_lives() {
     lab::run(|lab| {
         let netlink = Netlink::open().unwrap();
@@ -215,7 +250,7 @@ fn mtu_and_sources_change_while_the_interface_lives() {
         add_sources(&netlink);
         let mut e1 = Endpoint::clone(&an_endpoint(&netlink, 1, &namespace));
         let ifindex = create(&netlink, &e1, false).unwrap();
-        e1.mtu = 9000;
+        made(&mut e1).mtu = 9000;
         endpoint::configure(&netlink, &e1, Sources::default(), ifindex).unwrap();
         assert!(lab.ip("link show pn000000000001").contains("mtu 9000"));
         assert!(lab.inside(&namespace, "ip link show eth0").contains("mtu 9000"));

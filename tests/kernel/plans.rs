@@ -28,6 +28,8 @@ pub fn features() -> Features {
         reject: true,
         shadow: false,
         masquerade: true,
+        adopts: false,
+        adopted: false,
         accounting: true,
         events: true,
         nat_ports: (61000, 65535),

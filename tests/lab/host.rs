@@ -89,6 +89,33 @@ impl Host {
         self.sh(&format!("ip link set dev {name} up"));
     }
 
+    /// What another program does for a container: a veth from it to a bridge of this host. `inside`: its
+    /// interface there with addresses, as in `link_to`, and its routers after `via`.
+    pub fn plug(&self, container: &Container, port: &str, bridge: &str, inside: &str) {
+        let (inside, routers) = inside.split_once(" via ").unwrap_or((inside, ""));
+        let (interface, addresses) = split(inside);
+        let name = container.name();
+        self.sh(&format!(
+            "ip link add {port} type veth peer name {interface} netns {name}
+             ip link set dev {port} master {bridge} up"
+        ));
+        self.inner.links.borrow_mut().push(port.to_owned());
+        let mut script = format!("ip link set dev lo up\nip link set dev {interface} up\n");
+        for address in addresses {
+            let nodad = if address.contains(':') { "nodad" } else { "" };
+            script += &format!("ip addr add {address} dev {interface} {nodad}\n");
+        }
+        for router in routers.split_whitespace() {
+            script += &format!("ip route add default via {router}\n");
+        }
+        container.place.sh(&script);
+    }
+
+    /// An interface that a program which the lab started has made.
+    pub fn expect_link(&self, name: &str) {
+        self.inner.links.borrow_mut().push(name.to_owned());
+    }
+
     /// Interfaces that the lab made.
     pub fn links(&self) -> Vec<String> {
         self.inner.links.borrow().clone()

@@ -28,7 +28,8 @@ pub fn packets(v6: bool) -> Costs {
         w.from(1, Frame::tcp(ca, cb, ACK, b"")).outcome.context.cb[4]
     };
     // Every first packet is told of, which is part of its cost.
-    let features = abi::Features { count_lookups: 0, ..all_features() };
+    // As on a host that adopts nobody.
+    let features = abi::Features { count_lookups: 0, adopts: 0, ..all_features() };
     let w = World::with_limits(features, &dp::MapLimits::default());
     let a = w.container(1);
     let (ca, cb) = (a.ip(v6), (container(2).ip(v6), 80));
@@ -40,6 +41,7 @@ pub fn packets(v6: bool) -> Costs {
         address4: a.ip4.bytes().try_into().expect("IPv4"),
         address6: a.ip6.mapped(),
         event_rate: 100,
+        ..abi::Gate::default()
     };
     let gate = dp::load_gate(&w.maps, &gate).expect("loads");
     let context = TestContext { ifindex: a.ifindex, ..Default::default() };

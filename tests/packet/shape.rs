@@ -52,6 +52,7 @@ fn features_left_out_are_gone() {
             ("shadow", abi::Features { shadow: 0, ..all }),
             ("accounting", abi::Features { accounting: 0, ..all }),
             ("events", abi::Features { events: 0, ..all }),
+            ("adopted neighbours", abi::Features { adopts: 0, ..all }),
         ];
         for (name, features) in without {
             let rest = insns(program, features);
@@ -107,8 +108,15 @@ fn gates_are_quickly_verified() {
     let w = World::new();
     for event_rate in [0, 100] {
         let gate = abi::Gate { slot: 1, has4: 1, has6: 1, event_rate, ..abi::Gate::default() };
-        let gates = dp::load_gate(&w.maps, &gate).expect("loads");
-        for (hook, program) in [("ingress", gates.ingress), ("egress", gates.egress)] {
+        let own = dp::load_gate(&w.maps, &gate).expect("loads");
+        let adopted = dp::load_adopted_gate(&w.maps, &gate).expect("loads");
+        let gates = [
+            ("ingress", own.ingress),
+            ("egress", own.egress),
+            ("adopted ingress", adopted.ingress),
+            ("adopted egress", adopted.egress),
+        ];
+        for (hook, program) in gates {
             let info = porin::kernel::sys::program_info(program.as_fd()).expect("info");
             println!("{hook}, {event_rate} events: {info:?}");
             assert!(info.verified_insns < 4000, "{hook}: {info:?}");

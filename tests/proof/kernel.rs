@@ -158,7 +158,8 @@ impl Kernel {
         let (gate, ifindex): (BorrowedFd<'_>, u32) = match way {
             Way::Container => {
                 let slot = slot(packet.source);
-                frame.source_mac = plan.endpoints[&slot].endpoint.mac.0;
+                frame.source_mac =
+                    plan.endpoints[&slot].endpoint.made().expect("porin's own").mac.0;
                 (gates[&slot].ingress.as_fd(), IFINDEX)
             }
             Way::Host => (gates[&slot(packet.destination)].egress.as_fd(), IFINDEX),
@@ -325,6 +326,9 @@ impl Tables {
         let (constants, load): (_, fn(&Maps, &abi::Gate) -> dp::Result<dp::GatePair>) =
             match &gate.owner {
                 GateOwner::Endpoint(e) => (layout::gate(e, gate.event_rate), dp::load_gate),
+                GateOwner::Adopted(adopted) => {
+                    (layout::adopted_gate(adopted, gate.event_rate), dp::load_adopted_gate)
+                }
                 GateOwner::Uplink(uplink) => {
                     let constants = abi::Gate { slot: uplink.slot.0, ..Default::default() };
                     (constants, |maps, gate| dp::load_uplink_gate(maps, gate.slot))

@@ -149,7 +149,7 @@ impl State {
     /// Every endpoint's namespace is there.
     fn of(config: &Config) -> State {
         let namespaces = (1..).zip(&config.endpoints).map(|(inode, endpoint)| {
-            let path = endpoint.namespace.clone();
+            let path = endpoint.namespace().expect("a namespace").to_owned();
             (endpoint.name.clone(), Ok(Namespace { path, device: 4, inode }))
         });
         let namespaces = namespaces.collect();

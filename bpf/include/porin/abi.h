@@ -130,10 +130,11 @@ struct porin_endpoint {
 	__u8 address6[16]; /* all zero: none */
 	__u8 address4[4]; /* all zero: none */
 	__u32 ifindex; /* host-side interface */
-	__u8 mac[6]; /* the container's */
-	__u8 pad[2];
+	__u8 mac[6]; /* the container's; adopted: see struct porin_delivery */
+	__u8 adopted; /* 1: its network is another's, and porin only judges */
+	__u8 pad;
 	struct porin_endpoint_side side[2];
-	__u8 incarnation[16]; /* digest of name, namespace and addresses: whose slot this is */
+	__u8 incarnation[16]; /* digest of name, place and addresses: whose slot this is */
 };
 _Static_assert(sizeof(struct porin_endpoint) == 88, "porin_endpoint");
 
@@ -229,10 +230,15 @@ _Static_assert(sizeof(struct porin_flow6_key) == 40, "porin_flow6_key");
 
 /* Where packets of one direction of a flow go. */
 struct porin_delivery {
-	__u32 ifindex; /* PORIN_DELIVER_LOCAL: the endpoint's host-side interface */
+	__u32 ifindex; /* an endpoint's host-side interface */
 	__u8 kind; /* enum porin_delivery_kind */
 	__u8 pad;
-	__u8 mac[6]; /* PORIN_DELIVER_LOCAL: destination MAC */
+	/*
+	 * PORIN_DELIVER_LOCAL: destination MAC. PORIN_DELIVER_ADOPTED, where nobody needs
+	 * one: in the last four, in host order, the ifindex that the host's stack reaches
+	 * the endpoint by: of the bridge that its interface is a port of, or its own.
+	 */
+	__u8 mac[6];
 };
 
 struct porin_flow {

@@ -16,6 +16,8 @@ struct porin_features {
 	__u8 reject; /* some rule rejects */
 	__u8 shadow; /* some policy is in shadow mode */
 	__u8 masquerade; /* IPv4 to the outside is masqueraded */
+	__u8 adopts; /* some endpoint of the host is adopted */
+	__u8 adopted; /* the endpoint itself is: judge, and leave the rest to its network */
 	__u8 accounting; /* bytes and packets per flow */
 	__u8 events; /* flow and drop events */
 	__u8 coarse_clock; /* bpf_ktime_get_coarse_ns exists (Linux 5.11) */
@@ -38,6 +40,9 @@ struct porin_gate {
 	__u8 address4[4];
 	__u8 address6[16];
 	__u32 event_rate; /* drop events per second and CPU; 0: none */
+	/* Adopted: pass all until a generation knows the slot, so that nothing is interrupted. */
+	__u8 open;
+	__u8 pad[3];
 };
 
 #endif

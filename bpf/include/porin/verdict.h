@@ -16,6 +16,7 @@ enum porin_delivery_kind {
 	PORIN_DELIVER_LOCAL = 1, /* redirect_peer into the namespace of an endpoint */
 	PORIN_DELIVER_HOST = 2, /* up the host's own stack */
 	PORIN_DELIVER_WORLD = 3, /* through the host's routing table */
+	PORIN_DELIVER_ADOPTED = 4, /* to an endpoint whose network is another's */
 };
 
 enum porin_event_type {
@@ -49,6 +50,7 @@ enum porin_drop_reason {
 	PORIN_DROP_FAULT, /* a helper failed that should not */
 	PORIN_DROP_NOT_UPLINK, /* the route leads out of an interface that is no uplink */
 	PORIN_DROP_NOT_MASQUERADABLE, /* no port to tell it by, no address to do it with, or begun under another */
+	PORIN_DROP_ELSEWHERE, /* another's frame, which a bridge sends to all its ports */
 	PORIN_DROP_REASONS, /* how many */
 };
 

@@ -17,8 +17,8 @@ pub fn with_written<'a>(
         if *name == new.name {
             return Err(format!("there is an endpoint `{name}` already"));
         }
-        if other.namespace == new.namespace {
-            let path = new.namespace.display();
+        if let Some(path) = new.namespace().filter(|path| other.namespace() == Some(*path)) {
+            let path = path.display();
             return Err(format!("endpoint `{name}` is in the namespace {path} already"));
         }
         let taken = fixed(new).find(|address| fixed(other).any(|theirs| theirs == *address));
@@ -41,9 +41,12 @@ pub fn with_attached<'a>(
 ) -> Result<(), String> {
     for other in others {
         let name = &other.name;
-        let place = (other.namespace.device, other.namespace.inode);
-        if place == namespace && other.interface == new.interface {
-            return Err(format!("endpoint `{name}` has `{}` there already", new.interface));
+        let there = other.made().is_some_and(|made| {
+            let place = (made.namespace.device, made.namespace.inode);
+            place == namespace && made.interface == new.interface()
+        });
+        if there {
+            return Err(format!("endpoint `{name}` has `{}` there already", new.interface()));
         }
         let theirs = [other.ipv6.map(IpAddr::V6), other.ipv4.map(IpAddr::V4)];
         if let Some(address) = fixed(new).find(|address| theirs.contains(&Some(*address))) {

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::model::{AddressWish, Endpoint};
+use crate::config::model::{AddressWish, Attachment, Endpoint};
 use crate::config::{one, print};
 use crate::control::attach::{self, Attach, AttachmentId};
 use crate::daemon::store;
@@ -47,8 +47,10 @@ impl Files {
         let asked = Endpoint {
             name: attach.name.clone(),
             labels: attach.labels.clone(),
-            namespace: attach.namespace.clone(),
-            interface: attach.interface.clone(),
+            attachment: Attachment::Made {
+                namespace: attach.namespace.clone(),
+                interface: attach.interface.clone(),
+            },
             ipv6: wish(attach.ipv6.map(Into::into)),
             ipv4: wish(attach.ipv4.map(Into::into)),
             ports: Default::default(),
@@ -106,7 +108,7 @@ impl Files {
     }
 }
 
-/// Device and inode of what is at `path` now; none: nothing is, or nothing that can be looked at.
-pub fn identity(path: &Path) -> Option<(u64, u64)> {
-    fs::metadata(path).ok().map(|there| (there.dev(), there.ino()))
+/// Device and inode of what is at its namespace's path now; none: nothing is, or nothing that can be looked at.
+pub fn identity(endpoint: &Endpoint) -> Option<(u64, u64)> {
+    fs::metadata(endpoint.namespace()?).ok().map(|there| (there.dev(), there.ino()))
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::config::model::{Config, Endpoint};
 use crate::control::attach::{Attach, Attached, AttachmentId};
 use crate::control::wire::{ErrorCode, Response};
-use crate::desired::snapshot;
+use crate::desired::snapshot::{self, Made};
 use crate::kernel::netlink::ready;
 
 use super::board::Board;
@@ -68,7 +68,7 @@ impl Attachments {
     pub fn open(run: &Path, wake: impl Fn() + Send + Sync + 'static) -> Self {
         let files = Files::new(run);
         let known = files.all().into_iter().map(|(id, endpoint)| {
-            let namespace = identity(&endpoint.namespace);
+            let namespace = identity(&endpoint);
             (id, Known { endpoint, namespace })
         });
         let state = State { known: known.collect(), ..State::default() };
@@ -105,21 +105,20 @@ impl Attachments {
 
     fn begin(&self, attach: &Attach, board: &Board) -> Result<Receiver<Outcome>, Refusal> {
         let (text, endpoint) = self.files.compose(attach).map_err(Refusal::refused)?;
-        let Some(namespace) = identity(&endpoint.namespace) else {
-            let path = endpoint.namespace.display();
+        let path = attach.namespace.display();
+        let Some(namespace) = identity(&endpoint) else {
             return Err(Refusal::refused(format!("there is no network namespace at {path}")));
         };
         let mut state = self.lock();
         let same = state.known.get(&attach.id).filter(|known| {
             known.namespace == Some(namespace)
-                && known.endpoint.namespace == endpoint.namespace
+                && known.endpoint.attachment == endpoint.attachment
                 && self.files.exists(&attach.id)
         });
         match same {
             Some(known) if attach.again && known.endpoint == endpoint => {}
             Some(_) => {
-                let (inside, path) = (&endpoint.interface, endpoint.namespace.display());
-                let what = format!("`{inside}` in {path} is attached already");
+                let what = format!("`{}` in {path} is attached already", attach.interface);
                 return Err(Refusal(ErrorCode::Exists, what));
             }
             None => {
@@ -203,9 +202,12 @@ impl Attachments {
             return Response::error(ErrorCode::Unknown, "there is no such attachment");
         };
         let name = &known.endpoint.name;
-        let found = waiting::find(board, name);
-        match found.filter(|found| same_namespace(known, found.namespace.path.as_path())) {
-            Some(found) => Response::Attached(Box::new(waiting::attached(found, board))),
+        let found = waiting::find(board, name).and_then(|found| Some((found, found.made()?)));
+        let same = |made: &Made| known.endpoint.namespace() == Some(&made.namespace.path);
+        match found.filter(|(_, made)| same(made)) {
+            Some((found, made)) => {
+                Response::Attached(Box::new(waiting::attached(found, made, board)))
+            }
             None => {
                 let of_it = board.closed.iter().find(|fault| fault.endpoint.as_ref() == Some(name));
                 let what = of_it.map_or_else(|| "it is not in force".to_owned(), |f| f.to_string());
@@ -282,7 +284,7 @@ impl Attachments {
         let State { known, waiting, .. } = &mut *state;
         let mut pruned = false;
         known.retain(|id, one| {
-            let there = identity(&one.endpoint.namespace);
+            let there = identity(&one.endpoint);
             let stays = there.is_some() && (one.namespace.is_none() || one.namespace == there);
             if stays || waiting.iter().any(|waiter| waiter.id == *id) {
                 return true;
@@ -346,10 +348,6 @@ fn until_ready(attached: &Attached, namespace: &snapshot::Namespace) {
         Ok(false) => log::warn!("the interface of endpoint `{name}` is not ready in {READY:?}"),
         Err(error) => log::warn!("the interface of endpoint `{name}` is not ready: {error}"),
     }
-}
-
-fn same_namespace(known: &Known, path: &Path) -> bool {
-    known.endpoint.namespace == path
 }
 
 /// The file of an endpoint in force.

@@ -7,7 +7,7 @@ use crate::config::model::Endpoint;
 use crate::control::attach::{Attached, AttachmentId};
 use crate::control::view::Severity;
 use crate::daemon::board::Board;
-use crate::desired::snapshot;
+use crate::desired::snapshot::{self, Made};
 use crate::types::{Mac, Name};
 
 /// How many changes were asked for before: a round sees all that were asked for before it began.
@@ -54,11 +54,13 @@ impl Waiter {
             }
             Wants::Endpoint(endpoint, namespace) => (&endpoint.name, namespace),
         };
-        if let Some(found) = find(board, name) {
-            let there = (found.namespace.device, found.namespace.inode);
+        if let Some((found, made)) =
+            find(board, name).and_then(|found| Some((found, found.made()?)))
+        {
+            let there = (made.namespace.device, made.namespace.inode);
             if namespace.is_none_or(|wanted| wanted == there) {
-                let attached = Box::new(attached(found, board));
-                return Some(Outcome::InForce(attached, found.namespace.clone()));
+                let attached = Box::new(attached(found, made, board));
+                return Some(Outcome::InForce(attached, made.namespace.clone()));
             }
         }
         if let Some(fault) = board.closed.iter().find(|fault| fault.endpoint.as_ref() == Some(name))
@@ -89,15 +91,15 @@ pub fn find<'a>(board: &'a Board, name: &Name) -> Option<&'a snapshot::Endpoint>
     committed.snapshot.endpoints.values().map(Arc::as_ref).find(|endpoint| endpoint.name == *name)
 }
 
-pub fn attached(endpoint: &snapshot::Endpoint, board: &Board) -> Attached {
+pub fn attached(endpoint: &snapshot::Endpoint, made: &Made, board: &Board) -> Attached {
     Attached {
         name: endpoint.name.to_string(),
-        namespace: endpoint.namespace.path.clone(),
-        interface: endpoint.interface.clone(),
+        namespace: made.namespace.path.clone(),
+        interface: made.interface.clone(),
         host_interface: endpoint.host_interface.clone(),
-        mac: endpoint.mac.to_string(),
+        mac: made.mac.to_string(),
         host_mac: Mac::GATEWAY.to_string(),
-        mtu: endpoint.mtu,
+        mtu: made.mtu,
         ipv6: endpoint.ipv6,
         ipv4: endpoint.ipv4,
         generation: board.generation,

@@ -94,6 +94,7 @@ constants! {
     DELIVER_LOCAL = porin_delivery_kind::PORIN_DELIVER_LOCAL as u8;
     DELIVER_HOST = porin_delivery_kind::PORIN_DELIVER_HOST as u8;
     DELIVER_WORLD = porin_delivery_kind::PORIN_DELIVER_WORLD as u8;
+    DELIVER_ADOPTED = porin_delivery_kind::PORIN_DELIVER_ADOPTED as u8;
     EVENT_FLOW = porin_event_type::PORIN_EVENT_FLOW as u32;
     EVENT_DENY = porin_event_type::PORIN_EVENT_DENY as u32;
     EVENT_DROP = porin_event_type::PORIN_EVENT_DROP as u32;

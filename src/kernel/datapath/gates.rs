@@ -21,6 +21,7 @@ use super::skel::gate::types::rodata;
 use crate::kernel::sys::{self, bytes_of};
 
 const ENDPOINT: [&str; 2] = ["gate_ingress", "gate_egress"];
+const ADOPTED: [&str; 2] = ["adopted_ingress", "adopted_egress"];
 const UPLINK: [&str; 2] = ["uplink_ingress", "uplink_egress"];
 const LICENSE: &str = "Dual BSD/GPL";
 
@@ -34,6 +35,11 @@ pub struct GatePair {
 /// Loads the two gates of an endpoint.
 pub fn load_gate(maps: &Maps, gate: &Gate) -> Result<GatePair> {
     load(maps, gate, ENDPOINT)
+}
+
+/// Loads the two gates of an endpoint whose network is another's. They know no MAC.
+pub fn load_adopted_gate(maps: &Maps, gate: &Gate) -> Result<GatePair> {
+    load(maps, gate, ADOPTED)
 }
 
 /// Loads the two gates of an uplink, whose slot is all they know.

@@ -14,7 +14,7 @@ pub(in crate::kernel) mod skel;
 mod tables;
 
 pub use error::{Cause, Error, Result};
-pub use gates::{GatePair, load_gate, load_uplink_gate};
+pub use gates::{GatePair, load_adopted_gate, load_gate, load_uplink_gate};
 pub use maps::{MapLimits, Maps};
 pub use names::{drop_reason_names, event_type_names, verdict_names};
 pub use programs::{

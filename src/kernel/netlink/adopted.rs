@@ -62,13 +62,14 @@ impl Adopted {
     /// again has reasons to have it configured.
     pub fn is_configured(&mut self, endpoint: &Endpoint, sources: Sources, ifindex: u32) -> bool {
         let Some(link) = self.links.remove(&ifindex) else { return false };
+        let Some(made) = endpoint.made() else { return false };
         let mut addresses = super::endpoint::addresses(endpoint);
         link.up
-            && link.mtu == endpoint.mtu
+            && link.mtu == made.mtu
             && host::forwards(&link.name)
             && addresses.all(|address| {
                 let route = self.routes.get(&address).map(Vec::as_slice);
-                self.neighbours.contains(&(ifindex, address, endpoint.mac))
+                self.neighbours.contains(&(ifindex, address, made.mac))
                     && route == Some(&[(ifindex, sources.of_family(address))])
             })
     }

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::message::{self, Link};
 use super::{Error, Namespace, Netlink, Request, host};
-use crate::desired::snapshot::Endpoint;
+use crate::desired::snapshot::{Endpoint, Made};
 use crate::kernel::ops::Sources;
 use crate::types::Mac;
 use crate::types::addr::{GATEWAY_IPV4, GATEWAY_IPV6};
@@ -39,16 +39,17 @@ pub fn create(
     endpoint: &Endpoint,
     keep: &dyn Fn(&str) -> bool,
 ) -> Result<u32, Error> {
-    let namespace = open(netlink, endpoint)?;
-    let link = match make(netlink, endpoint, &namespace) {
+    let made = made(endpoint)?;
+    let namespace = open(netlink, made)?;
+    let link = match make(netlink, endpoint, made, &namespace) {
         Err(error) if error.is(Errno::EXIST) => {
-            make_way(netlink, endpoint, &namespace, keep)?;
-            make(netlink, endpoint, &namespace)
+            make_way(netlink, endpoint, made, &namespace, keep)?;
+            make(netlink, endpoint, made, &namespace)
         }
         made => made,
     }?;
     let furnished = host::sysctls(&link.name)
-        .and_then(|()| furnish_inside(netlink, endpoint, &namespace, link.peer));
+        .and_then(|()| furnish_inside(netlink, endpoint, made, &namespace, link.peer));
     match furnished {
         Ok(()) => Ok(link.ifindex),
         Err(error) => {
@@ -68,6 +69,7 @@ pub fn configure(
     sources: Sources,
     ifindex: u32,
 ) -> Result<(), Error> {
+    let made = made(endpoint)?;
     let name = &endpoint.host_interface;
     let up = LinkUnspec::new_with_index(ifindex).up().build();
     let query = message::link_query(LinkUnspec::new_with_index(ifindex).build());
@@ -80,7 +82,7 @@ pub fn configure(
     for address in addresses(endpoint) {
         let source = sources.of_family(address);
         requests.push(Request::replace(format!("add neighbour {address} to {name}"), {
-            RouteNetlinkMessage::NewNeighbour(message::neighbour(ifindex, address, endpoint.mac))
+            RouteNetlinkMessage::NewNeighbour(message::neighbour(ifindex, address, made.mac))
         }));
         requests.push(Request::replace(format!("route {address} to {name}"), {
             RouteNetlinkMessage::NewRoute(message::host_route(ifindex, address, source))
@@ -88,20 +90,20 @@ pub fn configure(
     }
     let answers = netlink.socket().all(requests)?;
     match answers.iter().find_map(message::link_of) {
-        Some(link) if link.mtu != endpoint.mtu => set_mtu(netlink, endpoint, &link),
+        Some(link) if link.mtu != made.mtu => set_mtu(netlink, made, &link),
         _ => Ok(()),
     }
 }
 
 /// Of both ends: a veth drops what its other end can't receive.
-fn set_mtu(netlink: &Netlink, endpoint: &Endpoint, link: &Link) -> Result<(), Error> {
+fn set_mtu(netlink: &Netlink, made: &Made, link: &Link) -> Result<(), Error> {
     let mtu = |index: u32, name: &str| {
-        let change = LinkUnspec::new_with_index(index).mtu(endpoint.mtu).build();
-        let what = format!("set the MTU of {name} to {}", endpoint.mtu);
+        let change = LinkUnspec::new_with_index(index).mtu(made.mtu).build();
+        let what = format!("set the MTU of {name} to {}", made.mtu);
         Request::change(what, RouteNetlinkMessage::SetLink(change))
     };
-    let namespace = open(netlink, endpoint)?;
-    netlink.socket_in(&namespace)?.one(mtu(link.peer, &endpoint.interface))?;
+    let namespace = open(netlink, made)?;
+    netlink.socket_in(&namespace)?.one(mtu(link.peer, &made.interface))?;
     netlink.socket().one(mtu(link.ifindex, &link.name)).map(|_| ())
 }
 
@@ -133,9 +135,15 @@ pub fn remove_all(netlink: &Netlink, names: &[String]) -> Result<(), Error> {
     socket.one(request.tolerate(&[Errno::NODEV])).map(|_| ())
 }
 
+/// Another's interface is never made, configured or removed.
+fn made(endpoint: &Endpoint) -> Result<&Made, Error> {
+    let what = || format!("change {}, which is not porin's", endpoint.host_interface);
+    endpoint.made().ok_or_else(|| Error::new(what(), Errno::PERM))
+}
+
 /// The namespace that was meant, still at its path, and not the host's.
-fn open(netlink: &Netlink, endpoint: &Endpoint) -> Result<Namespace, Error> {
-    let wanted = &endpoint.namespace;
+fn open(netlink: &Netlink, made: &Made) -> Result<Namespace, Error> {
+    let wanted = &made.namespace;
     let namespace = Namespace::open(&wanted.path)?;
     let what = || format!("use {namespace}");
     if (namespace.device, namespace.inode) != (wanted.device, wanted.inode) {
@@ -149,21 +157,26 @@ fn open(netlink: &Netlink, endpoint: &Endpoint) -> Result<Namespace, Error> {
     Ok(namespace)
 }
 
-fn make(netlink: &Netlink, endpoint: &Endpoint, namespace: &Namespace) -> Result<Link, Error> {
+fn make(
+    netlink: &Netlink,
+    endpoint: &Endpoint,
+    made: &Made,
+    namespace: &Namespace,
+) -> Result<Link, Error> {
     let name = &endpoint.host_interface;
-    let peer = LinkUnspec::new_with_name(&endpoint.interface)
-        .mtu(endpoint.mtu)
-        .address(endpoint.mac.0.to_vec())
+    let peer = LinkUnspec::new_with_name(&made.interface)
+        .mtu(made.mtu)
+        .address(made.mac.0.to_vec())
         .setns_by_fd(namespace.as_fd().as_raw_fd())
         .build();
     let veth = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
         .name(name.as_str())
         .link_group(GROUP)
-        .mtu(endpoint.mtu)
+        .mtu(made.mtu)
         .address(Mac::GATEWAY.0.to_vec())
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
         .build();
-    let create = format!("create {} in {namespace}, with {name} on the host", endpoint.interface);
+    let create = format!("create {} in {namespace}, with {name} on the host", made.interface);
     let socket = netlink.socket();
     socket.one(Request::create(create, RouteNetlinkMessage::NewLink(veth)))?;
 
@@ -194,6 +207,7 @@ fn make(netlink: &Netlink, endpoint: &Endpoint, namespace: &Namespace) -> Result
 fn make_way(
     netlink: &Netlink,
     endpoint: &Endpoint,
+    made: &Made,
     namespace: &Namespace,
     keep: &dyn Fn(&str) -> bool,
 ) -> Result<(), Error> {
@@ -205,7 +219,7 @@ fn make_way(
         }
         return remove(netlink, name);
     }
-    let inside = &endpoint.interface;
+    let inside = &made.interface;
     let Some(there) = host::link_by_name(&netlink.socket_in(namespace)?, inside)? else {
         return Ok(());
     };
@@ -232,10 +246,11 @@ fn make_way(
 fn furnish_inside(
     netlink: &Netlink,
     endpoint: &Endpoint,
+    made: &Made,
     namespace: &Namespace,
     ifindex: u32,
 ) -> Result<(), Error> {
-    let name = &endpoint.interface;
+    let name = &made.interface;
     let quiet = message::without_link_local(LinkUnspec::new_with_index(ifindex));
     let up =
         |index: u32| RouteNetlinkMessage::SetLink(LinkUnspec::new_with_index(index).up().build());

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::endpoint::is_porins;
 use super::host::HostAddress;
 use super::{Error, Namespace, Netlink, host};
+use crate::desired::snapshot::Adopted;
 use crate::types::Mac;
 
 /// An interface to the outside, as it is now.
@@ -35,6 +36,8 @@ pub enum Unusable {
     NoInterface(String),
     #[error("`{0}` has no Ethernet address: only Ethernet-like interfaces can be uplinks")]
     NotEthernet(String),
+    #[error("`{0}` has no Ethernet frames: only veths, taps and the like can be adopted")]
+    NotLike(String),
     #[error("`{0}` is an endpoint's interface")]
     IsEndpoint(String),
     #[error("`{0}` is the host's own network namespace: porin would cut the host off")]
@@ -59,6 +62,21 @@ pub fn uplink(netlink: &Netlink, name: &str) -> Result<UplinkFacts, Unusable> {
         IpAddr::V6(_) => None,
     });
     Ok(UplinkFacts { ifindex: link.ifindex, mac, mtu: link.mtu, address4 })
+}
+
+/// An interface that an adopted endpoint is behind.
+pub fn adopted(netlink: &Netlink, name: &str) -> Result<Adopted, Unusable> {
+    let Some(link) = host::link_by_name(&netlink.socket(), name)? else {
+        return Err(Unusable::NoInterface(name.to_owned()));
+    };
+    if is_porins(&link) {
+        return Err(Unusable::IsEndpoint(name.to_owned()));
+    }
+    if !link.ethernet {
+        return Err(Unusable::NotLike(name.to_owned()));
+    }
+    let via = if link.master == 0 { link.ifindex } else { link.master };
+    Ok(Adopted { ifindex: link.ifindex, via })
 }
 
 /// All addresses that mean this host, sorted. Endpoints' are in other namespaces and not among them.

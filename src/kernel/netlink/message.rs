@@ -125,14 +125,19 @@ pub struct Link {
     pub ready: bool,
     /// ifindex of a veth's other end, in that one's namespace.
     pub peer: u32,
+    /// ifindex of the bridge, or the like, that it is a port of; 0: none.
+    pub master: u32,
+    /// It has Ethernet frames, and is no loopback.
+    pub ethernet: bool,
 }
 
 impl Link {
     pub fn parse(message: &LinkMessage) -> Self {
-        use rtnetlink::packet_route::link::{LinkFlags, State};
+        use rtnetlink::packet_route::link::{LinkFlags, LinkLayerType, State};
         let mut link = Link {
             ifindex: message.header.index,
             up: message.header.flags.contains(LinkFlags::Up),
+            ethernet: message.header.link_layer_type == LinkLayerType::Ether,
             ..Link::default()
         };
         for attribute in &message.attributes {
@@ -143,6 +148,7 @@ impl Link {
                 LinkAttribute::Group(group) => link.group = *group,
                 LinkAttribute::Link(peer) => link.peer = *peer,
                 LinkAttribute::OperState(state) => link.ready = *state == State::Up,
+                LinkAttribute::Controller(master) => link.master = *master,
                 LinkAttribute::Address(mac) => {
                     link.mac = mac.as_slice().try_into().ok().map(Mac);
                 }

@@ -1,0 +1,40 @@
+//! The systemd units are such as systemd takes, and so is what porin.endpoint(5) says to write beside them.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// The drop-in of the man page.
+fn drop_in(page: &str) -> String {
+    let begin = ".\\\" file: shop.service.d/porin.conf\n.Bd -literal -offset indent\n";
+    let (_, rest) = page.split_once(begin).expect("the example");
+    rest.split_once(".Ed").expect("its end").0.to_owned()
+}
+
+#[test]
+fn a_service_in_a_namespace_of_its_own_is_one_that_systemd_takes() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let units = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = units.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let template = fs::read_to_string(root.join("systemd/porin-netns@.service")).unwrap();
+    let page = fs::read_to_string(root.join("man/porin.endpoint.5")).unwrap();
+    write("porin-netns@.service", &template);
+    write("porind.service", "[Service]\nExecStart=/bin/true\n");
+    write("shop.service", "[Service]\nExecStart=/bin/true\n");
+    write("shop.service.d/porin.conf", &drop_in(&page));
+    let verified = Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .arg(units.path().join("shop.service"))
+        .arg(units.path().join("porin-netns@shop.service"))
+        .env("SYSTEMD_UNIT_PATH", format!("{}:", units.path().display()))
+        .output();
+    let Ok(verified) = verified else {
+        return println!("not verified: there is no systemd-analyze");
+    };
+    let said = String::from_utf8_lossy(&verified.stderr);
+    assert!(verified.status.success() && said.is_empty(), "{said}");
+}
