@@ -168,26 +168,33 @@ static __always_inline int sent6(const struct ipv6hdr *ip, const void *end)
 	return service ? service : check6(ip);
 }
 
+/* Where the frame's content begins, and where what can be looked at ends. A drop reason, or 0. */
+static __always_inline int link_content(struct __sk_buff *skb, const void **content,
+					const void **end)
+{
+	packet_pull(skb, LINK_PULL);
+	*content = (void *)(long)skb->data + ETH_HLEN;
+	*end = (void *)(long)skb->data_end;
+	if (*content > *end)
+		return PORIN_DROP_MALFORMED;
+	return skb->vlan_present ? PORIN_DROP_NOT_IP : 0;
+}
+
 /* What the endpoint sends: LINK_SERVICE, a drop reason, or 0 if it is for the variant. */
 static __always_inline int link_sent(struct __sk_buff *skb)
 {
-	const struct ethhdr *eth;
-	const void *end;
+	const void *content, *end;
+	int reason = link_content(skb, &content, &end);
 
-	packet_pull(skb, LINK_PULL);
-	eth = (void *)(long)skb->data;
-	end = (void *)(long)skb->data_end;
-	if ((void *)(eth + 1) > end)
-		return PORIN_DROP_MALFORMED;
-	if (skb->vlan_present)
-		return PORIN_DROP_NOT_IP;
+	if (reason)
+		return reason;
 	switch (bpf_ntohs(skb->protocol)) {
 	case ETH_P_ARP:
-		return sent_arp((void *)(eth + 1), end);
+		return sent_arp(content, end);
 	case ETH_P_IP:
-		return sent4((void *)(eth + 1), end);
+		return sent4(content, end);
 	case ETH_P_IPV6:
-		return sent6((void *)(eth + 1), end);
+		return sent6(content, end);
 	}
 	return PORIN_DROP_NOT_IP;
 }
@@ -233,23 +240,18 @@ static __always_inline int received6(const struct ipv6hdr *ip, const void *end)
 /* Likewise what it is sent. */
 static __always_inline int link_received(struct __sk_buff *skb)
 {
-	const struct ethhdr *eth;
-	const void *end;
+	const void *content, *end;
+	int reason = link_content(skb, &content, &end);
 
-	packet_pull(skb, LINK_PULL);
-	eth = (void *)(long)skb->data;
-	end = (void *)(long)skb->data_end;
-	if ((void *)(eth + 1) > end)
-		return PORIN_DROP_MALFORMED;
-	if (skb->vlan_present)
-		return PORIN_DROP_NOT_IP;
+	if (reason)
+		return reason;
 	switch (bpf_ntohs(skb->protocol)) {
 	case ETH_P_ARP:
 		return LINK_SERVICE;
 	case ETH_P_IP:
-		return received4((void *)(eth + 1), end);
+		return received4(content, end);
 	case ETH_P_IPV6:
-		return received6((void *)(eth + 1), end);
+		return received6(content, end);
 	}
 	return PORIN_DROP_NOT_IP;
 }

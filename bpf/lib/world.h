@@ -74,6 +74,23 @@ static __always_inline int send_on(struct __sk_buff *skb, const struct packet *p
 	return bpf_redirect_neigh(fib->ifindex, &next, sizeof(next), 0);
 }
 
+/* The route there; without one, `action` is what is done to the packet instead. */
+static __always_inline bool is_routed(struct __sk_buff *skb, const struct packet *p,
+				      struct bpf_fib_lookup *fib, int *action)
+{
+	switch (route(skb, p, fib)) {
+	case BPF_FIB_LKUP_RET_SUCCESS:
+	case BPF_FIB_LKUP_RET_NO_NEIGH: /* bpf_redirect_neigh() will ask */
+		return true;
+	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
+		*action = icmp_answer(skb, PORIN_DROP_TOO_BIG, route_mtu(skb, p, fib));
+		return false;
+	default:
+		*action = drop(p, PORIN_DROP_NO_ROUTE);
+		return false;
+	}
+}
+
 /*
  * Into the network of an adopted endpoint, as the host would route it, but past the
  * host's own filters. The gate there sees it again.
@@ -82,16 +99,10 @@ static __noinline int deliver_adopted(struct __sk_buff *skb, const struct packet
 				      const struct porin_delivery *to)
 {
 	struct bpf_fib_lookup fib;
+	int action;
 
-	switch (route(skb, p, &fib)) {
-	case BPF_FIB_LKUP_RET_SUCCESS:
-	case BPF_FIB_LKUP_RET_NO_NEIGH: /* bpf_redirect_neigh() will ask */
-		break;
-	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
-		return icmp_answer(skb, PORIN_DROP_TOO_BIG, route_mtu(skb, p, &fib));
-	default:
-		return drop(p, PORIN_DROP_NO_ROUTE);
-	}
+	if (!is_routed(skb, p, &fib, &action))
+		return action;
 	if (fib.ifindex != delivery_via(to)) /* the address is its, but the route is not */
 		return drop(p, PORIN_DROP_NO_ROUTE);
 	if (p->hop_limit <= 1)
@@ -105,19 +116,12 @@ static __noinline int deliver_world(struct __sk_buff *skb, const struct packet *
 {
 	struct porin_uplink *uplink = NULL;
 	struct bpf_fib_lookup fib;
-	int reason;
+	int action, reason;
 
 	if (!way->flow)
 		return drop(p, PORIN_DROP_FAULT);
-	switch (route(skb, p, &fib)) {
-	case BPF_FIB_LKUP_RET_SUCCESS:
-	case BPF_FIB_LKUP_RET_NO_NEIGH: /* bpf_redirect_neigh() will ask */
-		break;
-	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
-		return icmp_answer(skb, PORIN_DROP_TOO_BIG, route_mtu(skb, p, &fib));
-	default:
-		return drop(p, PORIN_DROP_NO_ROUTE);
-	}
+	if (!is_routed(skb, p, &fib, &action))
+		return action;
 
 	/* The entry remembers that an interface is an uplink. */
 	if (way->deliver.ifindex != fib.ifindex ||

@@ -14,6 +14,8 @@ pub(super) struct Needs {
     pub source_ports: bool,
     pub reject: bool,
     pub shadow: bool,
+    /// Some endpoint is adopted.
+    pub adopts: bool,
 }
 
 /// What holds for the whole host.
@@ -37,7 +39,7 @@ impl Common {
             reject: needs.reject,
             shadow: needs.shadow,
             masquerade: host.masquerade.enabled && has(Family::Ipv4),
-            adopts: snapshot.endpoints.values().any(|endpoint| endpoint.adopted().is_some()),
+            adopts: needs.adopts,
             adopted: false,
             accounting: host.conntrack.accounting,
             events: host.flows.enabled,

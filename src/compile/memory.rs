@@ -28,7 +28,7 @@ use super::roles::{Interest, Roles};
 use super::rules::{Cookies, Wanted};
 use super::sets::AddressSets;
 use super::sources::Sources;
-use super::subjects::Subjects;
+use super::subjects::{Places, Subjects};
 
 /// Cloning is cheap. A clone is what to go back to when a plan does not come into force.
 #[derive(Debug, Clone)]
@@ -348,10 +348,12 @@ impl Memory {
     fn plan(&mut self, snapshot: &Snapshot) -> Plan {
         let (prefixes, classes) = (self.classes.prefixes(), self.classes.names());
         let by_source = !self.sources.table().runs.is_empty();
+        let Places { endpoints, uplinks, addresses } =
+            self.subjects.places(snapshot, &self.roles, by_source);
         Plan {
-            endpoints: self.subjects.endpoints(snapshot, &self.roles, by_source),
-            uplinks: self.subjects.uplinks(snapshot, by_source),
-            addresses: self.subjects.addresses(),
+            endpoints,
+            uplinks,
+            addresses,
             prefixes: Arc::clone(prefixes),
             policies: self.subjects.tables(),
             sources: Arc::clone(self.sources.table()),

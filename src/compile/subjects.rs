@@ -83,9 +83,18 @@ struct Planned {
     from: Option<Basis>,
     slots: Arc<BTreeMap<Identity, Vec<Slot>>>,
     addresses: Arc<BTreeMap<AddressKey, Slot>>,
+    /// Some endpoint is adopted.
+    adopts: bool,
     endpoints: OrdMap<Slot, PlannedEndpoint>,
     /// Identities whose endpoints may have to be others than there.
     stale: BTreeSet<Identity>,
+}
+
+/// Where packets come from and go to, with what is to judge them there.
+pub(super) struct Places {
+    pub endpoints: OrdMap<Slot, PlannedEndpoint>,
+    pub uplinks: BTreeMap<Slot, PlannedUplink>,
+    pub addresses: Arc<BTreeMap<AddressKey, Slot>>,
 }
 
 #[derive(Debug, Clone)]
@@ -253,9 +262,13 @@ impl Subjects {
     fn set_identities(&mut self, identities: &Arc<BTreeMap<Identity, Arc<Labels>>>) {
         self.dirty.extend(self.known.keys().filter(|identity| !identities.contains_key(identity)));
         for identity in identities.keys() {
-            if self.known.entry(*identity).or_default().tables.is_empty() {
-                self.dirty.insert(*identity);
+            // To ask for an entry would copy what it is in.
+            match self.known.get(identity) {
+                Some(subject) if !subject.tables.is_empty() => continue,
+                Some(_) => {}
+                None => _ = self.known.insert(*identity, Subject::default()),
             }
+            self.dirty.insert(*identity);
         }
         self.identities = Arc::clone(identities);
     }
@@ -324,25 +337,22 @@ impl Subjects {
         self.tables.clone()
     }
 
-    pub fn endpoints(
-        &mut self,
-        snapshot: &Snapshot,
-        roles: &Roles,
-        sources: bool,
-    ) -> OrdMap<Slot, PlannedEndpoint> {
-        let common = self.common(snapshot, sources);
+    /// After [`Subjects::update`]. `sources`: some rule looks at source ports.
+    pub fn places(&mut self, snapshot: &Snapshot, roles: &Roles, sources: bool) -> Places {
         let stale = std::mem::take(&mut self.planned.stale);
         let (endpoints, assigned) = (&snapshot.endpoints, roles.assigned());
         let from = self.planned.from.as_ref();
         let same_endpoints = from.is_some_and(|from| Arc::ptr_eq(&from.endpoints, endpoints));
         if !same_endpoints {
             self.planned.addresses = Arc::new(addresses(endpoints));
+            self.planned.adopts = endpoints.values().any(|endpoint| endpoint.adopted().is_some());
             let mut slots: BTreeMap<Identity, Vec<Slot>> = BTreeMap::new();
             for (slot, endpoint) in &**endpoints {
                 slots.entry(endpoint.identity).or_default().push(*slot);
             }
             self.planned.slots = Arc::new(slots);
         }
+        let common = self.common(snapshot, sources);
         let still = |from: &Basis| Arc::ptr_eq(&from.roles, assigned) && from.common == common;
         let plan = |endpoint| self.endpoint(endpoint, roles, &common);
         let mut planned = self.planned.endpoints.clone();
@@ -353,10 +363,15 @@ impl Subjects {
         } else {
             planned = endpoints.values().filter_map(plan).collect();
         }
+        let uplink = |uplink: &Uplink| {
+            let features = common.uplink();
+            (uplink.slot, PlannedUplink { uplink: uplink.clone(), features })
+        };
+        let uplinks = snapshot.uplinks.iter().map(uplink).collect();
         let (endpoints, roles) = (Arc::clone(endpoints), Arc::clone(assigned));
         self.planned.from = Some(Basis { endpoints, roles, common });
         self.planned.endpoints = planned.clone();
-        planned
+        Places { endpoints: planned, uplinks, addresses: Arc::clone(&self.planned.addresses) }
     }
 
     fn endpoint(
@@ -380,20 +395,6 @@ impl Subjects {
         Some((endpoint.slot, PlannedEndpoint { endpoint, policy, shadow, peers, features }))
     }
 
-    /// Of the endpoints that [`Subjects::endpoints`] was asked for last.
-    pub fn addresses(&self) -> Arc<BTreeMap<AddressKey, Slot>> {
-        Arc::clone(&self.planned.addresses)
-    }
-
-    pub fn uplinks(&self, snapshot: &Snapshot, sources: bool) -> BTreeMap<Slot, PlannedUplink> {
-        let common = self.common(snapshot, sources);
-        let planned = |uplink: &Uplink| {
-            let features = common.uplink();
-            (uplink.slot, PlannedUplink { uplink: uplink.clone(), features })
-        };
-        snapshot.uplinks.iter().map(planned).collect()
-    }
-
     fn common(&self, snapshot: &Snapshot, source_ports: bool) -> Common {
         let needs = Needs {
             ingress: self.tally.ingress > 0,
@@ -401,6 +402,7 @@ impl Subjects {
             source_ports,
             reject: self.tally.reject > 0,
             shadow: self.tally.shadow > 0,
+            adopts: self.planned.adopts,
         };
         Common::new(snapshot, needs)
     }

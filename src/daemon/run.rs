@@ -312,7 +312,11 @@ impl Daemon {
         let changed = std::mem::take(&mut self.kernel_changed);
         let mut round = self.reconciler.round(changed, &files, &self.attachments);
         if round.look_again && self.attachments.prune() {
-            round = self.reconciler.round(changed, &Changed::Any, &self.attachments);
+            let again = self.reconciler.round(changed, &Changed::Any, &self.attachments);
+            // What the first has committed is in force, whatever becomes of the second.
+            let committed = again.committed.or(round.committed);
+            let other_endpoints = again.other_endpoints || round.other_endpoints;
+            round = Round { committed, other_endpoints, ..again };
         }
         let elsewhere = files == Changed::Any || round.other_endpoints;
         // It was not put right: the next round must try again. A round may commit though the files have faults.

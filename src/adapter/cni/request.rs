@@ -9,7 +9,7 @@ use super::failure::{Code, Failure};
 use super::labels::{self, ANNOTATION, POD_NAME, POD_NAMESPACE, WrittenLabels};
 use super::network::{Basics, Network};
 use crate::control::attach::{Attach, AttachmentId};
-use crate::types::Name;
+use crate::types::{Invalid, Name};
 
 pub const ADAPTER: &str = "cni";
 
@@ -38,7 +38,7 @@ pub fn attach(
     let (ipv6, ipv4) = fixed(network.ips.into_iter().chain(arguments.ips))?;
     let Arguments { pod_namespace, pod_name, .. } = arguments;
     let id = id(&basics.name, &target.container, &target.interface);
-    let name = name(&id, target, pod_namespace.as_deref(), pod_name.as_deref());
+    let name = name(&id, target, pod_namespace.as_deref(), pod_name.as_deref())?;
     let about = format!(
         "CNI network {}, container {}, interface {}",
         basics.name, target.container, target.interface
@@ -85,7 +85,12 @@ fn fixed(
 }
 
 /// What people see: the pod's or container's name where it is known, and twelve digits to tell it from all others.
-fn name(id: &AttachmentId, target: &Target, namespace: Option<&str>, pod: Option<&str>) -> Name {
+fn name(
+    id: &AttachmentId,
+    target: &Target,
+    namespace: Option<&str>,
+    pod: Option<&str>,
+) -> Result<Name, Failure> {
     let stem = match (namespace, pod) {
         (Some(namespace), Some(pod)) if namespace != pod => format!("{namespace}/{pod}"),
         (_, Some(pod)) => pod.to_owned(),
@@ -94,6 +99,5 @@ fn name(id: &AttachmentId, target: &Target, namespace: Option<&str>, pod: Option
     let full = format!("{stem}-{}", id.short());
     // Whatever a runtime calls it, the container has a name.
     let named = full.parse().or_else(|_| id.as_str().parse());
-    // Letters, digits and `-`, a letter first and a digit last: an id is a name.
-    named.unwrap_or_else(|_| unreachable!("ids are names"))
+    named.map_err(|why: Invalid| Failure::new(Code::InvalidNetwork, why.to_string()))
 }
