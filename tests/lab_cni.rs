@@ -245,3 +245,61 @@ fn containers_come_and_go_though_the_operators_files_are_wrong() {
         front().of_all(&shop.host, "STATUS").nothing();
     });
 }
+
+/// Files that load, and say what cannot be.
+#[test]
+fn containers_come_and_go_though_what_the_files_say_cannot_be() {
+    World::run(|world| {
+        let shop = Shop::open(world);
+        let mut daemon = shop.host.porind();
+        let before = shop.host.container("before");
+        front().add(&shop.host, &before).result();
+        let assertion = "[[assert]]\nnever = { from = \"app=front\", to = \"app=api\" }\n";
+        shop.host.write("policies.d/wrong.toml", assertion);
+        daemon.wait_for("it is refused", |status| {
+            status["in_force"] == false && !status["faults"].as_array().unwrap().is_empty()
+        });
+        let container = shop.host.container("c");
+        front().add(&shop.host, &container).result();
+        assert!(reaches_api(container.place()));
+        front().del(&shop.host, "before").nothing();
+        assert_eq!(attached(&daemon.status()), 5);
+        assert_eq!(daemon.status()["in_force"], false);
+        // A daemon that has put nothing in force has no endpoints to add to, and says so.
+        daemon.kill();
+        daemon.start_again();
+        let c2 = shop.host.container("c2");
+        assert_eq!(front().of_all(&shop.host, "STATUS").error().0, 50);
+        assert_eq!(front().add(&shop.host, &c2).error().0, 11);
+        assert!(reaches_api(container.place()), "enforcement goes on");
+        shop.host.remove("policies.d/wrong.toml");
+        daemon.wait_for("all is well", |status| status["in_force"] == true);
+        front().of_all(&shop.host, "STATUS").nothing();
+        front().add(&shop.host, &c2).result();
+        assert_eq!(attached(&daemon.status()), 6);
+    });
+}
+
+/// A file that is linked to makes the daemon look at all of them, but not while somebody writes one.
+#[test]
+fn an_edit_that_is_not_done_is_not_read_for_a_containers_sake() {
+    World::run(|world| {
+        let shop = Shop::open(world);
+        let host = config::host(&["up0"]);
+        shop.host
+            .write("porin.toml", &format!("{host}[reload]\nquiet = \"60s\"\nat-most = \"60s\"\n"));
+        shop.host.write("elsewhere", "");
+        shop.host.link("policies.d/linked.toml", "../elsewhere");
+        let daemon = shop.host.porind();
+        let policies = daemon.status()["policies"].clone();
+        assert_ne!(policies, 0);
+        shop.host.write("policies.d/shop.toml", "");
+        daemon.wait_for("the edit is seen", |status| status["in_force"] == false);
+        let container = shop.host.container("c");
+        front().add(&shop.host, &container).result();
+        assert!(reaches_api(container.place()));
+        front().del(&shop.host, "c").nothing();
+        assert_eq!(daemon.status()["policies"], policies);
+        assert_eq!(daemon.status()["in_force"], false);
+    });
+}

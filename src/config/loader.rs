@@ -162,8 +162,8 @@ impl Loader {
         loaded
     }
 
-    /// None: only a look at all files can tell.
-    fn look_at(&mut self, paths: &BTreeSet<PathBuf>) -> Option<Loaded> {
+    /// Reads these alone, whatever became of others. None: only a look at all files can tell what they mean.
+    pub fn look_at(&mut self, paths: &BTreeSet<PathBuf>) -> Option<Loaded> {
         let faults = self.sound.clone()?;
         let last = self.last.as_ref()?;
         let config = last.config.as_ref()?;

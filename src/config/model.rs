@@ -29,6 +29,13 @@ pub struct Config {
     pub asserts: Vec<Arc<Assert>>,
 }
 
+impl Config {
+    pub fn endpoint(&self, name: &Name) -> Option<&Arc<Endpoint>> {
+        let at = self.endpoints.binary_search_by(|endpoint| endpoint.name.cmp(name)).ok()?;
+        self.endpoints.get(at)
+    }
+}
+
 /// By name. Versions share what they have in common: a copy is cheap, and what differs is found without going
 /// through all.
 pub type Policies = OrdMap<Name, Arc<Policy>>;

@@ -136,9 +136,12 @@ impl Answers {
             Request::Flows { .. } => {
                 Response::error(ErrorCode::BadRequest, "flows are subscribed to")
             }
-            Request::Attach { attach } => self.attachments.attach(&attach, &board),
+            Request::Attach { attach } => self.attachments.attach(&attach, || self.board()),
             Request::Detach { id } => self.attachments.detach(&id),
             Request::Attachment { id } => self.attachments.look(&id, &board),
+            Request::Attachments { .. } if committed.is_none() => {
+                Response::error(ErrorCode::Later, "the daemon has put nothing in force yet")
+            }
             Request::Attachments { prefix } => {
                 Response::Attachments(self.attachments.list(&prefix))
             }

@@ -1,11 +1,13 @@
 //! What a round looks at: the files' meaning, and what the kernel says of what they name.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::config::Changed;
 use crate::config::model::{Attachment, Config, Endpoint};
 use crate::desired::ipam;
 use crate::desired::snapshot::{Interfaces, Namespace, Namespaces};
@@ -37,17 +39,23 @@ pub struct Seen {
 }
 
 /// What the kernel says of what the configuration names. `before`: what was seen last, if nothing but files can have changed
-/// since; of the host and of the endpoints that were there and still are where they were, it still holds. `in_force`: the
-/// last generation's.
+/// since; of the host and of the endpoints that were there and still are where they were, it still holds, but for those of
+/// `files`. `in_force`: the last generation's.
 pub fn observe(
     netlink: &Netlink,
     config: Arc<Config>,
     before: Option<&Seen>,
+    files: &Changed,
     in_force: Option<&Inputs>,
 ) -> Result<Seen, String> {
+    let nothing = BTreeSet::new();
+    let files = match files {
+        Changed::At(paths) => paths,
+        Changed::Any => &nothing,
+    };
     match before.filter(|seen| seen.inputs.config.host == config.host) {
         Some(seen) => {
-            let (namespaces, interfaces) = changed(netlink, &config.endpoints, &seen.inputs);
+            let (namespaces, interfaces) = changed(netlink, &config, &seen.inputs, files);
             let inputs = Inputs { config, namespaces, interfaces, ..seen.inputs.clone() };
             Ok(Seen { inputs, faults: seen.faults.clone() })
         }
@@ -122,26 +130,28 @@ fn everything(
 /// Looks at the endpoints that are new, elsewhere, or were not there.
 fn changed(
     netlink: &Netlink,
-    endpoints: &[Arc<Endpoint>],
+    config: &Config,
     before: &Inputs,
+    files: &BTreeSet<PathBuf>,
 ) -> (Namespaces, Interfaces) {
     let (mut namespaces, mut interfaces) = (before.namespaces.clone(), before.interfaces.clone());
-    if before.config.endpoints != endpoints {
-        let of = |name: &Name| {
-            let at = endpoints.binary_search_by(|endpoint| endpoint.name.cmp(name));
-            at.ok().map(|at| &endpoints[at])
-        };
+    if before.config.endpoints != config.endpoints {
+        let of = |name: &Name| config.endpoint(name);
         let gone: Vec<_> = before.namespaces.keys().filter(|name| !is_made(of(name))).collect();
         gone.into_iter().for_each(|name| _ = namespaces.remove(name));
         // They are few, and not told apart by what is known of them.
         interfaces.clear();
     }
-    for endpoint in endpoints {
+    for endpoint in &config.endpoints {
+        // Who asks for it anew may mean another namespace by the same path.
+        let touched = files.contains(&*endpoint.origin.file);
         let name = &endpoint.name;
         match &endpoint.attachment {
             Attachment::Made { namespace: path, .. } => match before.namespaces.get(name) {
-                Some(Ok(known)) if known.path == *path => {}
-                _ => _ = namespaces.insert(name.clone(), namespace(netlink, None, path)),
+                Some(Ok(known)) if known.path == *path && !touched => {}
+                before => {
+                    namespaces.insert(name.clone(), namespace(netlink, before, path));
+                }
             },
             Attachment::Adopted { interface } => match interfaces.get(name) {
                 Some(Ok(_)) => {}

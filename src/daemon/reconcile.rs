@@ -3,7 +3,7 @@
 //! Everything is tried on copies. Only when the kernel has committed do the copies become the daemon's
 //! state; until then, and if anything is wrong, what was in force stays.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,6 +41,8 @@ pub struct Reconciler {
     config: Option<Arc<Config>>,
     /// What the generation in force was made from.
     in_force: Option<Inputs>,
+    /// The operator's files were not what was put in force when they were read last.
+    refused: bool,
     /// What was there when it was last looked at.
     seen: Option<Seen>,
     /// Those in force.
@@ -50,7 +52,36 @@ pub struct Reconciler {
     vanished: Vanished,
 }
 
+/// What a round looks at.
+pub enum Scope {
+    /// The operator's files that may be others than before, and what they name.
+    Files(Changed),
+    /// The files of requests, and nothing of what an operator may be in the middle of writing.
+    Requests(BTreeSet<PathBuf>),
+}
+
+impl Scope {
+    fn files(&self) -> Changed {
+        match self {
+            Scope::Files(changed) => changed.clone(),
+            Scope::Requests(paths) => Changed::At(paths.clone()),
+        }
+    }
+}
+
+/// How a round begins.
+struct Begin {
+    at: Instant,
+    kernel_changed: bool,
+    /// What was seen before may not hold any more.
+    anew: bool,
+}
+
+/// A configuration that cannot be in force.
+struct Unfit;
+
 /// How a round went.
+#[derive(Default)]
 pub struct Round {
     /// What is wrong with the files.
     pub report: Arc<Report>,
@@ -115,6 +146,7 @@ impl Reconciler {
             kept: known,
             config: None,
             in_force: None,
+            refused: false,
             seen: None,
             endpoints: Arc::default(),
             owners: HashMap::new(),
@@ -157,36 +189,79 @@ impl Reconciler {
     }
 
     /// `kernel_changed`: something of ours was changed by others, so that equal inputs do not mean equal results.
-    /// `files`: if not any may have changed, nothing but these and what they name is looked at.
+    ///
     /// The report may have the warnings of the round before: [`Reconciler::report`] has these.
     pub fn round(
         &mut self,
         kernel_changed: bool,
-        files: &Changed,
+        scope: &Scope,
         attachments: &Attachments,
     ) -> Round {
         let begun = Instant::now();
-        let Loaded { config, report, .. } = self.loader.look(files);
-        let sound = report.errors == 0 && self.told.errors == 0;
-        let report = if sound { Arc::clone(&self.told) } else { report };
-        let refused = config.is_none();
-        let before = self.config.take();
-        // The operator's mistakes are no reason not to start a container.
-        self.config = config.or_else(|| before.clone().map(|last| attachments.over(last)));
-        let mut round = Round {
-            report,
-            faults: Vec::new(),
-            refused,
-            kernel_refused: false,
-            committed: None,
-            look_again: false,
-            other_endpoints: !same_endpoints(before.as_deref(), self.config.as_deref()),
+        let before = self.config.clone();
+        let mut round = self.read(scope, attachments);
+        round.other_endpoints = !same_endpoints(before.as_deref(), self.config.as_deref());
+        if let Some(config) = self.config.clone() {
+            let files = scope.files();
+            let mut begin = Begin { at: begun, kernel_changed, anew: kernel_changed };
+            begin.anew |= files == Changed::Any;
+            if self.put_in_force(config, &begin, &files, &mut round).is_err()
+                && let Some(held) = self.in_force.as_ref().map(|inputs| inputs.config.clone())
+            {
+                // What the operator wrote cannot be; what is in force can, and so can containers that come and go.
+                let alone = attachments.over(held.clone());
+                if !Arc::ptr_eq(&alone, &held) {
+                    begin.anew = false;
+                    let _ = self.put_in_force(alone, &begin, &files, &mut round);
+                }
+            }
+        }
+        if matches!(scope, Scope::Files(_)) {
+            self.refused = round.refused;
+        }
+        round
+    }
+
+    /// What is to be in force, as [`Reconciler::config`].
+    fn read(&mut self, scope: &Scope, attachments: &Attachments) -> Round {
+        let loaded = match scope {
+            Scope::Files(changed) => Some(self.loader.look(changed)),
+            Scope::Requests(paths) => self.loader.look_at(paths),
         };
-        let Some(config) = self.config.clone() else { return round };
+        let mut round = Round { look_again: loaded.is_none(), ..Round::default() };
+        let config = match loaded {
+            Some(Loaded { config, report, .. }) => {
+                let sound = report.errors == 0 && self.told.errors == 0;
+                round.report = if sound { Arc::clone(&self.told) } else { report };
+                round.refused = config.is_none();
+                config
+            }
+            None => {
+                round.report = Arc::clone(&self.told);
+                round.refused = self.refused;
+                None
+            }
+        };
+        // The operator's mistakes are no reason not to start a container, nor is an edit that is not done.
+        let held = || Some(self.in_force.as_ref()?.config.clone());
+        let held = || held().or_else(|| self.config.clone()).map(|held| attachments.over(held));
+        self.config = config.or_else(held);
+        round
+    }
+
+    /// An error refuses the whole of `config`; the round has all that is to be said of it.
+    fn put_in_force(
+        &mut self,
+        config: Arc<Config>,
+        begin: &Begin,
+        files: &Changed,
+        round: &mut Round,
+    ) -> Result<(), Unfit> {
         let seen = self.seen.take();
-        let before = seen.as_ref().filter(|_| !kernel_changed && *files != Changed::Any);
+        let before = seen.as_ref().filter(|_| !begin.anew);
+        let netlink = self.kernel.netlink();
         let mut inputs =
-            match inputs::observe(self.kernel.netlink(), config, before, self.in_force.as_ref()) {
+            match inputs::observe(netlink, config, before, files, self.in_force.as_ref()) {
                 Ok(seen) => {
                     round.faults.extend_from_slice(&seen.faults);
                     self.seen.insert(seen).inputs.clone()
@@ -195,34 +270,34 @@ impl Reconciler {
                     round.faults.push(Fault::whole(what));
                     round.refused = true;
                     round.kernel_refused = true;
-                    return round;
+                    return Ok(());
                 }
             };
-        self.hold(&mut inputs, begun);
-        round.look_again = inputs.namespaces.values().any(Result::is_err)
+        self.hold(&mut inputs, begin.at);
+        round.look_again |= inputs.namespaces.values().any(Result::is_err)
             || inputs.interfaces.values().any(Result::is_err);
         // Each try learns of at least one endpoint that cannot be attached after all.
         for _ in 0..=inputs.config.endpoints.len() {
-            if !kernel_changed && self.in_force.as_ref() == Some(&inputs) {
+            if !begin.kernel_changed && self.in_force.as_ref() == Some(&inputs) {
                 round.faults.extend(self.standing_faults());
-                return round;
+                return Ok(());
             }
             match self.attempt(&inputs, &mut round.faults) {
                 Ok(done) => {
-                    round.committed = Some(Done { took: begun.elapsed(), ..done });
+                    round.committed = Some(Done { took: begin.at.elapsed(), ..done });
                     self.in_force = Some(inputs);
-                    return round;
+                    return Ok(());
                 }
                 Err(Failure::Whole(faults)) => {
                     round.faults.extend(faults);
                     round.refused = true;
-                    return round;
+                    return Err(Unfit);
                 }
                 Err(Failure::Kernel(fault)) => {
                     round.faults.push(*fault);
                     round.refused = true;
                     round.kernel_refused = true;
-                    return round;
+                    return Ok(());
                 }
                 Err(Failure::Endpoints(failed)) => {
                     round.look_again = true;
@@ -237,7 +312,7 @@ impl Reconciler {
         }
         round.refused = true;
         round.kernel_refused = true;
-        round
+        Ok(())
     }
 
     /// What is wrong with the files, and what is hardly meant in them.

@@ -30,7 +30,7 @@ use super::faults;
 use super::lock::{self, Lock};
 use super::meters::KernelMeters;
 use super::options::Options;
-use super::reconcile::{Done, Reconciler, Round};
+use super::reconcile::{Done, Reconciler, Round, Scope};
 use super::signals::{self, Signal};
 use super::sweeper::Sweeper;
 use super::watch::Watcher;
@@ -216,8 +216,10 @@ impl Daemon {
             health::alive();
             let now = Instant::now();
             let look = listed + LOOK_ANYWAY;
-            let deadlines =
-                [Some(now + alive), Some(look), self.debounce.deadline(), self.look_again];
+            // While something is being edited nothing else is looked at: it may be half done.
+            let editing = self.debounce.deadline();
+            let looks = [Some(look), self.look_again].map(|at| at.filter(|_| editing.is_none()));
+            let deadlines = [Some(now + alive), editing, looks[0], looks[1]];
             let wait = deadlines.into_iter().flatten().min().unwrap_or(now);
             let mut requested = false;
             match self.wakes.recv_timeout(wait.saturating_duration_since(now)) {
@@ -229,17 +231,18 @@ impl Daemon {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             let now = Instant::now();
-            let again = self.look_again.is_some_and(|at| at <= now);
+            let settled = self.debounce.settle(now);
+            let editing = self.debounce.deadline().is_some();
+            let again = !editing && self.look_again.is_some_and(|at| at <= now);
             // However often there are rounds: what they do not look at is looked at, too.
-            let relist = now.duration_since(listed) >= LOOK_ANYWAY;
+            let relist = !editing && now.duration_since(listed) >= LOOK_ANYWAY;
             if relist {
                 self.kernel_changed |= self.reconciler.note(&KernelEvent::Relist);
                 listed = now;
             }
-            let files = match self.debounce.settle(now) || again || relist {
+            let files = match settled {
                 _ if again || relist => Some(Changed::Any),
                 true => Some(std::mem::replace(&mut self.changed, Changed::nothing())),
-                // What is being edited is left alone, as it may be half done.
                 false => requested.then(Changed::nothing),
             };
             if let Some(files) = files {
@@ -302,38 +305,47 @@ impl Daemon {
             self.changed = Changed::nothing();
         }
         let (seen, requested) = self.attachments.mark();
-        files.and(Changed::At(requested));
-        if files == Changed::Any {
+        let everywhere = files == Changed::Any;
+        let scope = match requests {
+            true => Scope::Requests(requested),
+            false => {
+                files.and(Changed::At(requested));
+                Scope::Files(files)
+            }
+        };
+        if everywhere {
             let directories = self.reconciler.directories();
             for (path, error) in self.watcher.watch(&directories) {
                 log::warn!("cannot watch {}: {error}; send SIGHUP after edits", path.display());
             }
         }
         let changed = std::mem::take(&mut self.kernel_changed);
-        let mut round = self.reconciler.round(changed, &files, &self.attachments);
-        if round.look_again && self.attachments.prune() {
-            let again = self.reconciler.round(changed, &Changed::Any, &self.attachments);
+        let mut round = self.reconciler.round(changed, &scope, &self.attachments);
+        let pruned = if round.look_again { self.attachments.prune() } else { BTreeSet::new() };
+        if !pruned.is_empty() {
+            let again = self.reconciler.round(changed, &Scope::Requests(pruned), &self.attachments);
             // What the first has committed is in force, whatever becomes of the second.
             let committed = again.committed.or(round.committed);
             let other_endpoints = again.other_endpoints || round.other_endpoints;
             round = Round { committed, other_endpoints, ..again };
         }
-        let elsewhere = files == Changed::Any || round.other_endpoints;
+        let elsewhere = everywhere || round.other_endpoints;
         // It was not put right: the next round must try again. A round may commit though the files have faults.
         self.kernel_changed = changed && round.refused && round.committed.is_none();
         // Commits are what a passing fault waits for.
         if round.faults.iter().any(|fault| fault.passing) {
             self.kernel_changed = true;
-            self.look_again = Some(Instant::now() + LOOK_AGAIN);
+            self.look_again_in(LOOK_AGAIN);
         }
         // A watch that died with its directory may have gone unnoticed so far (see `Watcher::watch`), or a file that no event
         // named.
         let edited = !requests && std::mem::take(&mut self.edited);
         if round.look_again || edited {
-            self.look_again = Some(Instant::now() + LOOK_AGAIN);
+            self.look_again_in(LOOK_AGAIN);
         }
         if round.kernel_refused {
-            self.look_again = Some(Instant::now() + self.retry.failed());
+            let pause = self.retry.failed();
+            self.look_again_in(pause);
         } else if round.committed.is_some() {
             self.retry.succeeded();
         }
@@ -352,6 +364,12 @@ impl Daemon {
         if elsewhere {
             self.watcher.watch(&self.reconciler.directories());
         }
+    }
+
+    /// No later than was meant before.
+    fn look_again_in(&mut self, pause: Duration) {
+        let at = Instant::now() + pause;
+        self.look_again = Some(self.look_again.map_or(at, |before| before.min(at)));
     }
 
     fn put_up(&mut self, round: &Round) {

@@ -177,6 +177,12 @@ impl Host {
         std::fs::rename(&new, &path).expect("rename");
     }
 
+    /// A symbolic link to `target`, as it is written.
+    pub fn link(&self, file: &str, target: &str) {
+        let path = self.etc().join(file);
+        std::os::unix::fs::symlink(target, path).unwrap_or_else(|e| panic!("{file}: {e}"));
+    }
+
     pub fn remove(&self, file: &str) {
         std::fs::remove_file(self.etc().join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
     }

@@ -92,6 +92,18 @@ impl Files {
         }
     }
 
+    /// Removes what an earlier daemon was about to write when it was killed.
+    pub fn sweep(&self) {
+        let entries = fs::read_dir(self.run.join("endpoints.d")).into_iter().flatten().flatten();
+        for beside in entries.map(|entry| entry.path()) {
+            let ours = beside.extension().is_some_and(|extension| extension == "new")
+                && self.id(&beside.with_extension("toml")).is_some();
+            if ours && let Err(error) = fs::remove_file(&beside) {
+                log::warn!("cannot remove {}: {error}", beside.display());
+            }
+        }
+    }
+
     /// What an earlier daemon left. A file that cannot be read is the loader's to complain of.
     pub fn all(&self) -> Vec<(AttachmentId, Arc<Endpoint>)> {
         let entries = fs::read_dir(self.run.join("endpoints.d")).into_iter().flatten().flatten();

@@ -26,7 +26,7 @@ use files::{Files, identity};
 use waiting::{Outcome, Ticket, Waiter, Wants};
 
 /// How long a request waits for its round. Who asks waits longer.
-const PATIENCE: Duration = Duration::from_secs(25);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long the kernel may take to activate an interface.
 const READY: Duration = Duration::from_secs(5);
@@ -52,6 +52,8 @@ struct Known {
     endpoint: Arc<Endpoint>,
     /// Device and inode of its namespace when it was attached. Paths like `/proc/7/ns/net` come to mean other ones.
     namespace: Option<(u64, u64)>,
+    /// Of the request that it is there for; 0: an earlier daemon's.
+    ticket: Ticket,
 }
 
 /// Why a request is refused.
@@ -67,9 +69,10 @@ impl Attachments {
     /// Those that an earlier daemon left are known. `wake`: makes the main loop have a round.
     pub fn open(run: &Path, wake: impl Fn() + Send + Sync + 'static) -> Self {
         let files = Files::new(run);
+        files.sweep();
         let known = files.all().into_iter().map(|(id, endpoint)| {
             let namespace = identity(&endpoint);
-            (id, Known { endpoint, namespace })
+            (id, Known { endpoint, namespace, ticket: 0 })
         });
         let state = State { known: known.collect(), ..State::default() };
         Attachments {
@@ -81,9 +84,9 @@ impl Attachments {
     }
 
     /// Waits until the endpoint is in force. After any failure nothing is left of it.
-    pub fn attach(&self, attach: &Attach, board: &Board) -> Response {
-        let begun = self.begin(attach, board);
-        let told = match begun {
+    /// `board`: the last one, whenever it is asked for.
+    pub fn attach(&self, attach: &Attach, board: impl Fn() -> Arc<Board>) -> Response {
+        let (ticket, told) = match self.begin(attach, board) {
             Ok(told) => told,
             Err(Refusal(code, what)) => return Response::error(code, what),
         };
@@ -96,14 +99,21 @@ impl Attachments {
             Ok(Outcome::Refused(what)) => {
                 (ErrorCode::Later, format!("nothing is changed now: {what}"))
             }
-            Ok(Outcome::Gone) => (ErrorCode::Refused, "it was detached meanwhile".to_owned()),
+            // Nothing of it is left, and there may be a new one of this id.
+            Ok(Outcome::Gone) => {
+                return Response::error(ErrorCode::Refused, "it was detached meanwhile");
+            }
             Err(_) => (ErrorCode::Later, format!("it is not in force after {PATIENCE:?}")),
         };
-        self.forget(&attach.id);
+        self.forget(&attach.id, ticket);
         Response::error(code, what)
     }
 
-    fn begin(&self, attach: &Attach, board: &Board) -> Result<Receiver<Outcome>, Refusal> {
+    fn begin(
+        &self,
+        attach: &Attach,
+        board: impl Fn() -> Arc<Board>,
+    ) -> Result<(Ticket, Receiver<Outcome>), Refusal> {
         let (text, endpoint) = self.files.compose(attach).map_err(Refusal::refused)?;
         let path = attach.namespace.display();
         let Some(namespace) = identity(&endpoint) else {
@@ -122,17 +132,31 @@ impl Attachments {
                 return Err(Refusal(ErrorCode::Exists, what));
             }
             None => {
-                self.check(&state, &attach.id, &endpoint, namespace, board)?;
+                // Not before the lock: what was waited for may be in force now.
+                let board = board();
+                let check =
+                    |state: &State| self.check(state, &attach.id, &endpoint, namespace, &board);
+                if check(&state).is_err() {
+                    // Perhaps it was in the way of one whose file others have removed.
+                    state.known.retain(|id, _| self.files.exists(id));
+                    check(&state)?;
+                }
                 self.files.write(&attach.id, &text).map_err(|error| {
                     let path = self.files.path(&attach.id);
                     let what = format!("cannot write {}: {error}", path.display());
                     Refusal(ErrorCode::Failed, what)
                 })?;
-                let known = Known { endpoint: endpoint.clone(), namespace: Some(namespace) };
+                let known =
+                    Known { endpoint: endpoint.clone(), namespace: Some(namespace), ticket: 0 };
                 state.known.insert(attach.id.clone(), known);
             }
         }
-        Ok(self.wait(state, attach.id.clone(), Wants::Endpoint(endpoint, Some(namespace))))
+        let ticket = state.tickets + 1;
+        if let Some(known) = state.known.get_mut(&attach.id) {
+            known.ticket = ticket;
+        }
+        let wants = Wants::Endpoint(endpoint, Some(namespace));
+        Ok((ticket, self.wait(state, attach.id.clone(), wants)))
     }
 
     fn check(
@@ -148,11 +172,19 @@ impl Attachments {
             return Err(Refusal(ErrorCode::Later, what));
         };
         let by_hand = |one: &&Arc<Endpoint>| self.files.id(&one.origin.file).is_none();
-        let requested = state.known.iter().filter(|(other, _)| *other != id);
-        let requested = requested.map(|(_, known)| &known.endpoint);
+        let requested = || state.known.iter().filter(|(other, _)| *other != id).map(|(_, k)| k);
+        let endpoints = requested().map(|known| &known.endpoint);
         let written = committed.config.endpoints.iter().filter(by_hand);
-        conflicts::with_written(new, requested.chain(written), &committed.config.host.pools)
+        conflicts::with_written(new, endpoints.chain(written), &committed.config.host.pools)
             .map_err(Refusal::refused)?;
+        let there = |known: &&Known| {
+            known.namespace == Some(namespace) && known.endpoint.interface() == new.interface()
+        };
+        if let Some(known) = requested().find(there) {
+            let (name, interface) = (&known.endpoint.name, new.interface());
+            let what = format!("endpoint `{name}` has `{interface}` there already");
+            return Err(Refusal::refused(what));
+        }
         // One that is being replaced, or is detached though it is in force still, gives way.
         let stays = |endpoint: &snapshot::Endpoint| {
             let file = origin(&committed.config, endpoint);
@@ -169,22 +201,29 @@ impl Attachments {
     pub fn detach(&self, id: &AttachmentId) -> Response {
         let told = {
             let mut state = self.lock();
-            let known = state.known.remove(id);
-            // Who still waits for it would wait in vain.
-            for waiter in state.waiting.extract_if(.., |waiter| waiter.id == *id) {
-                let _ = waiter.tell.send(Outcome::Gone);
-            }
-            match (self.files.remove(id), known) {
-                (Err(error), _) => {
+            let was_there = match self.files.remove(id) {
+                Ok(was_there) => was_there,
+                Err(error) => {
                     let path = self.files.path(id);
                     let what = format!("cannot remove {}: {error}", path.display());
                     return Response::error(ErrorCode::Failed, what);
                 }
-                (Ok(_), Some(known)) => {
+            };
+            // Who still waits for it would wait in vain.
+            for waiter in state.waiting.extract_if(.., |waiter| waiter.id == *id) {
+                let _ = waiter.tell.send(Outcome::Gone);
+            }
+            match state.known.remove(id) {
+                Some(known) => {
                     let name = known.endpoint.name.clone();
                     self.wait(state, id.clone(), Wants::Gone(name))
                 }
-                (Ok(_), None) => return Response::Detached {},
+                None if was_there => {
+                    // Not one that could be read, or not until now: whatever it was is not to be in force.
+                    self.touch(state, id);
+                    return Response::Detached {};
+                }
+                None => return Response::Detached {},
             }
         };
         match told.recv_timeout(PATIENCE) {
@@ -220,7 +259,7 @@ impl Attachments {
     pub fn list(&self, prefix: &str) -> Vec<AttachmentId> {
         let state = self.lock();
         let ids = state.known.keys().filter(|id| id.as_str().starts_with(prefix));
-        ids.cloned().collect()
+        ids.filter(|id| self.files.exists(id)).cloned().collect()
     }
 
     /// The last good configuration, with the endpoints that are there on request now: containers come and go though
@@ -278,11 +317,11 @@ impl Attachments {
         });
     }
 
-    /// Removes the files of endpoints whose namespaces are gone: nobody may ever detach them. Returns whether there were any.
-    pub fn prune(&self) -> bool {
+    /// Removes the files of endpoints whose namespaces are gone: nobody may ever detach them. Returns which.
+    pub fn prune(&self) -> BTreeSet<PathBuf> {
         let mut state = self.lock();
         let State { known, waiting, .. } = &mut *state;
-        let mut pruned = false;
+        let mut pruned = BTreeSet::new();
         known.retain(|id, one| {
             let there = identity(&one.endpoint);
             let stays = there.is_some() && (one.namespace.is_none() || one.namespace == there);
@@ -294,19 +333,28 @@ impl Attachments {
                 log::warn!("cannot remove {}: {error}", self.files.path(id).display());
                 return true;
             }
-            pruned = true;
+            pruned.insert(self.files.path(id));
             false
         });
         pruned
     }
 
-    fn forget(&self, id: &AttachmentId) {
+    /// Removes what the request with this ticket has made, unless it is another's by now.
+    fn forget(&self, id: &AttachmentId, ticket: Ticket) {
         let mut state = self.lock();
+        state.waiting.retain(|waiter| waiter.ticket != ticket);
+        if state.known.get(id).is_none_or(|known| known.ticket != ticket) {
+            return;
+        }
         state.known.remove(id);
-        state.waiting.retain(|waiter| waiter.id != *id);
         if let Err(error) = self.files.remove(id) {
             log::warn!("cannot remove {}: {error}", self.files.path(id).display());
         }
+        self.touch(state, id);
+    }
+
+    /// Has a round look at its file.
+    fn touch(&self, mut state: MutexGuard<'_, State>, id: &AttachmentId) {
         state.touched.insert(self.files.path(id));
         drop(state);
         self.wake();
@@ -320,11 +368,9 @@ impl Attachments {
     ) -> Receiver<Outcome> {
         let (tell, told) = channel();
         state.tickets += 1;
-        state.touched.insert(self.files.path(&id));
         let ticket = state.tickets;
-        state.waiting.push(Waiter { ticket, id, wants, tell });
-        drop(state);
-        self.wake();
+        state.waiting.push(Waiter { ticket, id: id.clone(), wants, tell });
+        self.touch(state, &id);
         told
     }
 
@@ -352,6 +398,8 @@ fn until_ready(attached: &Attached, namespace: &snapshot::Namespace) {
 
 /// The file of an endpoint in force.
 fn origin<'a>(config: &'a Config, endpoint: &snapshot::Endpoint) -> Option<&'a Path> {
-    let at = config.endpoints.binary_search_by(|one| one.name.cmp(&endpoint.name)).ok()?;
-    config.endpoints.get(at).map(|one| &*one.origin.file)
+    config.endpoint(&endpoint.name).map(|one| &*one.origin.file)
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,18 +45,20 @@ impl Waiter {
         file: &str,
         theirs: impl Fn(&str) -> bool,
     ) -> Option<Outcome> {
-        let (name, namespace) = match &self.wants {
+        let (wanted, namespace) = match &self.wants {
             Wants::Gone(name) => {
                 return match find(board, name) {
                     None => Some(Outcome::Gone),
                     Some(_) => Some(Outcome::Refused(refusal(board))),
                 };
             }
-            Wants::Endpoint(endpoint, namespace) => (&endpoint.name, namespace),
+            Wants::Endpoint(endpoint, namespace) => (endpoint, namespace),
         };
-        if let Some((found, made)) =
-            find(board, name).and_then(|found| Some((found, found.made()?)))
-        {
+        let name = &wanted.name;
+        // As it was asked for: one of this name may be in force still that says something else.
+        let said = board.committed.as_ref().and_then(|committed| committed.config.endpoint(name));
+        let found = find(board, name).filter(|_| said == Some(wanted));
+        if let Some((found, made)) = found.and_then(|found| Some((found, found.made()?))) {
             let there = (made.namespace.device, made.namespace.inode);
             if namespace.is_none_or(|wanted| wanted == there) {
                 let attached = Box::new(attached(found, made, board));
