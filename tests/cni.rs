@@ -319,8 +319,12 @@ fn only_root_may_attach() {
     let mut config = lab.config("1.1.0");
     config["run"] = json!(socket);
     let file = lab.run.path().join("config.json");
-    fs::write(&file, config.to_string()).unwrap();
-    for (operation, expected) in [("ADD", 5), ("DEL", 5), ("CHECK", 7)] {
+    // CHECK has the daemon's answer, which is not what it was told.
+    for (operation, expected) in [("ADD", 5), ("DEL", 5), ("CHECK", 100)] {
+        if operation == "CHECK" {
+            config["prevResult"] = json!({ "cniVersion": "1.1.0" });
+        }
+        fs::write(&file, config.to_string()).unwrap();
         let output = Command::new(&program)
             .env("CNI_COMMAND", operation)
             .env("CNI_CONTAINERID", "c")
@@ -335,7 +339,8 @@ fn only_root_may_attach() {
         let error: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(error["code"], expected, "{error}");
     }
-    assert!(lab.daemon.asked.lock().unwrap().is_empty());
+    let asked = lab.daemon.asked.lock().unwrap();
+    assert!(matches!(asked[..], [Request::Attachment { .. }]), "{asked:?}");
     drop(server);
 }
 

@@ -12,8 +12,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const METHOD: &str = "/containerd.services.containers.v1.Containers/Get";
 /// Where CRI keeps its containers.
 const PODS: &str = "k8s.io";
-/// Namespaces that are tried for a container's id at most.
-const MOST: usize = 8;
+/// Ways to split a container's name into namespace and id that are tried at most.
+const MOST: usize = 16;
 /// Of containerd's own book-keeping.
 const NOT_LABELS: [&str; 2] = ["io.cri-containerd.", "containerd.io/"];
 
@@ -23,6 +23,10 @@ pub enum Error {
     Grpc(#[from] grpc::Error),
     #[error("containerd does not know the container {0}")]
     Unknown(String),
+    #[error(
+        "which container of containerd's is {0}? There are several that are called so, or may be"
+    )]
+    Ambiguous(String),
 }
 
 /// The labels of the container that CNI calls so. `pod`: it is a pod's sandbox; else it may be one of `ctr`'s or
@@ -31,16 +35,23 @@ pub fn labels(socket: &Path, container: &str, pod: bool) -> Result<Vec<(String, 
     let own = pod.then_some((PODS, container));
     let dashes = container.match_indices('-').filter(|_| !pod);
     let split = dashes.map(|(at, _)| (&container[..at], &container[at + 1..]));
-    for (namespace, id) in own.into_iter().chain(split).take(MOST) {
+    let mut found = None;
+    for (tried, (namespace, id)) in own.into_iter().chain(split).enumerate() {
+        let ambiguous = || Error::Ambiguous(container.to_owned());
+        if tried == MOST {
+            return Err(ambiguous());
+        }
         let headers = [("containerd-namespace", namespace)];
         let asked = grpc::field(1, id.as_bytes());
         match grpc::unary(socket, METHOD, &headers, &asked, PATIENCE) {
-            Ok(answer) => return Ok(read(&answer).ok_or(grpc::Error::Foreign)?),
+            // Another's labels could let through what its own would not.
+            Ok(_) if found.is_some() => return Err(ambiguous()),
+            Ok(answer) => found = Some(read(&answer).ok_or(grpc::Error::Foreign)?),
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Err(Error::Unknown(container.to_owned()))
+    found.ok_or_else(|| Error::Unknown(container.to_owned()))
 }
 
 /// Of a `GetContainerResponse`: field 1 is the container; of that, field 2 are the labels, each with key 1 and value 2.

@@ -88,10 +88,16 @@ async fn call(
         ended = status(&trailers).or(ended);
     }
     match ended {
-        Some((0, _)) => data.get(5..).map(<[u8]>::to_vec).ok_or(Error::Foreign),
+        Some((0, _)) => message_of(&data).map(<[u8]>::to_vec).ok_or(Error::Foreign),
         Some((code, what)) => Err(Error::Status(code, what)),
         None => Err(Error::Foreign),
     }
+}
+
+/// The one message of an answer, all of it and not compressed: a flag, its length, the bytes.
+fn message_of(data: &[u8]) -> Option<&[u8]> {
+    let ([0, length @ ..], message) = data.split_first_chunk::<5>()? else { return None };
+    (u32::from_be_bytes(*length) as usize == message.len()).then_some(message)
 }
 
 fn status(headers: &http::HeaderMap) -> Option<(u32, String)> {

@@ -1,5 +1,6 @@
 //! What the runtime says by environment variables: specification, section 2, "Parameters".
 
+use std::env::VarError;
 use std::path::PathBuf;
 
 use super::failure::{Code, Failure};
@@ -25,6 +26,18 @@ pub struct Target {
 
 /// Bytes of a container's id at most. Runtimes use 64.
 const CONTAINER_MAX: usize = 512;
+
+/// # Errors
+/// A variable that is not UTF-8: to take it for one that is not set would drop what it says.
+pub fn readable(variable: impl Fn(&str) -> Result<String, VarError>) -> Result<(), Failure> {
+    for name in ["CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS"] {
+        if let Err(VarError::NotUnicode(_)) = variable(name) {
+            let what = format!("{name} is not UTF-8");
+            return Err(Failure::new(Code::InvalidEnvironment, what));
+        }
+    }
+    Ok(())
+}
 
 /// `variable`: its value, none if it is not set.
 pub fn command(variable: &dyn Fn(&str) -> Option<String>) -> Result<Command, Failure> {

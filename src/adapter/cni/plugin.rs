@@ -12,7 +12,6 @@ use super::version::Version;
 use super::{arguments, ask, asked, request, result};
 use crate::control::attach::{self, AttachmentId};
 use crate::control::client::ClientError;
-use crate::control::view::State;
 use crate::control::wire::{ErrorCode, Request, Response};
 
 /// How an operation ended.
@@ -24,9 +23,20 @@ pub struct Said {
     pub error: Option<String>,
 }
 
+impl Said {
+    fn of(failure: &Failure, version: Version) -> Said {
+        Said { output: failure.to_json(version).to_string(), error: Some(failure.to_string()) }
+    }
+}
+
 /// Everything `porin-cni` does.
 pub fn main() -> ExitCode {
-    let Said { output, error } = run(&|name| std::env::var(name).ok(), &mut io::stdin().lock());
+    let variable = |name: &str| std::env::var(name);
+    let said = match environment::readable(variable) {
+        Ok(()) => run(&|name| variable(name).ok(), &mut io::stdin().lock()),
+        Err(failure) => Said::of(&failure, Version::NEWEST),
+    };
+    let Said { output, error } = said;
     if let Some(error) = &error {
         eprintln!("porin-cni: {error}");
     }
@@ -45,9 +55,7 @@ pub fn run(variable: &dyn Fn(&str) -> Option<String>, input: &mut dyn Read) -> S
         Ok(result) => {
             Said { output: result.map_or_else(String::new, |r| r.to_string()), error: None }
         }
-        Err(failure) => {
-            Said { output: failure.to_json(version).to_string(), error: Some(failure.to_string()) }
-        }
+        Err(failure) => Said::of(&failure, version),
     }
 }
 
@@ -198,12 +206,9 @@ fn collect(basics: &Basics, text: &[u8]) -> Result<(), Failure> {
 /// Code 50: an ADD would fail.
 fn status(basics: &Basics) -> Result<(), Failure> {
     since_1_1(basics, "STATUS")?;
-    let unavailable = |what: String| Failure::new(Code::Unavailable, what);
-    match ask::once(&basics.run, &Request::Status) {
-        Ok(Response::Status(status)) if status.state == State::Enforcing => Ok(()),
-        Ok(Response::Status(status)) => {
-            Err(unavailable(format!("porind is {}", status.state.as_str())))
-        }
+    let prefix = AttachmentId::prefix(request::ADAPTER, &basics.name);
+    match ask::once(&basics.run, &Request::Attachments { prefix }) {
+        Ok(Response::Attachments(_)) => Ok(()),
         Ok(_) => Err(ask::unasked()),
         Err(error) => Err(Failure { code: Code::Unavailable, ..ask::failure(error) }),
     }
