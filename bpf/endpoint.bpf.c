@@ -62,6 +62,7 @@ int from_endpoint(struct __sk_buff *skb)
 	case PORIN_DELIVER_LOCAL:
 		return deliver_local(skb, p, &way.deliver);
 	case PORIN_DELIVER_HOST:
+	case PORIN_DELIVER_STACK:
 		return pass(p);
 	case PORIN_DELIVER_ADOPTED:
 		if (!features.adopts)

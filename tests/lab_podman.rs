@@ -188,17 +188,17 @@ fn labels_of_podman_run_are_known_before_the_first_packet() {
 }
 
 #[test]
-fn published_ports_are_refused_or_given_to_the_host_by_portmap() {
+fn published_ports_are_refused_or_opened_by_portmap() {
     if !runtime::has(&["podman", "crun", "busybox", "iptables"]) {
         return;
     }
-    let name = "published_ports_are_refused_or_given_to_the_host_by_portmap";
+    let name = "published_ports_are_refused_or_opened_by_portmap";
     runtime::with_own_processes(name, |world| {
         let shop = Shop::open(world);
         let host = &shop.host;
         let _daemon = host.porind();
         let podman = Podman::set_up(host);
-        // As in the installed example: nobody is to believe that the port is open.
+        // Without a plugin for them: nobody is to believe that the port is open.
         podman.network("refusing", json!({ "capabilities": { "portMappings": true } }));
         let refused = podman.run(&[
             "run",
@@ -222,8 +222,11 @@ fn published_ports_are_refused_or_given_to_the_host_by_portmap() {
         let run = ["run", "-d", "--name", "web", "--network", "ports", "-p", "8088:80", "busybox"];
         podman.run(&[&run[..], &["sh", "-c", serve]].concat()).success();
         let url = format!("http://{}:8088/", lab::shop::HOST4);
-        let wget = ["busybox", "wget", "-q", "-O", "-", &url];
+        let wget = ["timeout", "3", "busybox", "wget", "-q", "-O", "-", &url];
         eventually(ARRIVES, "the host reaches it", || host.run(&wget).stdout.trim() == "porin");
+        host.sysctl("net/ipv4/ip_forward", "1");
+        let outside = &shop.outside;
+        eventually(ARRIVES, "so does the world", || outside.run(&wget).stdout.trim() == "porin");
         podman.run(&["rm", "-f", "-t", "0", "web"]).success();
     });
 }

@@ -90,6 +90,8 @@ static __always_inline bool error_flow_allowed(struct __sk_buff *skb, struct pac
 			return FLOW_VERDICT(judged) == PORIN_VERDICT_ALLOW;
 	}
 	reason = ends_resolve(skb, q, direction, s, 0);
+	if (flow->flags & PORIN_FLOW_BY_STACK)
+		back_through_stack(&s->judgement);
 	if (!reason)
 		reason = policy_judge(skb, &s->question, &s->judgement, q->slot);
 	if (flow_outdated(q, judged))

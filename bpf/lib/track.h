@@ -58,6 +58,23 @@ static __always_inline bool is_endpoints(const struct porin_delivery *way)
 	       (features.adopts && way->kind == PORIN_DELIVER_ADOPTED);
 }
 
+static __always_inline bool is_worlds(const struct porin_delivery *way)
+{
+	return way->kind == PORIN_DELIVER_WORLD || way->kind == PORIN_DELIVER_STACK;
+}
+
+/*
+ * What the host's stack forwarded from the world, it may have translated on the way (a
+ * published port). Only what passes it again is translated back.
+ */
+static __always_inline void back_through_stack(struct judgement *j)
+{
+	struct porin_delivery *originator = &j->end[PORIN_FLOW_ORIGINAL].deliver;
+
+	if (originator->kind == PORIN_DELIVER_WORLD)
+		originator->kind = PORIN_DELIVER_STACK;
+}
+
 /*
  * On its way to an adopted endpoint a packet has passed through a bridge or the host's
  * stack, and whoever else is there can say that he is an endpoint. What an endpoint sends
@@ -105,9 +122,9 @@ static __always_inline bool place_fits(struct __sk_buff *skb, enum place place,
 		return ahead->kind == PORIN_DELIVER_LOCAL && ahead->ifindex == skb->ifindex &&
 		       !is_endpoints(back);
 	case FROM_UPLINK:
-		return ahead->kind == PORIN_DELIVER_LOCAL && back->kind == PORIN_DELIVER_WORLD;
+		return ahead->kind == PORIN_DELIVER_LOCAL && is_worlds(back);
 	case TO_UPLINK: /* which may be the bridge of an adopted endpoint */
-		return ahead->kind == PORIN_DELIVER_WORLD ||
+		return is_worlds(ahead) ||
 		       (features.adopts && ahead->kind == PORIN_DELIVER_ADOPTED);
 	}
 	return false;
@@ -285,6 +302,8 @@ static __always_inline int flow_create(const struct packet *p, struct scratch *s
 	flow->first_seen = p->now;
 	flow->last_seen = p->now;
 	flow->flags = flow_state(0, p, PORIN_FLOW_ORIGINAL);
+	if (s->judgement.end[PORIN_FLOW_ORIGINAL].deliver.kind == PORIN_DELIVER_STACK)
+		flow->flags |= PORIN_FLOW_BY_STACK;
 	if (features.accounting) {
 		flow->packets[0] = 1;
 		flow->bytes[0] = p->length;
@@ -343,6 +362,8 @@ static __noinline int admit_judged(struct __sk_buff *skb, struct packet *p, enum
 	if (special && (place == FROM_ENDPOINT || place == TO_ENDPOINT))
 		return PORIN_DROP_LINK_LOCAL;
 	reason = ends_resolve(skb, p, direction, s, place == FROM_ENDPOINT ? p->slot : 0);
+	if (fresh ? place == TO_ENDPOINT && !features.adopted : flow->flags & PORIN_FLOW_BY_STACK)
+		back_through_stack(&s->judgement);
 	reasons_from(why, &s->judgement, direction);
 	source = reply ? &s->judgement.end[1] : &s->judgement.end[0];
 	destination = reply ? &s->judgement.end[0] : &s->judgement.end[1];

@@ -76,6 +76,7 @@ enum porin_constant {
 	PORIN_FLOW_LOW_ORIGINATES = 0x1, /* key side [0] sent the first packet */
 	PORIN_FLOW_MASQUERADED = 0x2,
 	PORIN_FLOW_SEEN_REPLY = 0x4,
+	PORIN_FLOW_BY_STACK = 0x8, /* the host's own stack forwarded it from the world */
 	PORIN_FLOW_SYN = 0x10, /* original SYN seen */
 	PORIN_FLOW_SYNACK = 0x20,
 	PORIN_FLOW_ESTABLISHED =

@@ -17,6 +17,8 @@ enum porin_delivery_kind {
 	PORIN_DELIVER_HOST = 2, /* up the host's own stack */
 	PORIN_DELIVER_WORLD = 3, /* through the host's routing table */
 	PORIN_DELIVER_ADOPTED = 4, /* to an endpoint whose network is another's */
+	PORIN_DELIVER_STACK =
+		5, /* to the world, by the host's own stack, which forwarded from there */
 };
 
 enum porin_event_type {
