@@ -87,15 +87,15 @@ fn podmans_containers_are_endpoints() {
         podman.network("front", json!({ "labels": { "app": "front", "env": "prod" } }));
 
         // Its first packet is judged: allowed by one network's labels, denied by the other's.
-        let ask = |network: &str, to: &str, port: &str, patience: u8| {
-            let question = format!("echo porin | nc -w {patience} {to} {port}");
+        let ask = |network: &str, to, port, patience| {
+            let question = runtime::question(to, port, patience);
             let run = ["run", "--rm", "--network", network, "busybox", "sh", "-c", &question];
-            podman.run(&run).stdout.trim() == "porin"
+            runtime::was_answered(&podman.run(&run))
         };
-        for to in at(API, 8080).map(|to| to.ip().to_string()) {
-            assert!(ask("front", &to, "8080", 10), "{to}");
-            assert!(!ask("porin", &to, "8080", 1), "{to}");
-            assert!(!ask("front", &to, "9090", 1), "{to}");
+        for to in at(API, 8080).map(|to| to.ip()) {
+            assert!(ask("front", to, 8080, 10), "{to}");
+            assert!(!ask("porin", to, 8080, 1), "{to}");
+            assert!(!ask("front", to, 9090, 1), "{to}");
         }
 
         // It keeps its addresses over a restart, and its name resolves to what it has.
@@ -139,9 +139,9 @@ fn podmans_containers_are_endpoints() {
         let infra = ["--infra-image", "busybox", "--infra-command", "sleep 600"];
         let pod = [&["pod", "create", "--name", "pod", "--network", "front"], &infra[..]].concat();
         podman.run(&pod).success();
-        let question = format!("echo porin | nc -w 10 {} 8080", at(API, 8080)[0].ip());
+        let question = runtime::question(at(API, 8080)[0].ip(), 8080, 10);
         let member = podman.run(&["run", "--rm", "--pod", "pod", "busybox", "sh", "-c", &question]);
-        assert_eq!(member.success().trim(), "porin");
+        assert!(runtime::was_answered(&member));
         assert!(addresses(host, "pod").is_some());
         podman.run(&["pod", "rm", "-f", "-t", "0", "pod"]).success();
         assert_eq!(addresses(host, "pod"), None);
@@ -168,10 +168,10 @@ fn labels_of_podman_run_are_known_before_the_first_packet() {
             });
             let to = at(API, 8080)[0].ip();
             let ask = |labels: &[&str], patience: u8| {
-                let question = format!("echo porin | nc -w {patience} {to} 8080");
+                let question = runtime::question(to, 8080, patience);
                 let run = ["run", "--rm", "--network", "asking"];
                 let asking = ["busybox", "sh", "-c", &question];
-                podman.run(&[&run[..], labels, &asking].concat()).stdout.trim() == "porin"
+                runtime::was_answered(&podman.run(&[&run[..], labels, &asking].concat()))
             };
             assert!(ask(&["--label", "app=front", "--label", "env=prod"], 10));
             assert!(!ask(&["--label", "app=front", "--label", "env=dev"], 1));
