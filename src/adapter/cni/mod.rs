@@ -2,13 +2,14 @@
 //!
 //! [`plugin`] is the whole of it: what the runtime says (`environment`, `arguments`, `network`) becomes a request
 //! (`request`, with labels that the runtime was `asked` for), the daemon is asked (`ask`), and its answer is printed in the form of the version that was asked
-//! in (`version`, `result`), or as an error (`failure`).
+//! in (`version`, `result`), or as an error (`failure`). Behind another plugin (`chained`) its interface is adopted.
 //!
 //! Specification: <https://www.cni.dev/docs/spec/>; conventions: <https://www.cni.dev/docs/conventions/>.
 
 mod arguments;
 mod ask;
 mod asked;
+mod chained;
 mod environment;
 mod failure;
 mod labels;

@@ -9,8 +9,8 @@ use super::environment::{self, Command, Target};
 use super::failure::{Code, Failure};
 use super::network::{self, Basics};
 use super::version::Version;
-use super::{arguments, ask, asked, request, result};
-use crate::control::attach::{self, AttachmentId};
+use super::{arguments, ask, asked, chained, request, result};
+use crate::control::attach::{self, AttachmentId, Place};
 use crate::control::client::ClientError;
 use crate::control::wire::{ErrorCode, Request, Response};
 
@@ -114,32 +114,30 @@ fn versions(text: &[u8]) -> Result<Value, Failure> {
 }
 
 fn add(basics: &Basics, target: &Target, arguments: &str, text: &[u8]) -> Result<Value, Failure> {
-    let arguments = arguments::parse(arguments)?;
-    let network = network::network(text)?;
-    if network.previous.is_some() {
-        return Err(chained());
-    }
-    let namespace = target.namespace.clone().unwrap_or_default();
+    let mut arguments = arguments::parse(arguments)?;
+    let mut network = network::network(text)?;
+    let previous = network.previous.take();
+    let place = match &previous {
+        Some(previous) => chained::place(target, previous, &mut arguments, &mut network)?,
+        None => Place::Inside {
+            namespace: target.namespace.clone().unwrap_or_default(),
+            interface: target.interface.clone(),
+        },
+    };
     let dns = network.dns.clone();
     let found = asked::labels(&network, target, arguments.pod_name.is_some())?;
-    let attach = request::attach(basics, target, namespace, arguments, network, found)?;
+    let attach = request::attach(basics, target, place, arguments, network, found)?;
     let request = Request::Attach { attach: Box::new(attach) };
     let again = |request: &mut Request| {
         if let Request::Attach { attach } = request {
             attach.again = true;
         }
     };
-    match ask::persistently(&basics.run, request, again)? {
-        Response::Attached(attached) => Ok(result::added(basics.version, &attached, &dns)),
+    match (ask::persistently(&basics.run, request, again)?, previous) {
+        (Response::Attached(attached), None) => Ok(result::added(basics.version, &attached, &dns)),
+        (Response::Adopted(_), Some(previous)) => Ok(result::passed(basics.version, previous)),
         _ => Err(ask::unasked()),
     }
-}
-
-/// Behind another plugin porin would only judge what passes the interface that is there (policy-only mode). The daemon
-/// cannot adopt interfaces on request yet: this is where that would be asked for, with `prevResult` handed on.
-fn chained() -> Failure {
-    Failure::new(Code::Unsupported, "chaining behind another plugin is not supported")
-        .details("there is a `prevResult`: let porin-cni be the first of the plugins")
 }
 
 /// # Errors
@@ -157,6 +155,7 @@ fn check(basics: &Basics, target: &Target, text: &[u8]) -> Result<(), Failure> {
     let request = Request::Attachment { id };
     match ask::persistently(&basics.run, request, |_| ())? {
         Response::Attached(attached) => result::compare(&previous, &attached),
+        Response::Adopted(adopted) => chained::compare(target, &previous, &adopted),
         _ => Err(ask::unasked()),
     }
 }
