@@ -2,8 +2,11 @@
 
 mod lab;
 
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use lab::shop::{API, Shop, at};
 use lab::traffic::{self, ARRIVES, DROPPED};
@@ -225,5 +228,96 @@ fn published_ports_are_refused_or_given_to_the_host_by_portmap() {
         let wget = ["busybox", "wget", "-q", "-O", "-", &url];
         eventually(ARRIVES, "the host reaches it", || host.run(&wget).stdout.trim() == "porin");
         podman.run(&["rm", "-f", "-t", "0", "web"]).success();
+    });
+}
+
+/// Podman's usual network, with porin behind its bridge: labels by `podman run --label`, published ports as ever.
+#[test]
+fn podmans_own_bridge_is_judged_by_label() {
+    if !runtime::has(&["podman", "crun", "busybox", "iptables"]) {
+        return;
+    }
+    runtime::with_own_processes("podmans_own_bridge_is_judged_by_label", |world| {
+        let shop = Shop::open(world);
+        let host = &shop.host;
+        host.sysctl("net/ipv4/ip_forward", "1");
+        host.expect_link("cni0");
+        let policies = lab::shop::POLICIES.to_owned()
+            + r#"
+[[policy]]
+name    = "web"
+subject = "app=web"
+[[policy.ingress]]
+from  = ["app=front,env=prod", "cidr:192.0.2.2/32"]
+ports = ["80/tcp"]
+
+[[policy]]
+name    = "dark"
+subject = "app=dark"
+ingress = []
+"#;
+        host.write("policies.d/shop.toml", &policies);
+        let _daemon = host.porind();
+        let podman = Podman::set_up(host);
+        let plugins = json!([
+            lab::cni::Chain::bridge(),
+            { "type": "porin-cni", "podman": "/run/podman.sock" },
+            { "type": "portmap", "capabilities": { "portMappings": true } },
+        ]);
+        let list = json!({ "cniVersion": "1.0.0", "name": "usual", "plugins": plugins });
+        let file = host.run_directory().join("cni/net.d/usual.conflist");
+        std::fs::write(file, list.to_string()).unwrap();
+        let service = ["system", "service", "--time", "0", "unix:///run/podman.sock"];
+        let _service = host.place().spawn(podman.command(&service));
+        eventually(ARRIVES, "the service listens", || {
+            host.run_directory().join("podman.sock").exists()
+        });
+
+        let serve = "echo porin >/tmp/index.html; httpd -f -p 80 -h /tmp";
+        for (name, port) in [("web", "8088:80"), ("dark", "8089:80")] {
+            let label = format!("app={name}");
+            let run =
+                ["run", "-d", "--name", name, "--label", &label, "--network", "usual", "-p", port];
+            podman.run(&[&run[..], &["busybox", "sh", "-c", serve]].concat()).success();
+        }
+        // By the host's uplink, from another machine.
+        let fetched = |port: u16, patience: Duration| {
+            let to = SocketAddr::new(lab::shop::HOST4.parse().unwrap(), port);
+            let Ok(mut stream) = traffic::connect(shop.outside.place(), to, patience) else {
+                return false;
+            };
+            let mut answer = String::new();
+            let asked = stream.write_all(b"GET / HTTP/1.0\r\n\r\n");
+            asked.and_then(|()| stream.read_to_string(&mut answer)).is_ok()
+                && answer.ends_with("porin\n")
+        };
+        eventually(ARRIVES, "the published port answers", || fetched(8088, ARRIVES));
+        assert!(!fetched(8089, DROPPED), "policy says who may");
+        // From the bridge, by labels, from the first packet on.
+        let to = |name: &str| addresses(host, name).unwrap().map(|ip| ip.parse().unwrap());
+        let ask = |labels: &[&str], to, port, patience| {
+            let question = runtime::question(to, port, patience);
+            let asking = ["busybox", "sh", "-c", &question];
+            let run = ["run", "--rm", "--network", "usual"];
+            podman.run(&[&run[..], labels, &asking].concat())
+        };
+        let front = ["--label", "app=front", "--label", "env=prod"];
+        for to in at(API, 8080).map(|to| to.ip()) {
+            assert!(runtime::was_answered(&ask(&front, to, 8080, 10)), "{to}");
+            assert!(!runtime::was_answered(&ask(&["--label", "app=front"], to, 8080, 1)), "{to}");
+        }
+        for to in to("web") {
+            // It is no echo, but it answers.
+            let asked = ask(&front, to, 80, 10);
+            assert!(
+                asked.stdout.contains("HTTP/1") && asked.stdout.contains("ended 0"),
+                "{asked:?}"
+            );
+            assert!(!runtime::was_answered(&ask(&[], to, 80, 1)), "{to}");
+        }
+        podman.run(&["restart", "-t", "0", "web"]).success();
+        eventually(ARRIVES, "the published port answers again", || fetched(8088, ARRIVES));
+        podman.run(&["rm", "-f", "-t", "0", "web", "dark"]).success();
+        assert_eq!((addresses(host, "web"), addresses(host, "dark")), (None, None));
     });
 }
