@@ -69,7 +69,7 @@ impl Yard {
 }
 
 fn ours(app: &str) -> Value {
-    json!({ "type": "porin-cni", "labels": { "app": app } })
+    Chain::ours(app)
 }
 
 fn bridged(app: &str) -> Chain {

@@ -14,11 +14,11 @@ use sha2::{Digest as _, Sha256};
 use crate::types::{Generation, Invalid, Labels, Name};
 
 /// Who makes attachments: the first word of their files' names.
-pub const ADAPTERS: [&str; 1] = ["cni"];
+pub const ADAPTERS: &[&str] = &["cni", "netavark"];
 
 /// Which attachment: the name of its file without `.toml`.
 ///
-/// `cni-<16 hex digits>-<32 hex digits>`: a digest of the network and one of the attachment in it, so that whatever a
+/// `ADAPTER-<16 hex digits>-<32 hex digits>`: a digest of the network and one of the attachment in it, so that whatever a
 /// runtime calls them makes a safe name, and those of one network can be listed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

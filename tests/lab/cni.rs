@@ -148,16 +148,26 @@ impl Chain {
         Chain { version: version.to_owned(), plugins }
     }
 
+    /// The example that is installed, by the plugins' types.
+    fn example(kind: &str) -> Value {
+        let list = include_str!("../../etc/cni/net.d/20-bridge-porin.conflist");
+        let list: Value = serde_json::from_str(list).expect("the example");
+        let plugins = list["plugins"].as_array().expect("plugins");
+        plugins.iter().find(|one| one["type"] == kind).expect("one of this type").clone()
+    }
+
     /// A bridge `cni0` with addresses of both families by `host-local`, and a way out.
     pub fn bridge() -> Value {
-        json!({
-            "type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
-            "ipam": {
-                "type": "host-local", "dataDir": "/run/cni",
-                "ranges": [[{ "subnet": "10.88.0.0/16" }], [{ "subnet": "fd00:88::/64" }]],
-                "routes": [{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }],
-            },
-        })
+        let mut bridge = Self::example("bridge");
+        bridge["ipam"]["dataDir"] = "/run/cni".into();
+        bridge
+    }
+
+    /// `porin-cni` behind it.
+    pub fn ours(app: &str) -> Value {
+        let mut ours = Self::example("porin-cni");
+        ours["labels"]["app"] = app.into();
+        ours
     }
 
     /// What the last of the plugins that succeeded said, and the error of the first that did not.

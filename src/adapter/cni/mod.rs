@@ -7,14 +7,14 @@
 //! Specification: <https://www.cni.dev/docs/spec/>; conventions: <https://www.cni.dev/docs/conventions/>.
 
 mod arguments;
-mod ask;
-mod asked;
+pub(in crate::adapter) mod ask;
+pub(in crate::adapter) mod asked;
 mod chained;
-mod environment;
-mod failure;
-mod labels;
+pub(in crate::adapter) mod environment;
+pub(in crate::adapter) mod failure;
+pub(in crate::adapter) mod labels;
 mod network;
 pub mod plugin;
-mod request;
-mod result;
+pub(in crate::adapter) mod request;
+pub(in crate::adapter) mod result;
 mod version;

@@ -56,7 +56,7 @@ pub fn attach(
 }
 
 /// At most one of each family; the same one twice is one.
-fn fixed(
+pub fn fixed(
     ips: impl Iterator<Item = IpAddr>,
 ) -> Result<(Option<Ipv6Addr>, Option<Ipv4Addr>), Failure> {
     let (mut ipv6, mut ipv4) = (None, None);

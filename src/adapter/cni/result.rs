@@ -74,12 +74,12 @@ fn family(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "4" } else { "6" }
 }
 
-fn addresses(attached: &Attached) -> impl Iterator<Item = IpAddr> {
+pub fn addresses(attached: &Attached) -> impl Iterator<Item = IpAddr> {
     let ipv6 = attached.ipv6.map(IpAddr::V6);
     ipv6.into_iter().chain(attached.ipv4.map(IpAddr::V4))
 }
 
-fn gateway(address: IpAddr) -> IpAddr {
+pub fn gateway(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(_) => GATEWAY_IPV6.into(),
         IpAddr::V4(_) => GATEWAY_IPV4.into(),
