@@ -213,6 +213,22 @@ fn it_goes_with_its_container_whoever_is_there_to_see_it() {
         });
         assert!(!yard.host.place().interfaces().contains(&veth(&result)));
 
+        // Or its interface is another by now, of the same name and with the same addresses behind it: not what was asked for.
+        let (again, result) = yard.attach(&bridged("web"), "again");
+        let port = veth(&result);
+        let [_, ipv4] = at(&result, 0);
+        yard.host.sh(&format!(
+            "printf '%s\n' 'link del dev {port}' 'link add {port} type veth peer name eth0 netns again' \
+                 'link set dev {port} master cni0 up' | ip -batch -
+             ip -n again addr add {}/16 dev eth0; ip -n again link set dev eth0 up",
+            ipv4.ip()
+        ));
+        eventually(EFFECT, "its file is gone", || yard.files() == 1);
+        daemon.wait_for("it is gone", |status| status["endpoints"]["attached"] == 1);
+        eventually(EFFECT, "nobody's gates are there", || !yard.has_gates(&port));
+        assert!(!traffic::tcp(again.place(), at(&db_result, 5432)[1], DROPPED));
+        yard.host.sh(&format!("ip link del dev {port}"));
+
         // No daemon is there at DEL, or when a container is killed.
         let (away, result) = yard.attach(&bridged("web"), "away");
         let (lost, _) = yard.attach(&bridged("web"), "lost");

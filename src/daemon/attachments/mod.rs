@@ -136,8 +136,10 @@ impl Attachments {
                 let board = board();
                 let check = |state: &State| self.check(state, &attach.id, &endpoint, place, &board);
                 if check(&state).is_err() {
-                    // Perhaps it was in the way of one whose file others have removed.
+                    // Perhaps in the way is one whose file others have removed, or one that is gone and not yet missed.
                     state.known.retain(|id, _| self.files.exists(id));
+                    let gone = self.prune_in(&mut state);
+                    state.touched.extend(gone);
                     check(&state)?;
                 }
                 self.files.write(&attach.id, &text).map_err(|error| {
@@ -321,8 +323,11 @@ impl Attachments {
     /// Removes the files of endpoints whose namespaces, or others' interfaces, are gone for good: nobody may ever detach
     /// them. Returns which.
     pub fn prune(&self) -> BTreeSet<PathBuf> {
-        let mut state = self.lock();
-        let State { known, waiting, .. } = &mut *state;
+        self.prune_in(&mut self.lock())
+    }
+
+    fn prune_in(&self, state: &mut State) -> BTreeSet<PathBuf> {
+        let State { known, waiting, .. } = state;
         let mut pruned = BTreeSet::new();
         known.retain(|id, one| {
             let stays = !Place::is_gone(one.place, &one.endpoint);
