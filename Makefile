@@ -4,6 +4,7 @@
 #   make check       what CI calls lint
 #   make test        all tests; those that need the kernel run as root, in private namespaces
 #   make test-long   the proof of the policy language with a million verdicts; VERDICTS=50000 for so many
+#   make test-podman5  the real Podman 5, from a Debian 13 of its own under target/ (300 MB)
 #   make bench       figures for BENCHMARKS.md; ONLY=tcp. measures those whose names begin so
 #   make demo        a shop of containers on two hosts; KEEP=1 leaves it open
 #   make install     DESTDIR and PREFIX as usual
@@ -17,6 +18,7 @@ SBINDIR ?= $(PREFIX)/sbin
 BINDIR ?= $(PREFIX)/bin
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 CNIDIR ?= $(PREFIX)/lib/cni
+NETAVARKDIR ?= $(PREFIX)/lib/netavark
 MANDIR ?= $(PREFIX)/share/man
 SYSCONFDIR ?= /etc
 
@@ -34,11 +36,12 @@ endif
 BUILD_NEEDS := clang-19|clang:clang-19|clang gcc:gcc /usr/include/libelf.h:libelf-dev /usr/include/zlib.h:zlib1g-dev pkg-config:pkg-config
 # The last are real container runtimes, which tests start by themselves, in private namespaces.
 TEST_NEEDS := ip:iproute2 podman:podman crun:crun containerd:containerd runc:runc /usr/lib/cni/loopback:containernetworking-plugins /usr/share/doc/busybox-static:busybox-static iptables:iptables
+PODMAN5_NEEDS := mmdebstrap:mmdebstrap
 BENCH_NEEDS := nft:nftables /usr/lib/cni/bridge:containernetworking-plugins
 DEMO_NEEDS := nginx:nginx-light curl:curl redis-server:redis-server redis-cli:redis-tools ping:iputils-ping
 CHECK_NEEDS := clang-format-19|clang-format:clang-format-19|clang-format
 
-.PHONY: all build setup check test test-long bench demo install clean
+.PHONY: all build setup check test test-long test-podman5 bench demo install clean
 all: build
 
 build: setup-build
@@ -48,12 +51,13 @@ setup: setup-build setup-test setup-bench setup-demo setup-check
 
 setup-build: NEEDS = $(BUILD_NEEDS)
 setup-test: NEEDS = $(BUILD_NEEDS) $(TEST_NEEDS)
+setup-podman5: NEEDS = $(BUILD_NEEDS) $(TEST_NEEDS) $(PODMAN5_NEEDS)
 setup-bench: NEEDS = $(BUILD_NEEDS) $(TEST_NEEDS) $(BENCH_NEEDS)
 setup-demo: NEEDS = $(BUILD_NEEDS) $(TEST_NEEDS) $(DEMO_NEEDS)
 setup-check: NEEDS = $(BUILD_NEEDS) $(CHECK_NEEDS)
 
-.PHONY: setup-build setup-test setup-bench setup-demo setup-check
-setup-build setup-test setup-bench setup-demo setup-check:
+.PHONY: setup-build setup-test setup-podman5 setup-bench setup-demo setup-check
+setup-build setup-test setup-podman5 setup-bench setup-demo setup-check:
 	@AS_ROOT="$(AS_ROOT)" .ci/need $(foreach need,$(NEEDS),'$(need)')
 	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: see https://rustup.rs" >&2; exit 1; }
 
@@ -72,6 +76,15 @@ test-long: setup-test
 	PORIN_PROOF_VERDICTS=$(VERDICTS) PORIN_PROOF_VARIANTS=1000000 \
 		$(CARGO) test --locked --profile bench --test proof -- --nocapture
 
+# Debian 12 has no netavark that knows plugins. What is half made does not count.
+DEBIAN ?=
+PODMAN5 := $(CURDIR)/target/podman5
+test-podman5: setup-podman5
+	[ -e $(PODMAN5)/root ] || { mkdir -p $(PODMAN5) && $(AS_ROOT) rm -rf --one-file-system $(PODMAN5)/new && \
+		$(AS_ROOT) mmdebstrap --variant=minbase --include=podman,netavark,crun,iproute2 \
+			trixie $(PODMAN5)/new $(DEBIAN) && $(AS_ROOT) mv $(PODMAN5)/new $(PODMAN5)/root; }
+	PORIN_PODMAN5_ROOT=$(PODMAN5)/root $(CARGO) test --locked --test lab_podman5
+
 bench: setup-bench
 	$(CARGO) bench --locked --bench porin -- --only '$(ONLY)' $(if $(ROUNDS),--rounds $(ROUNDS))
 
@@ -83,8 +96,11 @@ install: build
 	install -D -m 755 target/release/porind $(DESTDIR)$(SBINDIR)/porind
 	install -D -m 755 target/release/porinctl $(DESTDIR)$(BINDIR)/porinctl
 	install -D -m 755 target/release/porin-cni $(DESTDIR)$(CNIDIR)/porin-cni
-	install -D -m 644 etc/cni/net.d/10-porin.conflist \
-		$(DESTDIR)$(PREFIX)/share/doc/porin/examples/10-porin.conflist
+	install -d -m 755 $(DESTDIR)$(NETAVARKDIR)
+	ln -sfr $(DESTDIR)$(CNIDIR)/porin-cni $(DESTDIR)$(NETAVARKDIR)/porin
+	for example in etc/cni/net.d/*.conflist; do \
+		install -D -m 644 "$$example" "$(DESTDIR)$(PREFIX)/share/doc/porin/examples/$${example##*/}"; \
+	done
 	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/porin/endpoints.d $(DESTDIR)$(SYSCONFDIR)/porin/policies.d
 	[ -e $(DESTDIR)$(SYSCONFDIR)/porin/porin.toml ] || \
 		install -m 644 etc/porin/porin.toml $(DESTDIR)$(SYSCONFDIR)/porin/porin.toml

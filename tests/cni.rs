@@ -1,61 +1,19 @@
 //! `porin-cni` against a daemon that is not there: what it asks, and what it says, in every version.
 
+mod standin;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock};
 
 use porin::adapter::cni::plugin::{self, Said};
-use porin::control::attach::{Attach, Attached, AttachmentId, file};
-use porin::control::server::{Handler, Patience, Server};
-use porin::control::wire::{ErrorCode, Request, Response};
-use porin::observe::hub::{Filter, Hub, Subscription};
-use porin::types::Generation;
+use porin::control::attach::{Attach, AttachmentId, file};
+use porin::control::server::{Patience, Server};
+use porin::control::wire::{ErrorCode, Request};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-
-#[derive(Default)]
-struct Daemon {
-    hub: Hub,
-    asked: Mutex<Vec<Request>>,
-    refuses: Mutex<Option<(ErrorCode, &'static str)>>,
-    list: Mutex<Vec<AttachmentId>>,
-}
-
-impl Handler for Daemon {
-    fn handle(&self, request: Request) -> Response {
-        self.asked.lock().unwrap().push(request.clone());
-        if let Some((code, what)) = *self.refuses.lock().unwrap() {
-            return Response::error(code, what);
-        }
-        match request {
-            Request::Attach { .. } | Request::Attachment { .. } => {
-                Response::Attached(Box::new(attached()))
-            }
-            Request::Attachments { .. } => Response::Attachments(self.list.lock().unwrap().clone()),
-            _ => Response::Detached {},
-        }
-    }
-
-    fn subscribe(&self, filter: Filter) -> Subscription {
-        self.hub.subscribe(filter)
-    }
-}
-
-fn attached() -> Attached {
-    Attached {
-        name: "web-0123456789ab".into(),
-        namespace: "/run/netns/web".into(),
-        interface: "eth0".into(),
-        host_interface: "pn0123456789ab".into(),
-        mac: "02:00:00:00:00:07".into(),
-        host_mac: "02:70:6f:72:69:6e".into(),
-        mtu: 1500,
-        ipv6: Some("fd00:10::7".parse().unwrap()),
-        ipv4: Some("10.10.0.7".parse().unwrap()),
-        generation: Generation(7),
-    }
-}
+use standin::Daemon;
 
 struct Lab {
     run: tempfile::TempDir,
@@ -425,8 +383,10 @@ fn the_man_page_has_every_key_and_its_example_is_the_one_that_is_installed() {
         let mut names = items.flat_map(|item| item.split(" , "));
         assert!(names.any(|name| name == key), "{key} is not in the page");
     }
-    let example = fs::read_to_string(root().join("etc/cni/net.d/10-porin.conflist")).unwrap();
-    assert!(page.contains(&example), "the example differs");
+    for example in ["10-porin", "20-bridge-porin"] {
+        let file = root().join(format!("etc/cni/net.d/{example}.conflist"));
+        assert!(page.contains(&fs::read_to_string(file).unwrap()), "the example {example} differs");
+    }
 }
 
 #[test]

@@ -125,17 +125,16 @@ fn ctrs_containers_are_endpoints() {
         let host = &shop.host;
         let _daemon = host.porind();
         let containerd = Containerd::start(host);
-        let run = |name: &str, label: &str, command: &[&str]| {
+        let ask = |name: &str, label: &str, to, port, patience| {
             let run = ["run", "--rm", "--cni", "--snapshotter", "native", "--label", label];
-            let run = [&run[..], &[IMAGE, name]].concat();
-            containerd.ctr(&[&run[..], command].concat()).stdout.trim().to_owned()
+            let question = runtime::question(to, port, patience);
+            let asking = [IMAGE, name, "sh", "-c", &question];
+            runtime::was_answered(&containerd.ctr(&[&run[..], &asking].concat()))
         };
         for to in at(API, 8080).map(|to| to.ip()) {
-            let ask =
-                |port: u16, patience: u8| format!("echo porin | nc -w {patience} {to} {port}");
-            assert_eq!(run("one", "app=front", &["sh", "-c", &ask(8080, 10)]), "porin", "{to}");
-            assert_eq!(run("two", "app=front", &["sh", "-c", &ask(9090, 1)]), "", "{to}");
-            assert_eq!(run("three", "app=back", &["sh", "-c", &ask(8080, 1)]), "", "{to}");
+            assert!(ask("one", "app=front", to, 8080, 10), "{to}");
+            assert!(!ask("two", "app=front", to, 9090, 1), "{to}");
+            assert!(!ask("three", "app=back", to, 8080, 1), "{to}");
         }
         assert_eq!(endpoint(host, "default-one"), None);
         // ctr never asks to delete what it has let go of: the daemon sees that the namespace is gone.

@@ -2,8 +2,11 @@
 
 mod lab;
 
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use lab::shop::{API, Shop, at};
 use lab::traffic::{self, ARRIVES, DROPPED};
@@ -87,15 +90,15 @@ fn podmans_containers_are_endpoints() {
         podman.network("front", json!({ "labels": { "app": "front", "env": "prod" } }));
 
         // Its first packet is judged: allowed by one network's labels, denied by the other's.
-        let ask = |network: &str, to: &str, port: &str, patience: u8| {
-            let question = format!("echo porin | nc -w {patience} {to} {port}");
+        let ask = |network: &str, to, port, patience| {
+            let question = runtime::question(to, port, patience);
             let run = ["run", "--rm", "--network", network, "busybox", "sh", "-c", &question];
-            podman.run(&run).stdout.trim() == "porin"
+            runtime::was_answered(&podman.run(&run))
         };
-        for to in at(API, 8080).map(|to| to.ip().to_string()) {
-            assert!(ask("front", &to, "8080", 10), "{to}");
-            assert!(!ask("porin", &to, "8080", 1), "{to}");
-            assert!(!ask("front", &to, "9090", 1), "{to}");
+        for to in at(API, 8080).map(|to| to.ip()) {
+            assert!(ask("front", to, 8080, 10), "{to}");
+            assert!(!ask("porin", to, 8080, 1), "{to}");
+            assert!(!ask("front", to, 9090, 1), "{to}");
         }
 
         // It keeps its addresses over a restart, and its name resolves to what it has.
@@ -139,9 +142,9 @@ fn podmans_containers_are_endpoints() {
         let infra = ["--infra-image", "busybox", "--infra-command", "sleep 600"];
         let pod = [&["pod", "create", "--name", "pod", "--network", "front"], &infra[..]].concat();
         podman.run(&pod).success();
-        let question = format!("echo porin | nc -w 10 {} 8080", at(API, 8080)[0].ip());
+        let question = runtime::question(at(API, 8080)[0].ip(), 8080, 10);
         let member = podman.run(&["run", "--rm", "--pod", "pod", "busybox", "sh", "-c", &question]);
-        assert_eq!(member.success().trim(), "porin");
+        assert!(runtime::was_answered(&member));
         assert!(addresses(host, "pod").is_some());
         podman.run(&["pod", "rm", "-f", "-t", "0", "pod"]).success();
         assert_eq!(addresses(host, "pod"), None);
@@ -168,10 +171,10 @@ fn labels_of_podman_run_are_known_before_the_first_packet() {
             });
             let to = at(API, 8080)[0].ip();
             let ask = |labels: &[&str], patience: u8| {
-                let question = format!("echo porin | nc -w {patience} {to} 8080");
+                let question = runtime::question(to, 8080, patience);
                 let run = ["run", "--rm", "--network", "asking"];
                 let asking = ["busybox", "sh", "-c", &question];
-                podman.run(&[&run[..], labels, &asking].concat()).stdout.trim() == "porin"
+                runtime::was_answered(&podman.run(&[&run[..], labels, &asking].concat()))
             };
             assert!(ask(&["--label", "app=front", "--label", "env=prod"], 10));
             assert!(!ask(&["--label", "app=front", "--label", "env=dev"], 1));
@@ -228,5 +231,96 @@ fn published_ports_are_refused_or_opened_by_portmap() {
         let outside = &shop.outside;
         eventually(ARRIVES, "so does the world", || outside.run(&wget).stdout.trim() == "porin");
         podman.run(&["rm", "-f", "-t", "0", "web"]).success();
+    });
+}
+
+/// Podman's usual network, with porin behind its bridge: labels by `podman run --label`, published ports as ever.
+#[test]
+fn podmans_own_bridge_is_judged_by_label() {
+    if !runtime::has(&["podman", "crun", "busybox", "iptables"]) {
+        return;
+    }
+    runtime::with_own_processes("podmans_own_bridge_is_judged_by_label", |world| {
+        let shop = Shop::open(world);
+        let host = &shop.host;
+        host.sysctl("net/ipv4/ip_forward", "1");
+        host.expect_link("cni0");
+        let policies = lab::shop::POLICIES.to_owned()
+            + r#"
+[[policy]]
+name    = "web"
+subject = "app=web"
+[[policy.ingress]]
+from  = ["app=front,env=prod", "cidr:192.0.2.2/32"]
+ports = ["80/tcp"]
+
+[[policy]]
+name    = "dark"
+subject = "app=dark"
+ingress = []
+"#;
+        host.write("policies.d/shop.toml", &policies);
+        let _daemon = host.porind();
+        let podman = Podman::set_up(host);
+        let plugins = json!([
+            lab::cni::Chain::bridge(),
+            { "type": "porin-cni", "podman": "/run/podman.sock" },
+            { "type": "portmap", "capabilities": { "portMappings": true } },
+        ]);
+        let list = json!({ "cniVersion": "1.0.0", "name": "usual", "plugins": plugins });
+        let file = host.run_directory().join("cni/net.d/usual.conflist");
+        std::fs::write(file, list.to_string()).unwrap();
+        let service = ["system", "service", "--time", "0", "unix:///run/podman.sock"];
+        let _service = host.place().spawn(podman.command(&service));
+        eventually(ARRIVES, "the service listens", || {
+            host.run_directory().join("podman.sock").exists()
+        });
+
+        let serve = "echo porin >/tmp/index.html; httpd -f -p 80 -h /tmp";
+        for (name, port) in [("web", "8088:80"), ("dark", "8089:80")] {
+            let label = format!("app={name}");
+            let run =
+                ["run", "-d", "--name", name, "--label", &label, "--network", "usual", "-p", port];
+            podman.run(&[&run[..], &["busybox", "sh", "-c", serve]].concat()).success();
+        }
+        // By the host's uplink, from another machine.
+        let fetched = |port: u16, patience: Duration| {
+            let to = SocketAddr::new(lab::shop::HOST4.parse().unwrap(), port);
+            let Ok(mut stream) = traffic::connect(shop.outside.place(), to, patience) else {
+                return false;
+            };
+            let mut answer = String::new();
+            let asked = stream.write_all(b"GET / HTTP/1.0\r\n\r\n");
+            asked.and_then(|()| stream.read_to_string(&mut answer)).is_ok()
+                && answer.ends_with("porin\n")
+        };
+        eventually(ARRIVES, "the published port answers", || fetched(8088, ARRIVES));
+        assert!(!fetched(8089, DROPPED), "policy says who may");
+        // From the bridge, by labels, from the first packet on.
+        let to = |name: &str| addresses(host, name).unwrap().map(|ip| ip.parse().unwrap());
+        let ask = |labels: &[&str], to, port, patience| {
+            let question = runtime::question(to, port, patience);
+            let asking = ["busybox", "sh", "-c", &question];
+            let run = ["run", "--rm", "--network", "usual"];
+            podman.run(&[&run[..], labels, &asking].concat())
+        };
+        let front = ["--label", "app=front", "--label", "env=prod"];
+        for to in at(API, 8080).map(|to| to.ip()) {
+            assert!(runtime::was_answered(&ask(&front, to, 8080, 10)), "{to}");
+            assert!(!runtime::was_answered(&ask(&["--label", "app=front"], to, 8080, 1)), "{to}");
+        }
+        for to in to("web") {
+            // It is no echo, but it answers.
+            let asked = ask(&front, to, 80, 10);
+            assert!(
+                asked.stdout.contains("HTTP/1") && asked.stdout.contains("ended 0"),
+                "{asked:?}"
+            );
+            assert!(!runtime::was_answered(&ask(&[], to, 80, 1)), "{to}");
+        }
+        podman.run(&["restart", "-t", "0", "web"]).success();
+        eventually(ARRIVES, "the published port answers again", || fetched(8088, ARRIVES));
+        podman.run(&["rm", "-f", "-t", "0", "web", "dark"]).success();
+        assert_eq!((addresses(host, "web"), addresses(host, "dark")), (None, None));
     });
 }

@@ -7,4 +7,5 @@ pub mod cni;
 mod containerd;
 pub mod grpc;
 mod http;
+pub mod netavark;
 mod podman;

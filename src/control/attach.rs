@@ -14,11 +14,11 @@ use sha2::{Digest as _, Sha256};
 use crate::types::{Generation, Invalid, Labels, Name};
 
 /// Who makes attachments: the first word of their files' names.
-pub const ADAPTERS: [&str; 1] = ["cni"];
+pub const ADAPTERS: &[&str] = &["cni", "netavark"];
 
 /// Which attachment: the name of its file without `.toml`.
 ///
-/// `cni-<16 hex digits>-<32 hex digits>`: a digest of the network and one of the attachment in it, so that whatever a
+/// `ADAPTER-<16 hex digits>-<32 hex digits>`: a digest of the network and one of the attachment in it, so that whatever a
 /// runtime calls them makes a safe name, and those of one network can be listed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -111,13 +111,10 @@ pub struct Attach {
     /// What a person sees in its file: which network, which container.
     pub about: String,
     pub name: Name,
-    /// Absolute path of a network namespace.
-    pub namespace: PathBuf,
-    /// Name of the interface inside.
-    pub interface: String,
+    pub place: Place,
     #[serde(default)]
     pub labels: Labels,
-    /// Fixed addresses; none: from a pool.
+    /// Fixed addresses; none: from a pool or, of an interface on the host, no address of this family.
     #[serde(default)]
     pub ipv6: Option<Ipv6Addr>,
     #[serde(default)]
@@ -137,7 +134,18 @@ impl Attach {
     }
 }
 
-/// An endpoint that is in force.
+/// Where an endpoint is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Place {
+    /// In a network namespace: porin makes an interface of this name in it. The path is absolute.
+    Inside { namespace: PathBuf, interface: String },
+    /// Behind an interface of the host's that another program made: porin judges what passes it, and does nothing else.
+    /// The number tells it from one of the same name that came later.
+    Behind { interface: String, ifindex: u32 },
+}
+
+/// An endpoint that is in force, behind an interface that porin made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attached {
     pub name: String,
@@ -151,6 +159,24 @@ pub struct Attached {
     pub ipv6: Option<Ipv6Addr>,
     pub ipv4: Option<Ipv4Addr>,
     pub generation: Generation,
+}
+
+/// An endpoint that is in force, behind an interface that another program made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adopted {
+    pub name: String,
+    pub host_interface: String,
+    pub ifindex: u32,
+    pub ipv6: Option<Ipv6Addr>,
+    pub ipv4: Option<Ipv4Addr>,
+    pub generation: Generation,
+}
+
+impl Adopted {
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let ipv6 = self.ipv6.map(IpAddr::V6);
+        ipv6.into_iter().chain(self.ipv4.map(IpAddr::V4))
+    }
 }
 
 #[cfg(test)]

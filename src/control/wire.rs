@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::attach::{Attach, Attached, AttachmentId};
+use super::attach::{Adopted, Attach, Attached, AttachmentId};
 use super::view::{EndpointView, HitView, IdentityView, PolicyView, Status, VERSION, Versioned};
 use super::why::answer::Answer;
 use super::why::query::Query;
@@ -99,6 +99,7 @@ pub enum Response {
     /// No more flows.
     End {},
     Attached(Box<Attached>),
+    Adopted(Box<Adopted>),
     Detached {},
     Attachments(Vec<AttachmentId>),
     Error(ErrorView),

@@ -139,8 +139,11 @@ fn changed(
         let of = |name: &Name| config.endpoint(name);
         let gone: Vec<_> = before.namespaces.keys().filter(|name| !is_made(of(name))).collect();
         gone.into_iter().for_each(|name| _ = namespaces.remove(name));
-        // They are few, and not told apart by what is known of them.
-        interfaces.clear();
+        let place =
+            |config: &Config, name: &Name| config.endpoint(name).map(|e| e.attachment.clone());
+        let elsewhere = |name: &&Name| place(config, name) != place(&before.config, name);
+        let gone: Vec<_> = before.interfaces.keys().filter(elsewhere).collect();
+        gone.into_iter().for_each(|name| _ = interfaces.remove(name));
     }
     for endpoint in &config.endpoints {
         // Who asks for it anew may mean another namespace by the same path.
@@ -154,7 +157,7 @@ fn changed(
                 }
             },
             Attachment::Adopted { interface } => match interfaces.get(name) {
-                Some(Ok(_)) => {}
+                Some(Ok(_)) if !touched => {}
                 _ => {
                     let found = facts::adopted(netlink, interface).map_err(|why| reason(&why));
                     interfaces.insert(name.clone(), found);

@@ -319,6 +319,10 @@ impl Daemon {
                 log::warn!("cannot watch {}: {error}; send SIGHUP after edits", path.display());
             }
         }
+        if everywhere {
+            // Another thing may be by now where something was: it must not be taken for what was asked for.
+            self.attachments.prune();
+        }
         let changed = std::mem::take(&mut self.kernel_changed);
         let mut round = self.reconciler.round(changed, &scope, &self.attachments);
         let pruned = if round.look_again { self.attachments.prune() } else { BTreeSet::new() };

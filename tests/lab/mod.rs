@@ -23,6 +23,7 @@ pub mod host;
 pub mod notify;
 pub mod ping;
 pub mod place;
+pub mod podman5;
 pub mod process;
 pub mod runtime;
 pub mod shop;

@@ -1,5 +1,6 @@
 //! What real container runtimes need of a host: processes of their own, control groups, and an image.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -29,6 +30,22 @@ pub fn with_own_processes(name: &str, story: impl FnOnce(&World) + Send) {
     print!("{}", output.stdout);
     eprint!("{}", output.stderr);
     assert!(output.ok(), "{name} failed inside: {}", output.status);
+}
+
+/// For `sh -c` in a container of busybox: sends a line to a server that echoes, and says what came of it.
+pub fn question(to: IpAddr, port: u16, patience: u8) -> String {
+    format!("echo begun; echo porin | nc -w {patience} {to} {port} 2>&1; echo ended $?")
+}
+
+/// What a [`question`] came to: true if it was answered, false if nothing came back in time. Panics if it was not put at all,
+/// or ended otherwise: a container that never ran is not one that was denied.
+#[track_caller]
+pub fn was_answered(asked: &Output) -> bool {
+    match asked.stdout.lines().map(str::trim_end).collect::<Vec<_>>()[..] {
+        ["begun", "porin", "ended 0"] => true,
+        ["begun", "nc: timed out", "ended 1"] => false,
+        _ => panic!("{asked:?}"),
+    }
 }
 
 /// Whether all of these programs are there. `make test` installs them; without, a test says so and does nothing.

@@ -1,9 +1,11 @@
 //! Asking the daemon, which may be busy, or just being restarted.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::failure::{Code, Failure};
+use crate::control::attach::{self, AttachmentId};
 use crate::control::client::{Client, ClientError};
 use crate::control::wire::{ErrorCode, ErrorView, Request, Response};
 
@@ -61,6 +63,31 @@ fn absent(since: &mut Option<Instant>) -> bool {
 
 pub fn once(run: &Path, request: &Request) -> Result<Response, ClientError> {
     Client::connect(run)?.ask(request)
+}
+
+/// Without a daemon its file is removed: the daemon reads no such endpoint when it starts.
+pub fn detach(run: &Path, id: &AttachmentId) -> Result<(), Failure> {
+    let request = Request::Detach { id: id.clone() };
+    match once(run, &request) {
+        Ok(Response::Detached {}) => return Ok(()),
+        Ok(_) => return Err(unasked()),
+        Err(ClientError::Missing(_) | ClientError::Refused(_) | ClientError::Closed(_)) => {}
+        Err(ClientError::Error(answer)) if answer.code == ErrorCode::Busy => {
+            return match persistently(run, request, |_| ())? {
+                Response::Detached {} => Ok(()),
+                _ => Err(unasked()),
+            };
+        }
+        Err(error) => return Err(failure(error)),
+    }
+    let file = attach::file(run, id);
+    match std::fs::remove_file(&file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            let what = format!("cannot remove {}: {error}", file.display());
+            Err(Failure::new(Code::Io, what))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// In the runtime's terms.

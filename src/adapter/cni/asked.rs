@@ -1,5 +1,7 @@
 //! Labels that runtimes do not pass on: they are asked for them.
 
+use std::path::Path;
+
 use super::environment::Target;
 use super::failure::{Code, Failure};
 use super::labels::WrittenLabels;
@@ -14,11 +16,7 @@ pub fn labels(network: &Network, target: &Target, pod: bool) -> Result<WrittenLa
     let container = &target.container;
     let mut all = WrittenLabels::default();
     if let Some(socket) = &network.podman {
-        let found = podman::labels(socket, container).map_err(|error| {
-            let absent = matches!(error, podman::Error::Http(_));
-            unknown("podman", error.to_string(), absent)
-        })?;
-        all.extend(found.into_iter().collect());
+        all.extend(of_podman(socket, container)?);
     }
     if let Some(socket) = &network.containerd {
         let found = containerd::labels(socket, container, pod).map_err(|error| {
@@ -28,6 +26,15 @@ pub fn labels(network: &Network, target: &Target, pod: bool) -> Result<WrittenLa
         all.extend(found.into_iter().collect());
     }
     Ok(all)
+}
+
+/// What Podman says of a container.
+pub fn of_podman(socket: &Path, container: &str) -> Result<WrittenLabels, Failure> {
+    let found = podman::labels(socket, container).map_err(|error| {
+        let absent = matches!(error, podman::Error::Http(_));
+        unknown("podman", error.to_string(), absent)
+    })?;
+    Ok(found.into_iter().collect())
 }
 
 fn unknown(key: &str, why: String, absent: bool) -> Failure {

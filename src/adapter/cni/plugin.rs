@@ -1,6 +1,6 @@
 //! The program: one operation, by the environment and standard input, to standard output and an exit status.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -9,10 +9,9 @@ use super::environment::{self, Command, Target};
 use super::failure::{Code, Failure};
 use super::network::{self, Basics};
 use super::version::Version;
-use super::{arguments, ask, asked, request, result};
-use crate::control::attach::{self, AttachmentId};
-use crate::control::client::ClientError;
-use crate::control::wire::{ErrorCode, Request, Response};
+use super::{arguments, ask, asked, chained, request, result};
+use crate::control::attach::{AttachmentId, Place};
+use crate::control::wire::{Request, Response};
 
 /// How an operation ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +35,11 @@ pub fn main() -> ExitCode {
         Ok(()) => run(&|name| variable(name).ok(), &mut io::stdin().lock()),
         Err(failure) => Said::of(&failure, Version::NEWEST),
     };
+    tell(said)
+}
+
+/// To the runtime, and to people.
+pub fn tell(said: Said) -> ExitCode {
     let Said { output, error } = said;
     if let Some(error) = &error {
         eprintln!("porin-cni: {error}");
@@ -59,7 +63,7 @@ pub fn run(variable: &dyn Fn(&str) -> Option<String>, input: &mut dyn Read) -> S
     }
 }
 
-fn read(input: &mut dyn Read) -> Result<Vec<u8>, Failure> {
+pub fn read(input: &mut dyn Read) -> Result<Vec<u8>, Failure> {
     let mut text = Vec::new();
     let most = network::LONGEST as u64 + 1;
     let read = input.take(most).read_to_end(&mut text);
@@ -92,7 +96,7 @@ fn operate(
         Command::Del => {
             let target = environment::target(command, variable)?;
             let id = request::id(&basics.name, &target.container, &target.interface);
-            detach(&basics, &id).map(|()| None)
+            ask::detach(&basics.run, &id).map(|()| None)
         }
         Command::Gc => collect(&basics, text).map(|()| None),
         Command::Status => status(&basics).map(|()| None),
@@ -114,32 +118,30 @@ fn versions(text: &[u8]) -> Result<Value, Failure> {
 }
 
 fn add(basics: &Basics, target: &Target, arguments: &str, text: &[u8]) -> Result<Value, Failure> {
-    let arguments = arguments::parse(arguments)?;
-    let network = network::network(text)?;
-    if network.previous.is_some() {
-        return Err(chained());
-    }
-    let namespace = target.namespace.clone().unwrap_or_default();
+    let mut arguments = arguments::parse(arguments)?;
+    let mut network = network::network(text)?;
+    let previous = network.previous.take();
+    let place = match &previous {
+        Some(previous) => chained::place(target, previous, &mut arguments, &mut network)?,
+        None => Place::Inside {
+            namespace: target.namespace.clone().unwrap_or_default(),
+            interface: target.interface.clone(),
+        },
+    };
     let dns = network.dns.clone();
     let found = asked::labels(&network, target, arguments.pod_name.is_some())?;
-    let attach = request::attach(basics, target, namespace, arguments, network, found)?;
+    let attach = request::attach(basics, target, place, arguments, network, found)?;
     let request = Request::Attach { attach: Box::new(attach) };
     let again = |request: &mut Request| {
         if let Request::Attach { attach } = request {
             attach.again = true;
         }
     };
-    match ask::persistently(&basics.run, request, again)? {
-        Response::Attached(attached) => Ok(result::added(basics.version, &attached, &dns)),
+    match (ask::persistently(&basics.run, request, again)?, previous) {
+        (Response::Attached(attached), None) => Ok(result::added(basics.version, &attached, &dns)),
+        (Response::Adopted(_), Some(previous)) => Ok(result::passed(basics.version, previous)),
         _ => Err(ask::unasked()),
     }
-}
-
-/// Behind another plugin porin would only judge what passes the interface that is there (policy-only mode). The daemon
-/// cannot adopt interfaces on request yet: this is where that would be asked for, with `prevResult` handed on.
-fn chained() -> Failure {
-    Failure::new(Code::Unsupported, "chaining behind another plugin is not supported")
-        .details("there is a `prevResult`: let porin-cni be the first of the plugins")
 }
 
 /// # Errors
@@ -157,32 +159,8 @@ fn check(basics: &Basics, target: &Target, text: &[u8]) -> Result<(), Failure> {
     let request = Request::Attachment { id };
     match ask::persistently(&basics.run, request, |_| ())? {
         Response::Attached(attached) => result::compare(&previous, &attached),
+        Response::Adopted(adopted) => chained::compare(target, &previous, &adopted),
         _ => Err(ask::unasked()),
-    }
-}
-
-/// Without a daemon its file is removed: the daemon reads no such endpoint when it starts.
-fn detach(basics: &Basics, id: &AttachmentId) -> Result<(), Failure> {
-    let request = Request::Detach { id: id.clone() };
-    match ask::once(&basics.run, &request) {
-        Ok(Response::Detached {}) => return Ok(()),
-        Ok(_) => return Err(ask::unasked()),
-        Err(ClientError::Missing(_) | ClientError::Refused(_) | ClientError::Closed(_)) => {}
-        Err(ClientError::Error(answer)) if answer.code == ErrorCode::Busy => {
-            return match ask::persistently(&basics.run, request, |_| ())? {
-                Response::Detached {} => Ok(()),
-                _ => Err(ask::unasked()),
-            };
-        }
-        Err(error) => return Err(ask::failure(error)),
-    }
-    let file = attach::file(&basics.run, id);
-    match std::fs::remove_file(&file) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            let what = format!("cannot remove {}: {error}", file.display());
-            Err(Failure::new(Code::Io, what))
-        }
-        _ => Ok(()),
     }
 }
 
@@ -198,7 +176,8 @@ fn collect(basics: &Basics, text: &[u8]) -> Result<(), Failure> {
     let Response::Attachments(all) = answer else { return Err(ask::unasked()) };
     let stale = all.iter().filter(|id| !valid.contains(id));
     // As much as can be done is done, whatever fails.
-    let failures: Vec<Failure> = stale.filter_map(|id| detach(basics, id).err()).collect();
+    let failures: Vec<Failure> =
+        stale.filter_map(|id| ask::detach(&basics.run, id).err()).collect();
     failures.into_iter().next().map_or(Ok(()), Err)
 }
 

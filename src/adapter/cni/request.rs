@@ -1,14 +1,13 @@
 //! From what the runtime says to what is asked of the daemon.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
 
 use super::arguments::Arguments;
 use super::environment::Target;
 use super::failure::{Code, Failure};
 use super::labels::{self, ANNOTATION, POD_NAME, POD_NAMESPACE, WrittenLabels};
 use super::network::{Basics, Network};
-use crate::control::attach::{Attach, AttachmentId};
+use crate::control::attach::{Attach, AttachmentId, Place};
 use crate::types::{Invalid, Name};
 
 pub const ADAPTER: &str = "cni";
@@ -25,7 +24,7 @@ pub fn id(network: &str, container: &str, interface: &str) -> AttachmentId {
 pub fn attach(
     basics: &Basics,
     target: &Target,
-    namespace: PathBuf,
+    place: Place,
     arguments: Arguments,
     network: Network,
     found: WrittenLabels,
@@ -53,21 +52,11 @@ pub fn attach(
         network.asked_labels,
         found,
     ])?;
-    Ok(Attach {
-        id,
-        about,
-        name,
-        namespace,
-        interface: target.interface.clone(),
-        labels,
-        ipv6,
-        ipv4,
-        again: false,
-    })
+    Ok(Attach { id, about, name, place, labels, ipv6, ipv4, again: false })
 }
 
 /// At most one of each family; the same one twice is one.
-fn fixed(
+pub fn fixed(
     ips: impl Iterator<Item = IpAddr>,
 ) -> Result<(Option<Ipv6Addr>, Option<Ipv4Addr>), Failure> {
     let (mut ipv6, mut ipv4) = (None, None);

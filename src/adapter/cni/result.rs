@@ -40,6 +40,23 @@ pub fn added(version: Version, attached: &Attached, dns: &Dns) -> Value {
     result.into()
 }
 
+/// Another plugin's result, which the runtime has put into this version's form; if it has not, the difference that there
+/// is between the forms is made up for.
+pub fn passed(version: Version, mut previous: Value) -> Value {
+    previous["cniVersion"] = version.as_str().into();
+    for ip in previous.get_mut("ips").and_then(Value::as_array_mut).into_iter().flatten() {
+        let address = ip["address"].as_str().and_then(super::arguments::address);
+        match (ip.as_object_mut(), address) {
+            (Some(ip), Some(address)) if version < Version::V1_0_0 => {
+                ip.insert("version".to_owned(), family(address).into());
+            }
+            (Some(ip), _) => _ = ip.remove("version"),
+            _ => {}
+        }
+    }
+    previous
+}
+
 fn ip(version: Version, address: IpAddr) -> Value {
     let length = if address.is_ipv4() { 32 } else { 128 };
     let mut ip = json!({
@@ -48,17 +65,21 @@ fn ip(version: Version, address: IpAddr) -> Value {
         "interface": INSIDE,
     });
     if version < Version::V1_0_0 {
-        ip["version"] = if address.is_ipv4() { "4" } else { "6" }.into();
+        ip["version"] = family(address).into();
     }
     ip
 }
 
-fn addresses(attached: &Attached) -> impl Iterator<Item = IpAddr> {
+fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "4" } else { "6" }
+}
+
+pub fn addresses(attached: &Attached) -> impl Iterator<Item = IpAddr> {
     let ipv6 = attached.ipv6.map(IpAddr::V6);
     ipv6.into_iter().chain(attached.ipv4.map(IpAddr::V4))
 }
 
-fn gateway(address: IpAddr) -> IpAddr {
+pub fn gateway(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(_) => GATEWAY_IPV6.into(),
         IpAddr::V4(_) => GATEWAY_IPV4.into(),

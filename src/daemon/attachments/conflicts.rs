@@ -3,14 +3,15 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::config::model::{AddressWish, Endpoint, Pool};
+use super::place::Place;
+use crate::config::model::{AddressWish, Endpoint, Host};
 use crate::desired::snapshot;
 
 /// `others`: the endpoints that there are to be besides.
 pub fn with_written<'a>(
     new: &Endpoint,
     others: impl Iterator<Item = &'a Arc<Endpoint>>,
-    pools: &[Pool],
+    host: &Host,
 ) -> Result<(), String> {
     for other in others {
         let name = &other.name;
@@ -21,31 +22,43 @@ pub fn with_written<'a>(
             let path = path.display();
             return Err(format!("endpoint `{name}` is in the namespace {path} already"));
         }
+        if new.is_adopted() && other.attachment == new.attachment {
+            return Err(format!("endpoint `{name}` is behind `{}` already", new.interface()));
+        }
         let taken = fixed(new).find(|address| fixed(other).any(|theirs| theirs == *address));
         if let Some(address) = taken {
             return Err(format!("{address} is the address of endpoint `{name}`"));
         }
     }
-    let outside =
-        fixed(new).find(|address| !pools.iter().any(|pool| pool.network.contains(address)));
-    outside.map_or(Ok(()), |address| Err(format!("{address} is in no pool")))
+    let pool = |address: &IpAddr| host.pools.iter().find(|pool| pool.network.contains(address));
+    if !new.is_adopted() {
+        let outside = fixed(new).find(|address| pool(address).is_none());
+        return outside.map_or(Ok(()), |address| Err(format!("{address} is in no pool")));
+    }
+    if host.uplinks.iter().any(|uplink| uplink.interface == new.interface()) {
+        return Err(format!("`{}` is an uplink, which no endpoint is behind", new.interface()));
+    }
+    match fixed(new).find_map(|address| Some((address, pool(&address)?))) {
+        Some((address, pool)) => {
+            let network = pool.network;
+            Err(format!("{address} is inside the pool {network}, which is porin's"))
+        }
+        None => Ok(()),
+    }
 }
 
-/// `namespace`: device and inode of the new one's. `others`: the endpoints that are in force and stay.
+/// `place`: where the new one is. `others`: the endpoints that are in force and stay.
 ///
 /// A fixed address would take an automatic one away; and of two in one place the first by name wins.
 pub fn with_attached<'a>(
     new: &Endpoint,
-    namespace: (u64, u64),
+    place: Place,
     others: impl Iterator<Item = &'a snapshot::Endpoint>,
 ) -> Result<(), String> {
     for other in others {
         let name = &other.name;
-        let there = other.made().is_some_and(|made| {
-            let place = (made.namespace.device, made.namespace.inode);
-            place == namespace && made.interface == new.interface()
-        });
-        if there {
+        let same_name = other.made().is_none_or(|made| made.interface == new.interface());
+        if Place::of(other) == place && same_name {
             return Err(format!("endpoint `{name}` has `{}` there already", new.interface()));
         }
         let theirs = [other.ipv6.map(IpAddr::V6), other.ipv4.map(IpAddr::V4)];

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::model::{AddressWish, Attachment, Endpoint};
 use crate::config::{one, print};
-use crate::control::attach::{self, Attach, AttachmentId};
+use crate::control::attach::{self, Attach, AttachmentId, Place};
 use crate::daemon::store;
 use crate::types::Origin;
 
@@ -40,17 +41,19 @@ impl Files {
     /// is known before it is written.
     pub fn compose(&self, attach: &Attach) -> Result<(String, Arc<Endpoint>), String> {
         let path = self.path(&attach.id);
-        let wish = |address| match address {
-            Some(address) => AddressWish::Fixed(address),
-            None => AddressWish::Auto,
+        let (attachment, otherwise) = match attach.place.clone() {
+            Place::Inside { namespace, interface } => {
+                (Attachment::Made { namespace, interface }, AddressWish::Auto)
+            }
+            Place::Behind { interface, .. } => {
+                (Attachment::Adopted { interface }, AddressWish::None)
+            }
         };
+        let wish = |address: Option<IpAddr>| address.map_or(otherwise, AddressWish::Fixed);
         let asked = Endpoint {
             name: attach.name.clone(),
             labels: attach.labels.clone(),
-            attachment: Attachment::Made {
-                namespace: attach.namespace.clone(),
-                interface: attach.interface.clone(),
-            },
+            attachment,
             ipv6: wish(attach.ipv6.map(Into::into)),
             ipv4: wish(attach.ipv4.map(Into::into)),
             ports: Default::default(),
@@ -118,9 +121,4 @@ impl Files {
         }
         all
     }
-}
-
-/// Device and inode of what is at its namespace's path now; none: nothing is, or nothing that can be looked at.
-pub fn identity(endpoint: &Endpoint) -> Option<(u64, u64)> {
-    fs::metadata(endpoint.namespace()?).ok().map(|there| (there.dev(), there.ino()))
 }

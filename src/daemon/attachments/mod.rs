@@ -6,6 +6,7 @@
 
 mod conflicts;
 mod files;
+mod place;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,13 +17,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::config::model::{Config, Endpoint};
-use crate::control::attach::{Attach, Attached, AttachmentId};
+use crate::control::attach::{self, Attach, Attached, AttachmentId};
 use crate::control::wire::{ErrorCode, Response};
-use crate::desired::snapshot::{self, Made};
+use crate::desired::snapshot::{self, Attachment};
 use crate::kernel::netlink::ready;
 
 use super::board::Board;
-use files::{Files, identity};
+use files::Files;
+use place::Place;
 use waiting::{Outcome, Ticket, Waiter, Wants};
 
 /// How long a request waits for its round. Who asks waits longer.
@@ -50,8 +52,8 @@ struct State {
 
 struct Known {
     endpoint: Arc<Endpoint>,
-    /// Device and inode of its namespace when it was attached. Paths like `/proc/7/ns/net` come to mean other ones.
-    namespace: Option<(u64, u64)>,
+    /// Where it was when it was attached.
+    place: Option<Place>,
     /// Of the request that it is there for; 0: an earlier daemon's.
     ticket: Ticket,
 }
@@ -71,8 +73,8 @@ impl Attachments {
         let files = Files::new(run);
         files.sweep();
         let known = files.all().into_iter().map(|(id, endpoint)| {
-            let namespace = identity(&endpoint);
-            (id, Known { endpoint, namespace, ticket: 0 })
+            let place = Place::now(&endpoint);
+            (id, Known { endpoint, place, ticket: 0 })
         });
         let state = State { known: known.collect(), ..State::default() };
         Attachments {
@@ -95,6 +97,8 @@ impl Attachments {
                 until_ready(&attached, &namespace);
                 return Response::Attached(attached);
             }
+            // When it is ready is for the program to know that made it.
+            Ok(Outcome::Adopted(adopted)) => return Response::Adopted(adopted),
             Ok(Outcome::Closed(what)) => (ErrorCode::Refused, what),
             Ok(Outcome::Refused(what)) => {
                 (ErrorCode::Later, format!("nothing is changed now: {what}"))
@@ -115,30 +119,27 @@ impl Attachments {
         board: impl Fn() -> Arc<Board>,
     ) -> Result<(Ticket, Receiver<Outcome>), Refusal> {
         let (text, endpoint) = self.files.compose(attach).map_err(Refusal::refused)?;
-        let path = attach.namespace.display();
-        let Some(namespace) = identity(&endpoint) else {
-            return Err(Refusal::refused(format!("there is no network namespace at {path}")));
-        };
+        let place = find(&attach.place, &endpoint).map_err(Refusal::refused)?;
         let mut state = self.lock();
         let same = state.known.get(&attach.id).filter(|known| {
-            known.namespace == Some(namespace)
+            known.place == Some(place)
                 && known.endpoint.attachment == endpoint.attachment
                 && self.files.exists(&attach.id)
         });
         match same {
             Some(known) if attach.again && known.endpoint == endpoint => {}
             Some(_) => {
-                let what = format!("`{}` in {path} is attached already", attach.interface);
-                return Err(Refusal(ErrorCode::Exists, what));
+                return Err(Refusal(ErrorCode::Exists, already(&attach.place)));
             }
             None => {
                 // Not before the lock: what was waited for may be in force now.
                 let board = board();
-                let check =
-                    |state: &State| self.check(state, &attach.id, &endpoint, namespace, &board);
+                let check = |state: &State| self.check(state, &attach.id, &endpoint, place, &board);
                 if check(&state).is_err() {
-                    // Perhaps it was in the way of one whose file others have removed.
+                    // Perhaps in the way is one whose file others have removed, or one that is gone and not yet missed.
                     state.known.retain(|id, _| self.files.exists(id));
+                    let gone = self.prune_in(&mut state);
+                    state.touched.extend(gone);
                     check(&state)?;
                 }
                 self.files.write(&attach.id, &text).map_err(|error| {
@@ -146,8 +147,7 @@ impl Attachments {
                     let what = format!("cannot write {}: {error}", path.display());
                     Refusal(ErrorCode::Failed, what)
                 })?;
-                let known =
-                    Known { endpoint: endpoint.clone(), namespace: Some(namespace), ticket: 0 };
+                let known = Known { endpoint: endpoint.clone(), place: Some(place), ticket: 0 };
                 state.known.insert(attach.id.clone(), known);
             }
         }
@@ -155,7 +155,7 @@ impl Attachments {
         if let Some(known) = state.known.get_mut(&attach.id) {
             known.ticket = ticket;
         }
-        let wants = Wants::Endpoint(endpoint, Some(namespace));
+        let wants = Wants::Endpoint(endpoint, place);
         Ok((ticket, self.wait(state, attach.id.clone(), wants)))
     }
 
@@ -164,7 +164,7 @@ impl Attachments {
         state: &State,
         id: &AttachmentId,
         new: &Endpoint,
-        namespace: (u64, u64),
+        place: Place,
         board: &Board,
     ) -> Result<(), Refusal> {
         let Some(committed) = &board.committed else {
@@ -175,10 +175,10 @@ impl Attachments {
         let requested = || state.known.iter().filter(|(other, _)| *other != id).map(|(_, k)| k);
         let endpoints = requested().map(|known| &known.endpoint);
         let written = committed.config.endpoints.iter().filter(by_hand);
-        conflicts::with_written(new, endpoints.chain(written), &committed.config.host.pools)
+        conflicts::with_written(new, endpoints.chain(written), &committed.config.host)
             .map_err(Refusal::refused)?;
         let there = |known: &&Known| {
-            known.namespace == Some(namespace) && known.endpoint.interface() == new.interface()
+            known.place == Some(place) && known.endpoint.interface() == new.interface()
         };
         if let Some(known) = requested().find(there) {
             let (name, interface) = (&known.endpoint.name, new.interface());
@@ -192,7 +192,7 @@ impl Attachments {
             attachment.is_none_or(|other| other != *id && state.known.contains_key(&other))
         };
         let in_force = committed.snapshot.endpoints.values().map(Arc::as_ref);
-        conflicts::with_attached(new, namespace, in_force.filter(|one| stays(one)))
+        conflicts::with_attached(new, place, in_force.filter(|one| stays(one)))
             .map_err(Refusal::refused)
     }
 
@@ -241,11 +241,14 @@ impl Attachments {
             return Response::error(ErrorCode::Unknown, "there is no such attachment");
         };
         let name = &known.endpoint.name;
-        let found = waiting::find(board, name).and_then(|found| Some((found, found.made()?)));
-        let same = |made: &Made| known.endpoint.namespace() == Some(&made.namespace.path);
-        match found.filter(|(_, made)| same(made)) {
-            Some((found, made)) => {
+        let found = waiting::find(board, name);
+        let found = found.filter(|found| known.place == Some(Place::of(found)));
+        match found.map(|found| (found, &found.attachment)) {
+            Some((found, Attachment::Made(made))) => {
                 Response::Attached(Box::new(waiting::attached(found, made, board)))
+            }
+            Some((found, Attachment::Adopted(there))) => {
+                Response::Adopted(Box::new(waiting::adopted(found, *there, board)))
             }
             None => {
                 let of_it = board.closed.iter().find(|fault| fault.endpoint.as_ref() == Some(name));
@@ -317,18 +320,22 @@ impl Attachments {
         });
     }
 
-    /// Removes the files of endpoints whose namespaces are gone: nobody may ever detach them. Returns which.
+    /// Removes the files of endpoints whose namespaces, or others' interfaces, are gone for good: nobody may ever detach
+    /// them. Returns which.
     pub fn prune(&self) -> BTreeSet<PathBuf> {
-        let mut state = self.lock();
-        let State { known, waiting, .. } = &mut *state;
+        self.prune_in(&mut self.lock())
+    }
+
+    fn prune_in(&self, state: &mut State) -> BTreeSet<PathBuf> {
+        let State { known, waiting, .. } = state;
         let mut pruned = BTreeSet::new();
         known.retain(|id, one| {
-            let there = identity(&one.endpoint);
-            let stays = there.is_some() && (one.namespace.is_none() || one.namespace == there);
+            let stays = !Place::is_gone(one.place, &one.endpoint);
             if stays || waiting.iter().any(|waiter| waiter.id == *id) {
                 return true;
             }
-            log::info!("endpoint `{}` is gone with its namespace", one.endpoint.name);
+            let with = if one.endpoint.is_adopted() { "interface" } else { "namespace" };
+            log::info!("endpoint `{}` is gone with its {with}", one.endpoint.name);
             if let Err(error) = self.files.remove(id) {
                 log::warn!("cannot remove {}: {error}", self.files.path(id).display());
                 return true;
@@ -383,6 +390,33 @@ impl Attachments {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Each change of the state is one insertion or removal: a panic elsewhere leaves it whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place that is asked for.
+///
+/// # Errors
+/// There is none, or another by now.
+fn find(asked: &attach::Place, endpoint: &Endpoint) -> Result<Place, String> {
+    let found = Place::now(endpoint);
+    match asked {
+        attach::Place::Inside { namespace, .. } => {
+            let none = || format!("there is no network namespace at {}", namespace.display());
+            found.ok_or_else(none)
+        }
+        attach::Place::Behind { interface, ifindex } => {
+            let is_it = |found: &Place| *found == Place::Behind { ifindex: *ifindex };
+            found.filter(is_it).ok_or_else(|| format!("`{interface}` is not there any more"))
+        }
+    }
+}
+
+fn already(asked: &attach::Place) -> String {
+    match asked {
+        attach::Place::Inside { namespace, interface } => {
+            format!("`{interface}` in {} is attached already", namespace.display())
+        }
+        attach::Place::Behind { interface, .. } => format!("`{interface}` is adopted already"),
     }
 }
 

@@ -24,7 +24,7 @@ fn board(endpoints: Vec<Arc<Endpoint>>) -> Arc<Board> {
     let host = Host { pools: vec![pool], ..Host::default() };
     let config = Arc::new(Config { host, endpoints, ..Config::default() });
     let namespace = |endpoint: &Arc<Endpoint>| {
-        let (device, inode) = identity(endpoint).unwrap();
+        let Some(Place::Inside { device, inode }) = Place::now(endpoint) else { panic!() };
         let path = endpoint.namespace().unwrap().to_owned();
         (endpoint.name.clone(), Ok(Namespace { path, device, inode }))
     };
@@ -57,8 +57,7 @@ fn asked(app: &str) -> Attach {
         id: AttachmentId::new("cni", "net", &["c", "eth0"]),
         about: "a test".to_owned(),
         name: "c-1".parse::<Name>().unwrap(),
-        namespace: NAMESPACE.into(),
-        interface: "eth0".to_owned(),
+        place: attach::Place::Inside { namespace: NAMESPACE.into(), interface: "eth0".to_owned() },
         labels: labels(app),
         ipv6: None,
         ipv4: None,

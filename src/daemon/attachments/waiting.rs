@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use crate::config::model::Endpoint;
-use crate::control::attach::{Attached, AttachmentId};
+use crate::control::attach::{Adopted, Attached, AttachmentId};
 use crate::control::view::Severity;
 use crate::daemon::board::Board;
-use crate::desired::snapshot::{self, Made};
+use crate::desired::snapshot::{self, Attachment, Made};
 use crate::types::{Mac, Name};
+
+use super::place::Place;
 
 /// How many changes were asked for before: a round sees all that were asked for before it began.
 pub type Ticket = u64;
@@ -21,14 +23,16 @@ pub struct Waiter {
 }
 
 pub enum Wants {
-    /// This endpoint in force, in the namespace with this device and inode.
-    Endpoint(Arc<Endpoint>, Option<(u64, u64)>),
+    /// This endpoint in force, there.
+    Endpoint(Arc<Endpoint>, Place),
     /// No endpoint of this name in force.
     Gone(Name),
 }
 
 pub enum Outcome {
     InForce(Box<Attached>, snapshot::Namespace),
+    /// Likewise, behind another program's interface.
+    Adopted(Box<Adopted>),
     Gone,
     /// This endpoint cannot be, and why.
     Closed(String),
@@ -45,25 +49,29 @@ impl Waiter {
         file: &str,
         theirs: impl Fn(&str) -> bool,
     ) -> Option<Outcome> {
-        let (wanted, namespace) = match &self.wants {
+        let (wanted, place) = match &self.wants {
             Wants::Gone(name) => {
                 return match find(board, name) {
                     None => Some(Outcome::Gone),
                     Some(_) => Some(Outcome::Refused(refusal(board))),
                 };
             }
-            Wants::Endpoint(endpoint, namespace) => (endpoint, namespace),
+            Wants::Endpoint(endpoint, place) => (endpoint, place),
         };
         let name = &wanted.name;
         // As it was asked for: one of this name may be in force still that says something else.
         let said = board.committed.as_ref().and_then(|committed| committed.config.endpoint(name));
         let found = find(board, name).filter(|_| said == Some(wanted));
-        if let Some((found, made)) = found.and_then(|found| Some((found, found.made()?))) {
-            let there = (made.namespace.device, made.namespace.inode);
-            if namespace.is_none_or(|wanted| wanted == there) {
-                let attached = Box::new(attached(found, made, board));
-                return Some(Outcome::InForce(attached, made.namespace.clone()));
-            }
+        if let Some(found) = found.filter(|found| Place::of(found) == *place) {
+            return Some(match &found.attachment {
+                Attachment::Made(made) => {
+                    let attached = Box::new(attached(found, made, board));
+                    Outcome::InForce(attached, made.namespace.clone())
+                }
+                Attachment::Adopted(there) => {
+                    Outcome::Adopted(Box::new(adopted(found, *there, board)))
+                }
+            });
         }
         if let Some(fault) = board.closed.iter().find(|fault| fault.endpoint.as_ref() == Some(name))
         {
@@ -102,6 +110,17 @@ pub fn attached(endpoint: &snapshot::Endpoint, made: &Made, board: &Board) -> At
         mac: made.mac.to_string(),
         host_mac: Mac::GATEWAY.to_string(),
         mtu: made.mtu,
+        ipv6: endpoint.ipv6,
+        ipv4: endpoint.ipv4,
+        generation: board.generation,
+    }
+}
+
+pub fn adopted(endpoint: &snapshot::Endpoint, there: snapshot::Adopted, board: &Board) -> Adopted {
+    Adopted {
+        name: endpoint.name.to_string(),
+        host_interface: endpoint.host_interface.clone(),
+        ifindex: there.ifindex,
         ipv6: endpoint.ipv6,
         ipv4: endpoint.ipv4,
         generation: board.generation,

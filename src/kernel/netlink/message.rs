@@ -6,7 +6,7 @@ use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
 };
 use rtnetlink::packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkExtentMask, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkExtentMask, LinkInfo, LinkMessage,
 };
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
@@ -125,6 +125,10 @@ pub struct Link {
     pub ready: bool,
     /// ifindex of a veth's other end, in that one's namespace.
     pub peer: u32,
+    /// The number that this namespace knows the other end's by; none: it is in this one.
+    pub peer_namespace: Option<i32>,
+    /// What it is, as the kernel calls it: `veth`, `bridge`. Empty: a device.
+    pub kind: String,
     /// ifindex of the bridge, or the like, that it is a port of; 0: none.
     pub master: u32,
     /// It has Ethernet frames, and is no loopback.
@@ -147,6 +151,8 @@ impl Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Group(group) => link.group = *group,
                 LinkAttribute::Link(peer) => link.peer = *peer,
+                LinkAttribute::LinkNetNsId(id) => link.peer_namespace = Some(*id),
+                LinkAttribute::LinkInfo(infos) => link.kind = kind(infos),
                 LinkAttribute::OperState(state) => link.ready = *state == State::Up,
                 LinkAttribute::Controller(master) => link.master = *master,
                 LinkAttribute::Address(mac) => {
@@ -157,6 +163,14 @@ impl Link {
         }
         link
     }
+}
+
+fn kind(infos: &[LinkInfo]) -> String {
+    let kind = infos.iter().find_map(|info| match info {
+        LinkInfo::Kind(kind) => Some(kind.to_string()),
+        _ => None,
+    });
+    kind.unwrap_or_default()
 }
 
 /// The link in an answer, if there is one.

@@ -12,6 +12,7 @@ mod message;
 pub mod monitor;
 pub mod namespace;
 pub mod ready;
+pub mod veth;
 
 use std::io;
 use std::os::fd::AsFd;
