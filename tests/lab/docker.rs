@@ -1,5 +1,6 @@
 //! The real dockerd on a host, and its command line beside it.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -15,6 +16,8 @@ const CLIENT: &str = "/usr/bin/docker";
 pub struct Docker<'h> {
     host: &'h Host,
     arguments: Vec<String>,
+    /// The control group of its containers, no other test's.
+    group: String,
     /// None: stopped.
     daemon: Option<Process>,
 }
@@ -27,7 +30,9 @@ impl<'h> Docker<'h> {
         // What it leaves in there is the host's own, and goes with it.
         host.sh("mkdir -p /run/docker-root /run/docker-exec /run/docker-etc /run/docker-home");
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let mut docker = Docker { host, arguments, daemon: None };
+        let processes = std::fs::metadata("/proc/self/ns/pid").expect("process namespace");
+        let group = format!("porin-lab-docker-{}", processes.ino());
+        let mut docker = Docker { host, arguments, group, daemon: None };
         docker.start_again();
         let image = host.busybox_image();
         docker.run(&["import", &image.to_string_lossy(), "busybox"]).success();
@@ -49,8 +54,10 @@ impl<'h> Docker<'h> {
             "--exec-opt=native.cgroupdriver=cgroupfs",
             "--log-level=warn",
         ];
-        let arguments = fixed.map(str::to_owned).into_iter().chain(self.arguments.iter().cloned());
-        let mut command = self.host.place().command(&arguments.collect::<Vec<_>>());
+        let mut arguments: Vec<String> = fixed.map(str::to_owned).into();
+        arguments.push(format!("--cgroup-parent=/{}", self.group));
+        arguments.extend(self.arguments.iter().cloned());
+        let mut command = self.host.place().command(&arguments);
         std::fs::write(self.host.run_directory().join("docker-etc/daemon.json"), "{}")
             .expect("configuration of dockerd");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path());
@@ -108,12 +115,18 @@ impl Drop for Docker<'_> {
             eprintln!("--- log of dockerd\n{}---", self.log());
         }
         drop(self.daemon.take());
-        // The groups of its containers are the machine's: it removes them only when it stops them itself.
-        let mounts =
-            "for mount in $(cut -d' ' -f2 /proc/self/mounts | grep '^/run/docker' | sort -r); do
-                          umount -l $mount; done
-             find /sys/fs/cgroup -depth -type d -path '*/docker/*' -exec rmdir {} + ;
-             find /sys/fs/cgroup -depth -type d -name docker -exec rmdir {} +";
-        self.host.place().run(&["sh", "-c", mounts]);
+        // The groups of its containers are the machine's, and last as long as something runs in them.
+        let groups =
+            format!("find /sys/fs/cgroup -mindepth 2 -maxdepth 2 -type d -name {}", self.group);
+        let clean = format!(
+            "while [ -n \"$({groups})\" ]; do
+                 {groups} | while read -r group; do
+                     cat $(find $group -name cgroup.procs) | sort -u | while read -r pid; do kill -9 $pid; done
+                     find $group -depth -type d -exec rmdir {{}} +
+                 done
+             done"
+        );
+        let left = self.host.place().command(&["timeout", "10", "sh", "-c", &clean]);
+        let _ = self.host.slowly(left);
     }
 }
