@@ -5,6 +5,7 @@
 
 pub mod cni;
 mod containerd;
+pub mod docker;
 pub mod grpc;
 mod http;
 mod podman;

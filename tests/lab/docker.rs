@@ -72,16 +72,11 @@ impl<'h> Docker<'h> {
         assert!(answered.is_some(), "dockerd does not answer:\n{}", self.log());
     }
 
-    /// Asks it to end, and waits.
+    /// Asks it to end, and waits. With `--live-restore` its containers go on.
     pub fn stop(&mut self) {
         let mut daemon = self.daemon.take().expect("dockerd runs");
         daemon.signal(rustix::process::Signal::TERM);
         daemon.wait(ARRIVES * 3);
-    }
-
-    /// As SIGKILL leaves it; its containers go on.
-    pub fn kill(&mut self) {
-        self.daemon.take().expect("dockerd runs").kill();
     }
 
     pub fn run(&self, arguments: &[&str]) -> Output {

@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::config::model::{AddressWish, Endpoint, Pool};
+use crate::config::model::{AddressWish, Endpoint, Host};
 use crate::desired::snapshot;
 
 /// `others`: the endpoints that there are to be besides.
 pub fn with_written<'a>(
     new: &Endpoint,
     others: impl Iterator<Item = &'a Arc<Endpoint>>,
-    pools: &[Pool],
+    host: &Host,
 ) -> Result<(), String> {
     for other in others {
         let name = &other.name;
@@ -21,14 +21,32 @@ pub fn with_written<'a>(
             let path = path.display();
             return Err(format!("endpoint `{name}` is in the namespace {path} already"));
         }
+        let interface = new.interface();
+        if new.is_adopted() && other.is_adopted() && other.interface() == interface {
+            return Err(format!("endpoint `{name}` is behind `{interface}` already"));
+        }
         let taken = fixed(new).find(|address| fixed(other).any(|theirs| theirs == *address));
         if let Some(address) = taken {
             return Err(format!("{address} is the address of endpoint `{name}`"));
         }
     }
-    let outside =
-        fixed(new).find(|address| !pools.iter().any(|pool| pool.network.contains(address)));
-    outside.map_or(Ok(()), |address| Err(format!("{address} is in no pool")))
+    if new.is_adopted() && host.uplinks.iter().any(|uplink| uplink.interface == new.interface()) {
+        return Err(format!("`{}` is an uplink", new.interface()));
+    }
+    for address in fixed(new) {
+        let pool = host.pools.iter().find(|pool| pool.network.contains(&address));
+        match pool {
+            Some(pool) if new.is_adopted() => {
+                return Err(format!(
+                    "{address} is inside the pool {}, which is porin's",
+                    pool.network
+                ));
+            }
+            None if !new.is_adopted() => return Err(format!("{address} is in no pool")),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// `namespace`: device and inode of the new one's. `others`: the endpoints that are in force and stay.

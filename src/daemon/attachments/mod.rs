@@ -4,6 +4,7 @@
 //! main loop has a round at once, and tells all whose files that round saw: requests that come together share a commit. What is
 //! remembered here could be read from the files again, and is when a daemon starts.
 
+pub mod adopting;
 mod conflicts;
 mod files;
 mod waiting;
@@ -114,7 +115,9 @@ impl Attachments {
         attach: &Attach,
         board: impl Fn() -> Arc<Board>,
     ) -> Result<(Ticket, Receiver<Outcome>), Refusal> {
-        let (text, endpoint) = self.files.compose(attach).map_err(Refusal::refused)?;
+        let asked = self.files.asked(attach);
+        let (text, endpoint) =
+            self.files.compose(&attach.id, &attach.about, &asked).map_err(Refusal::refused)?;
         let path = attach.namespace.display();
         let Some(namespace) = identity(&endpoint) else {
             return Err(Refusal::refused(format!("there is no network namespace at {path}")));
@@ -175,7 +178,7 @@ impl Attachments {
         let requested = || state.known.iter().filter(|(other, _)| *other != id).map(|(_, k)| k);
         let endpoints = requested().map(|known| &known.endpoint);
         let written = committed.config.endpoints.iter().filter(by_hand);
-        conflicts::with_written(new, endpoints.chain(written), &committed.config.host.pools)
+        conflicts::with_written(new, endpoints.chain(written), &committed.config.host)
             .map_err(Refusal::refused)?;
         let there = |known: &&Known| {
             known.namespace == Some(namespace) && known.endpoint.interface() == new.interface()
@@ -323,6 +326,10 @@ impl Attachments {
         let State { known, waiting, .. } = &mut *state;
         let mut pruned = BTreeSet::new();
         known.retain(|id, one| {
+            // Whoever adopts them knows when they are gone.
+            if one.endpoint.is_adopted() {
+                return true;
+            }
             let there = identity(&one.endpoint);
             let stays = there.is_some() && (one.namespace.is_none() || one.namespace == there);
             if stays || waiting.iter().any(|waiter| waiter.id == *id) {
@@ -356,8 +363,16 @@ impl Attachments {
     /// Has a round look at its file.
     fn touch(&self, mut state: MutexGuard<'_, State>, id: &AttachmentId) {
         state.touched.insert(self.files.path(id));
+        self.touched(state);
+    }
+
+    /// Has a round look at all files that were written or removed.
+    fn touched(&self, state: MutexGuard<'_, State>) {
+        let any = !state.touched.is_empty();
         drop(state);
-        self.wake();
+        if any {
+            self.wake();
+        }
     }
 
     fn wait(
@@ -374,7 +389,8 @@ impl Attachments {
         told
     }
 
-    fn wake(&self) {
+    /// Makes the main loop have a round.
+    pub fn wake(&self) {
         if !self.woken.swap(true, Ordering::AcqRel) {
             (self.wake)();
         }

@@ -125,6 +125,8 @@ pub struct Link {
     pub ready: bool,
     /// ifindex of a veth's other end, in that one's namespace.
     pub peer: u32,
+    /// Number of the other end's namespace, as the one that was asked counts them; none: it is the same.
+    pub peer_namespace: Option<i32>,
     /// ifindex of the bridge, or the like, that it is a port of; 0: none.
     pub master: u32,
     /// It has Ethernet frames, and is no loopback.
@@ -147,6 +149,7 @@ impl Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Group(group) => link.group = *group,
                 LinkAttribute::Link(peer) => link.peer = *peer,
+                LinkAttribute::LinkNetNsId(number) => link.peer_namespace = Some(*number),
                 LinkAttribute::OperState(state) => link.ready = *state == State::Up,
                 LinkAttribute::Controller(master) => link.master = *master,
                 LinkAttribute::Address(mac) => {

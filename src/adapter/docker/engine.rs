@@ -1,0 +1,202 @@
+//! Asking the Engine API, and listening to it. Paths without a version: each daemon answers in the newest it has.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::answers::{Container, Listed, Network, Told};
+use crate::adapter::http;
+
+/// For an answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Podman says nothing at all before there is something to tell.
+const OPENING: Duration = Duration::from_millis(500);
+/// Bytes at most: of the list of all containers, of what is known of one, and of one event.
+const LIST: usize = 64 << 20;
+const CONTAINER: usize = 8 << 20;
+const EVENT: usize = 1 << 20;
+/// Events on their way.
+const QUEUE: usize = 256;
+/// How long before now events are told again, whoever's clock was read first.
+const OVERLAP: Duration = Duration::from_secs(2);
+
+/// Docker's and Podman's names of what may change where a container's interfaces are, or what it is called; and which networks there are.
+const EVENTS: [&str; 13] = [
+    "create",
+    "start",
+    "restart",
+    "die",
+    "died",
+    "stop",
+    "cleanup",
+    "destroy",
+    "remove",
+    "rename",
+    "update",
+    "connect",
+    "disconnect",
+];
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Http(#[from] http::Error),
+    #[error("its answer is not what was asked for: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("it ended its events")]
+    Ended,
+}
+
+impl Error {
+    /// About one question's answer; the daemon itself is there.
+    pub fn is_about_answer(&self) -> bool {
+        use http::Error::{Late, Status, TooLong};
+        match self {
+            Error::Json(_) => true,
+            Error::Http(error) => matches!(error, Status(..) | TooLong(_) | Late(_)),
+            Error::Ended => false,
+        }
+    }
+}
+
+/// The API on a socket.
+#[derive(Debug)]
+pub struct Engine {
+    socket: PathBuf,
+}
+
+impl Engine {
+    pub fn new(socket: &Path) -> Self {
+        Engine { socket: socket.to_owned() }
+    }
+
+    /// The ids of all containers that run.
+    pub async fn running(&self) -> Result<BTreeSet<String>, Error> {
+        let listed: Vec<Listed> = self.ask("/containers/json", LIST).await?;
+        Ok(listed.into_iter().map(|one| one.id).filter(|id| is_id(id)).collect())
+    }
+
+    /// All networks.
+    pub async fn networks(&self) -> Result<Vec<Network>, Error> {
+        self.ask("/networks", LIST).await
+    }
+
+    /// None: there is no such container.
+    pub async fn container(&self, id: &str) -> Result<Option<Container>, Error> {
+        if !is_id(id) {
+            return Ok(None);
+        }
+        match self.ask(&format!("/containers/{id}/json"), CONTAINER).await {
+            Ok(container) => Ok(Some(container)),
+            Err(Error::Http(http::Error::Status(404, _))) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, target: &str, longest: usize) -> Result<T, Error> {
+        let answer = http::get(&self.socket, target, longest, PATIENCE).await?;
+        Ok(serde_json::from_slice(&answer)?)
+    }
+
+    /// What happens from now on, and perhaps a little of what did before. To be called before [`Engine::running`], so that
+    /// nothing is missed.
+    pub async fn events(&self) -> Result<Events, Error> {
+        let (tell, events) = mpsc::channel(QUEUE);
+        let listening = tokio::spawn(listen(self.socket.clone(), target(), tell));
+        let mut events = Events { events, listening };
+        match tokio::time::timeout(OPENING, events.next()).await {
+            Ok(Event::Lost(error)) => Err(error),
+            _ => Ok(events),
+        }
+    }
+}
+
+/// Said of one container, or that nothing more will be.
+#[derive(Debug)]
+pub enum Event {
+    /// The stream is there.
+    Begun,
+    /// Something happened to the one with one of these ids, if there is any.
+    Container([String; 2]),
+    Lost(Error),
+}
+
+/// A stream of events. Dropped: ended.
+pub struct Events {
+    events: mpsc::Receiver<Event>,
+    listening: JoinHandle<()>,
+}
+
+impl Events {
+    /// Waits for the next one. May be dropped and asked again.
+    pub async fn next(&mut self) -> Event {
+        self.events.recv().await.unwrap_or(Event::Lost(Error::Ended))
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+async fn listen(socket: PathBuf, target: String, tell: mpsc::Sender<Event>) {
+    if let Err(error) = lines(&socket, &target, &tell).await {
+        // Who is gone does not listen either.
+        let _ = tell.send(Event::Lost(error)).await;
+    }
+}
+
+async fn lines(socket: &Path, target: &str, tell: &mpsc::Sender<Event>) -> Result<(), Error> {
+    let mut stream = http::open(socket, target).await?;
+    let mut said = Vec::new();
+    let _ = tell.send(Event::Begun).await;
+    while let Some(data) = stream.next().await? {
+        said.extend_from_slice(&data);
+        let whole = said.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        for line in said[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let told: Told = serde_json::from_slice(line)?;
+            if tell.send(Event::Container(told.about())).await.is_err() {
+                return Ok(());
+            }
+        }
+        said.drain(..whole);
+        if said.len() > EVENT {
+            return Err(http::Error::TooLong(EVENT).into());
+        }
+    }
+    Err(Error::Ended)
+}
+
+fn target() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = now.saturating_sub(OVERLAP).as_secs();
+    let quoted: Vec<String> = EVENTS.iter().map(|event| format!("%22{event}%22")).collect();
+    format!(
+        "/events?since={since}&filters=%7B%22type%22%3A%5B%22container%22%2C%22network%22%5D%2C\
+         %22event%22%3A%5B{}%5D%7D",
+        quoted.join("%2C")
+    )
+}
+
+/// Ids go into paths.
+fn is_id(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ids_go_into_paths() {
+        for bad in ["", "..", "a/b", "a?b", "a b", "a%2fb", &"a".repeat(129)] {
+            assert!(!is_id(bad), "{bad}");
+        }
+        assert!(is_id("89e293593f77e81a0cfa528fc6f6137abf7594890a3f14c194e688104f063060"));
+    }
+}

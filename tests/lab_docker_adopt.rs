@@ -1,0 +1,179 @@
+//! Containers that Docker or Podman has put on bridge networks of its own: the real programs, and porind finds them by
+//! itself. What runs is judged by label, in place; its network goes on as it was, before, while and after porin is there.
+
+mod lab;
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use lab::daemon::{Daemon, EFFECT};
+use lab::docker::Docker;
+use lab::traffic::{self, ARRIVES, DROPPED, Server, Stream};
+use lab::{Host, Place, config, eventually, runtime};
+use serde_json::Value;
+
+const POLICIES: &str = r#"[[policy]]
+name    = "db"
+subject = "app=db"
+
+[[policy.ingress]]
+from  = ["app=web"]
+ports = ["5432/tcp"]
+"#;
+
+fn settings(host: &Host, adopt: &[&str], socket: &str) {
+    let docker = format!("\n[docker]\nsocket = \"{socket}\"\nadopt = {adopt:?}\n");
+    host.write("porin.toml", &(config::host(&[]) + &docker));
+}
+
+/// The endpoint of this name, if it is attached.
+fn endpoint(host: &Host, name: &str) -> Option<Value> {
+    let answer = host.porinctl(&["endpoints", "--json"]).json();
+    let found = answer["endpoints"].as_array()?.iter().find(|one| one["name"] == name)?.clone();
+    (found["state"] == "attached").then_some(found)
+}
+
+#[track_caller]
+fn attached(host: &Host, names: &[&str]) {
+    eventually(EFFECT, &format!("{names:?} are attached, and no others"), || {
+        let answer = host.porinctl(&["endpoints", "--json"]).json();
+        let all = answer["endpoints"].as_array().cloned().unwrap_or_default();
+        all.len() == names.len() && names.iter().all(|name| endpoint(host, name).is_some())
+    });
+}
+
+fn faults(daemon: &Daemon) -> String {
+    daemon.status()["faults"].to_string()
+}
+
+/// A container's network namespace, and what it listens to.
+fn inside(host: &Host, docker: &Docker, name: &str) -> Place {
+    let pid = docker.inspect(name, "{{.State.Pid}}");
+    host.place().inside(name, Path::new(&format!("/proc/{pid}/ns/net")))
+}
+
+fn at(docker: &Docker, name: &str, network: &str, port: u16) -> SocketAddr {
+    let template = format!("{{{{(index .NetworkSettings.Networks \"{network}\").IPAddress}}}}");
+    SocketAddr::new(docker.inspect(name, &template).parse().unwrap(), port)
+}
+
+fn run(docker: &Docker, name: &str, network: &str, more: &[&str]) {
+    let fixed = ["run", "-d", "--name", name, "--network", network];
+    docker.run(&[&fixed[..], more, &["busybox", "sleep", "600"]].concat()).success();
+}
+
+#[test]
+fn adopts_what_runs_and_follows_it() {
+    if !runtime::has(&["dockerd", "busybox", "iptables"]) {
+        return;
+    }
+    runtime::with_own_processes("adopts_what_runs_and_follows_it", |world| {
+        let host = world.host("alpha");
+        let mut docker = Docker::start(&host, &["--live-restore"]);
+        docker.run(&["network", "create", "shop"]).success();
+        run(&docker, "web", "bridge", &["--label", "app=web"]);
+        run(&docker, "db", "bridge", &["--label", "app=db", "-p", "5432:5432"]);
+        run(&docker, "other", "bridge", &["--label", "app=other"]);
+        run(&docker, "joined", "container:web", &["--label", "app=joined"]);
+        run(&docker, "alone", "none", &[]);
+        run(&docker, "hosts", "host", &[]);
+        let [web, db, other] = ["web", "db", "other"].map(|name| inside(&host, &docker, name));
+        let _servers = [Server::echo(&db, 5432), Server::echo(&db, 9090), Server::echo(&web, 80)];
+        let [allowed, denied] = [5432, 9090].map(|port| at(&docker, "db", "bridge", port));
+        let stream = Stream::start(&web, allowed);
+        let doomed = Stream::start(&other, allowed);
+
+        settings(&host, &["bridge", "shop"], "/run/docker.sock");
+        let mut daemon = host.porind();
+        attached(&host, &["bridge/web", "bridge/db", "bridge/other"]);
+        stream.must_go_on();
+        doomed.must_go_on();
+        assert!(traffic::tcp(&other, denied, ARRIVES), "without policies");
+        daemon.commit(|| host.write("policies.d/shop.toml", POLICIES));
+        stream.must_go_on();
+        assert!(doomed.stands_still(), "its next packet is denied");
+        let judged = |web: &Place, other: &Place| {
+            assert!(traffic::tcp(web, allowed, ARRIVES));
+            assert!(!traffic::tcp(web, denied, DROPPED));
+            assert!(!traffic::tcp(other, allowed, DROPPED));
+        };
+        judged(&web, &other);
+        assert_eq!(faults(&daemon), "[]");
+
+        // Killed and started again, also while Docker is away: what is adopted stays so.
+        daemon.kill();
+        stream.must_go_on();
+        docker.stop();
+        daemon.start_again();
+        daemon.wait_for("it is told that Docker does not answer", |status| {
+            status["faults"].to_string().contains("/run/docker.sock")
+        });
+        judged(&web, &other);
+        stream.must_go_on();
+        docker.start_again();
+        daemon.wait_for("Docker answers", |status| status["faults"].to_string() == "[]");
+        judged(&web, &other);
+
+        // One that comes, with the label; one that gets another name; one that is gone.
+        run(&docker, "web2", "bridge", &["--label", "app=web"]);
+        attached(&host, &["bridge/web", "bridge/web2", "bridge/db", "bridge/other"]);
+        assert!(traffic::tcp(&inside(&host, &docker, "web2"), allowed, ARRIVES));
+        docker.run(&["rename", "web", "front"]).success();
+        attached(&host, &["bridge/front", "bridge/web2", "bridge/db", "bridge/other"]);
+        stream.must_go_on();
+        docker.run(&["rm", "-f", "web2"]).success();
+        attached(&host, &["bridge/front", "bridge/db", "bridge/other"]);
+
+        // In another network as well, and out of it.
+        docker.run(&["network", "connect", "shop", "front"]).success();
+        docker.run(&["network", "connect", "shop", "db"]).success();
+        attached(&host, &["bridge/front", "shop/front", "bridge/db", "shop/db", "bridge/other"]);
+        let there = [5432, 9090].map(|port| at(&docker, "db", "shop", port));
+        assert!(traffic::tcp(&web, there[0], ARRIVES));
+        assert!(!traffic::tcp(&web, there[1], DROPPED));
+        docker.run(&["network", "disconnect", "shop", "front"]).success();
+        docker.run(&["network", "disconnect", "shop", "db"]).success();
+        attached(&host, &["bridge/front", "bridge/db", "bridge/other"]);
+        stream.must_go_on();
+
+        // Restarted, it is behind another interface.
+        let before = endpoint(&host, "bridge/other").unwrap()["host_interface"].clone();
+        docker.run(&["restart", "-t", "0", "other"]).success();
+        eventually(EFFECT, "other is behind another interface", || {
+            endpoint(&host, "bridge/other").is_some_and(|now| now["host_interface"] != before)
+        });
+        judged(&web, &inside(&host, &docker, "other"));
+
+        // The list edited: let go, and taken again.
+        settings(&host, &["shop"], "/run/docker.sock");
+        attached(&host, &[]);
+        assert!(traffic::tcp(&web, denied, ARRIVES));
+        settings(&host, &["bridge"], "/run/docker.sock");
+        attached(&host, &["bridge/front", "bridge/db", "bridge/other"]);
+        judged(&web, &inside(&host, &docker, "other"));
+        settings(&host, &["bridge", "brigde"], "/run/docker.sock");
+        daemon.wait_for("a network that is not there is told of", |status| {
+            status["faults"].to_string().contains("`brigde`")
+        });
+        settings(&host, &[], "/run/docker.sock");
+        attached(&host, &[]);
+        settings(&host, &["bridge"], "/run/docker.sock");
+        attached(&host, &["bridge/front", "bridge/db", "bridge/other"]);
+        stream.must_go_on();
+
+        // Gone while no daemon ran.
+        daemon.stop();
+        docker.run(&["rm", "-f", "other"]).success();
+        daemon.start_again();
+        attached(&host, &["bridge/front", "bridge/db"]);
+        assert_eq!(faults(&daemon), "[]");
+
+        // Taken away, porin leaves everything running.
+        daemon.stop();
+        host.porind_once(&["--teardown"]).success();
+        stream.must_go_on();
+        assert!(traffic::tcp(&web, denied, ARRIVES));
+        stream.finish().unwrap();
+        host.expect_links();
+    });
+}
