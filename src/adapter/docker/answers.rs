@@ -16,12 +16,10 @@ pub struct Listed {
     pub id: String,
 }
 
-/// One of `GET /networks`.
+/// `GET /networks/NAME`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Network {
-    #[serde(deserialize_with = "or_default")]
-    pub name: String,
     #[serde(deserialize_with = "or_default")]
     pub driver: String,
 }
@@ -82,6 +80,9 @@ pub struct NetworkSettings {
 #[derive(Debug, Default, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Joined {
+    /// Podman's ids are the names that it shows, also where its compatible API calls the network otherwise.
+    #[serde(rename = "NetworkID", deserialize_with = "or_default")]
+    pub network_id: String,
     #[serde(rename = "IPAddress", deserialize_with = "or_default")]
     pub ipv4: String,
     #[serde(rename = "GlobalIPv6Address", deserialize_with = "or_default")]

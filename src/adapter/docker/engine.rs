@@ -80,9 +80,9 @@ impl Engine {
         Ok(listed.into_iter().map(|one| one.id).filter(|id| is_id(id)).collect())
     }
 
-    /// All networks.
-    pub async fn networks(&self) -> Result<Vec<Network>, Error> {
-        self.ask("/networks", LIST).await
+    /// None: there is no network of this name.
+    pub async fn network(&self, name: &str) -> Result<Option<Network>, Error> {
+        found(self.ask(&format!("/networks/{}", encoded(name)), CONTAINER).await)
     }
 
     /// None: there is no such container.
@@ -90,11 +90,7 @@ impl Engine {
         if !is_id(id) {
             return Ok(None);
         }
-        match self.ask(&format!("/containers/{id}/json"), CONTAINER).await {
-            Ok(container) => Ok(Some(container)),
-            Err(Error::Http(http::Error::Status(404, _))) => Ok(None),
-            Err(error) => Err(error),
-        }
+        found(self.ask(&format!("/containers/{id}/json"), CONTAINER).await)
     }
 
     async fn ask<T: DeserializeOwned>(&self, target: &str, longest: usize) -> Result<T, Error> {
@@ -144,6 +140,14 @@ impl Drop for Events {
     }
 }
 
+fn found<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(Error::Http(http::Error::Status(404, _))) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 async fn listen(socket: PathBuf, target: String, tell: mpsc::Sender<Event>) {
     if let Err(error) = lines(&socket, &target, &tell).await {
         // Who is gone does not listen either.
@@ -183,6 +187,17 @@ fn target() -> String {
     )
 }
 
+/// As one part of a path (RFC 3986, 2.1).
+fn encoded(text: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    text.bytes()
+        .map(|byte| match plain(&byte) {
+            true => char::from(byte).to_string(),
+            false => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
 /// Ids go into paths.
 fn is_id(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
@@ -197,6 +212,7 @@ mod tests {
         for bad in ["", "..", "a/b", "a?b", "a b", "a%2fb", &"a".repeat(129)] {
             assert!(!is_id(bad), "{bad}");
         }
+        assert_eq!(encoded("a.b/../é"), "a%2Eb%2F%2E%2E%2F%C3%A9");
         assert!(is_id("89e293593f77e81a0cfa528fc6f6137abf7594890a3f14c194e688104f063060"));
     }
 }

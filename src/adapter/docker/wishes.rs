@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
-use super::answers::{Container, Joined, Maybe};
+use super::answers::{Container, Joined};
 use crate::control::attach::AttachmentId;
 use crate::types::addr::check_unicast;
 use crate::types::label::check_value;
@@ -40,7 +40,7 @@ impl Wish {
     }
 }
 
-/// Those of a container, by networks' names. `adopt`: which networks. None for a container that does not run, or shares
+/// Those of a container. `adopt`: which networks. None for a container that does not run, or shares
 /// another's network: that one's endpoint is its own.
 ///
 /// # Errors
@@ -52,11 +52,14 @@ pub fn wishes(container: &Container, adopt: &[String]) -> Vec<Result<Wish, Strin
     }
     let (labels, left_out) = labels(container);
     let networks = container.network_settings.networks.iter();
-    let adopted = networks.filter(|(network, _)| adopt.contains(network));
-    let wish = |(network, joined): (&String, &Maybe<Joined>)| {
+    let adopted = networks.filter_map(|(name, joined)| {
+        let joined = joined.known().cloned().unwrap_or_default();
+        let named = |wanted: &&String| *wanted == name || **wanted == joined.network_id;
+        Some((adopt.iter().find(named)?, joined))
+    });
+    let wish = |(network, joined): (&String, Joined)| {
         let called = container.name.trim_start_matches('/');
         let about = format!("container {called} ({}) in network {network}", short(&container.id));
-        let joined = joined.known().cloned().unwrap_or_default();
         let (ipv6, ipv4) = (address(&joined.ipv6), address(&joined.ipv4));
         if ipv6.is_none() && ipv4.is_none() {
             return Err(format!("{about} has no address there"));

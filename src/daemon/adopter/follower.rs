@@ -40,7 +40,8 @@ pub struct Follower {
     settings: watch::Receiver<Option<Docker>>,
     /// By id.
     containers: BTreeMap<String, Seen>,
-    networks: Vec<Network>,
+    /// Those that are to be adopted; none: there is no such network.
+    networks: BTreeMap<String, Option<Network>>,
     refusals: Refusals,
 }
 
@@ -73,7 +74,7 @@ impl Follower {
             faults,
             settings,
             containers: BTreeMap::new(),
-            networks: Vec::new(),
+            networks: BTreeMap::new(),
             refusals: Refusals::new(),
         })
     }
@@ -118,8 +119,9 @@ impl Follower {
         let mut dirty = running;
         let mut listed = Instant::now();
         let mut retry = Backoff::default();
+        self.networks = docker.adopt.iter().map(|name| (name.clone(), None)).collect();
         loop {
-            self.networks = self.unless_changed(engine.networks())??;
+            self.look_for_networks(&engine)?;
             self.look(&engine, docker, &dirty)?;
             let whole = self.adopt();
             self.tell(docker, None);
@@ -142,6 +144,17 @@ impl Follower {
                 listed = Instant::now();
             }
         }
+    }
+
+    /// Those that are not there yet.
+    fn look_for_networks(&mut self, engine: &Engine) -> Result<(), Ended> {
+        let missing = self.networks.iter().filter(|(_, network)| network.is_none());
+        let missing: Vec<String> = missing.map(|(name, _)| name.clone()).collect();
+        for name in missing {
+            let network = self.unless_changed(engine.network(&name))??;
+            self.networks.insert(name, network);
+        }
+        Ok(())
     }
 
     /// Asks for these, and looks where those end on the host that were not found yet.
@@ -206,7 +219,8 @@ impl Follower {
             let hint = "[docker] names the socket; does the daemon run? What is adopted stays so";
             faults.push(fault.why(why.to_string()).hint(hint));
         } else {
-            faults.extend(docker.adopt.iter().filter_map(|name| self.network_fault(name)));
+            let networks = self.networks.iter();
+            faults.extend(networks.filter_map(|(name, network)| about(name, network.as_ref())));
         }
         let told = self.containers.values().flat_map(Seen::faults);
         faults.extend(told.map(|(what, why)| Fault { why, ..Fault::whole(what) }));
@@ -221,19 +235,6 @@ impl Follower {
         }
     }
 
-    fn network_fault(&self, name: &str) -> Option<Fault> {
-        let Some(network) = self.networks.iter().find(|network| network.name == name) else {
-            let fault = Fault::whole(format!("there is no network `{name}` to adopt"));
-            return Some(fault.hint("[docker] names it; is it yet to be made?"));
-        };
-        // Podman's and Docker's name of it.
-        if network.driver == "bridge" {
-            return None;
-        }
-        let fault = Fault::whole(format!("the network `{name}` cannot be adopted"));
-        Some(fault.why(format!("it is no bridge network but one of `{}`", network.driver)))
-    }
-
     /// What comes of it, unless the settings change before.
     fn unless_changed<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Ended> {
         let changed = self.settings.changed();
@@ -244,4 +245,18 @@ impl Follower {
             }
         })
     }
+}
+
+/// What is wrong with a network that is to be adopted.
+fn about(name: &str, network: Option<&Network>) -> Option<Fault> {
+    let Some(network) = network else {
+        let fault = Fault::whole(format!("there is no network `{name}` to adopt"));
+        return Some(fault.hint("[docker] names it; is it yet to be made?"));
+    };
+    // Podman's and Docker's name of it.
+    if network.driver == "bridge" {
+        return None;
+    }
+    let fault = Fault::whole(format!("the network `{name}` cannot be adopted"));
+    Some(fault.why(format!("it is no bridge network but one of `{}`", network.driver)))
 }
