@@ -139,8 +139,9 @@ fn changed(
         let of = |name: &Name| config.endpoint(name);
         let gone: Vec<_> = before.namespaces.keys().filter(|name| !is_made(of(name))).collect();
         gone.into_iter().for_each(|name| _ = namespaces.remove(name));
-        // They are few, and not told apart by what is known of them.
-        interfaces.clear();
+        let other = |name: &&Name| of(name) != before.config.endpoint(name);
+        let others: Vec<_> = before.interfaces.keys().filter(other).collect();
+        others.into_iter().for_each(|name| _ = interfaces.remove(name));
     }
     for endpoint in &config.endpoints {
         // Who asks for it anew may mean another namespace by the same path.
@@ -154,7 +155,7 @@ fn changed(
                 }
             },
             Attachment::Adopted { interface } => match interfaces.get(name) {
-                Some(Ok(_)) => {}
+                Some(Ok(_)) if !touched => {}
                 _ => {
                     let found = facts::adopted(netlink, interface).map_err(|why| reason(&why));
                     interfaces.insert(name.clone(), found);

@@ -205,6 +205,9 @@ fn is_id(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
     use super::*;
 
     #[test]
@@ -214,5 +217,118 @@ mod tests {
         }
         assert_eq!(encoded("a.b/../é"), "a%2Eb%2F%2E%2E%2F%C3%A9");
         assert!(is_id("89e293593f77e81a0cfa528fc6f6137abf7594890a3f14c194e688104f063060"));
+    }
+
+    /// Talks to a daemon that hears one question, and says and does what `answer` does.
+    fn with<T>(
+        answer: impl FnOnce(UnixStream) + Send + 'static,
+        talk: impl AsyncFnOnce(Engine) -> T,
+    ) -> T {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("s");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let daemon = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = [0; 2048];
+            assert_ne!(stream.read(&mut asked).unwrap(), 0);
+            answer(stream);
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let said = runtime.block_on(talk(Engine::new(&socket)));
+        daemon.join().unwrap();
+        said
+    }
+
+    fn says(text: impl Into<String>) -> impl FnOnce(UnixStream) + Send + 'static {
+        let text = text.into();
+        move |mut stream| _ = stream.write_all(text.as_bytes())
+    }
+
+    fn answer(body: &str) -> String {
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    }
+
+    const STREAM: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+    fn chunk(text: &str) -> String {
+        format!("{:x}\r\n{text}\r\n", text.len())
+    }
+
+    #[test]
+    fn lists_are_of_ids_alone() {
+        let list = r#"[{"Id":"a1"},{"Id":"../x"},{"Id":null},{},{"Id":"b2","State":"new"}]"#;
+        let running = with(says(answer(list)), async |engine| engine.running().await);
+        assert_eq!(running.unwrap().into_iter().collect::<Vec<_>>(), ["a1", "b2"]);
+        let error = with(says(answer("{}")), async |engine| engine.running().await);
+        assert!(error.unwrap_err().is_about_answer());
+        let gone = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+        let gone = with(says(gone), async |engine| engine.container("a1").await);
+        assert!(gone.unwrap().is_none());
+    }
+
+    #[test]
+    fn events_come_in_whatever_pieces() {
+        let lines = [
+            chunk(r#"{"Actor":{"ID":"a1"}}"#),
+            chunk("\n\n{\"Actor\":{\"ID\":\"n\",\"Attributes\":{\"container\":\"b2\"}}}\n{\"Act"),
+            chunk("or\":null}\n"),
+            chunk(""),
+        ];
+        let about = with(says(STREAM.to_owned() + &lines.concat()), async |engine| {
+            let mut events = engine.events().await.unwrap();
+            let mut about = Vec::new();
+            loop {
+                match events.next().await {
+                    Event::Container([id, other]) => about.push(format!("{id} {other}")),
+                    Event::Begun => {}
+                    Event::Lost(error) => return (about, error.to_string()),
+                }
+            }
+        });
+        assert_eq!(
+            about,
+            (["a1 ", "n b2", " "].map(str::to_owned).into(), "it ended its events".into())
+        );
+    }
+
+    #[test]
+    fn what_is_no_stream_of_events_ends_it() {
+        let endless = chunk(&"x".repeat(EVENT + 1));
+        for bad in
+            [STREAM.to_owned() + &chunk("<html>\n"), STREAM.to_owned() + &endless, String::new()]
+        {
+            let lost = with(says(bad), async |engine| match engine.events().await {
+                Ok(mut events) => loop {
+                    match events.next().await {
+                        Event::Lost(_) => return true,
+                        Event::Container(_) => return false,
+                        Event::Begun => {}
+                    }
+                },
+                Err(_) => true,
+            });
+            assert!(lost);
+        }
+    }
+
+    #[test]
+    fn one_that_says_nothing_before_there_is_an_event_is_listened_to() {
+        let (go, gone) = std::sync::mpsc::channel();
+        let late = move |mut stream: UnixStream| {
+            gone.recv().unwrap();
+            _ = stream.write_all(
+                (STREAM.to_owned() + &chunk("{\"Actor\":{\"ID\":\"a1\"}}\n")).as_bytes(),
+            );
+        };
+        let id = with(late, async |engine| {
+            let mut events = engine.events().await.unwrap();
+            go.send(()).unwrap();
+            loop {
+                if let Event::Container([id, _]) = events.next().await {
+                    return id;
+                }
+            }
+        });
+        assert_eq!(id, "a1");
     }
 }

@@ -28,9 +28,9 @@ pub struct Wish {
     pub ipv6: Option<Ipv6Addr>,
     pub ipv4: Option<Ipv4Addr>,
     pub mac: Option<Mac>,
-    /// Where its network namespace may be found. The first may be seen by the other daemon alone; the second may lead to
-    /// another by now.
-    pub namespaces: Vec<PathBuf>,
+    /// Where its network namespace may be found, and whether what is there is its own, with this interface alone. (What is
+    /// certain may be seen by the other daemon only.)
+    pub namespaces: Vec<(PathBuf, bool)>,
 }
 
 impl Wish {
@@ -121,8 +121,17 @@ fn mac(text: &str) -> Option<Mac> {
     bytes?.try_into().ok().map(Mac)
 }
 
-fn namespaces(container: &Container) -> Vec<PathBuf> {
+fn namespaces(container: &Container) -> Vec<(PathBuf, bool)> {
     let sandbox = PathBuf::from(&container.network_settings.sandbox_key);
     let process = PathBuf::from(format!("/proc/{}/ns/net", container.state.pid));
-    [sandbox, process].into_iter().filter(|path| path.is_absolute()).collect()
+    // In one of several networks, its interface may be yet to come.
+    let certain = !sandbox.starts_with("/proc") && container.network_settings.networks.len() == 1;
+    [(sandbox, certain), (process, false)]
+        .into_iter()
+        .filter(|(path, _)| path.is_absolute())
+        .collect()
 }
+
+#[cfg(test)]
+#[path = "wishes_tests.rs"]
+mod tests;

@@ -4,6 +4,7 @@
 //! stream begins all of it again; until then what was written stays.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,11 +65,11 @@ impl Follower {
         attachments: Arc<Attachments>,
         faults: Arc<Faults>,
         settings: watch::Receiver<Option<Docker>>,
-    ) -> Result<Self, String> {
+    ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         Ok(Follower {
-            runtime: runtime.map_err(|error| error.to_string())?,
-            netlink: Netlink::open().map_err(|error| error.to_string())?,
+            runtime: runtime?,
+            netlink: Netlink::open().map_err(io::Error::other)?,
             answers,
             attachments,
             faults,
@@ -135,6 +136,8 @@ impl Follower {
             };
             let look_anyway = listed + LOOK_ANYWAY;
             dirty = self.wait(&mut events, look_anyway.min(Instant::now() + look_again))?;
+            let unfinished = self.containers.iter().filter(|(_, seen)| !seen.is_whole());
+            dirty.extend(unfinished.map(|(id, _)| id.clone()));
             if Instant::now() >= look_anyway {
                 let running = self.unless_changed(engine.running())??;
                 let differ =
@@ -157,7 +160,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Asks for these, and looks where those end on the host that were not found yet.
+    /// Asks for these, and looks where they end on the host.
     fn look(
         &mut self,
         engine: &Engine,
@@ -176,10 +179,10 @@ impl Follower {
                 }
                 Err(error) => return Err(error.into()),
             };
-            self.containers.extend(seen.map(|seen| (id.clone(), seen)));
-        }
-        for seen in self.containers.values_mut().filter(|seen| !seen.is_whole()) {
-            seen.find(&self.netlink);
+            if let Some(mut seen) = seen {
+                seen.find(&self.netlink);
+                self.containers.insert(id.clone(), seen);
+            }
         }
         Ok(())
     }

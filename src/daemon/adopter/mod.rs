@@ -67,14 +67,9 @@ impl Adopter {
     fn start(&self, docker: &Docker) -> std::io::Result<Following> {
         let (settings, received) = watch::channel(Some(docker.clone()));
         let (answers, attachments) = (self.answers.clone(), self.attachments.clone());
-        let faults = self.faults.clone();
-        let follow = move || match Follower::new(answers, attachments, faults.clone(), received) {
-            Ok(follower) => follower.run(),
-            Err(why) => {
-                faults.set(vec![Fault::whole(format!("containers cannot be followed: {why}"))]);
-            }
-        };
-        let thread = std::thread::Builder::new().name("adopter".to_owned()).spawn(follow)?;
+        let follower = Follower::new(answers, attachments, self.faults.clone(), received)?;
+        let thread = std::thread::Builder::new().name("adopter".to_owned());
+        let thread = thread.spawn(move || follower.run())?;
         Ok(Following { settings, thread: Some(thread) })
     }
 }

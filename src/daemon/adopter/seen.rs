@@ -3,7 +3,7 @@
 use crate::adapter::docker::{Container, Wish, wishes};
 use crate::daemon::attachments::adopting::Adoption;
 use crate::kernel::netlink::Netlink;
-use crate::kernel::netlink::behind::{self, Unfound};
+use crate::kernel::netlink::behind::{self, Unfound, Wanted};
 
 /// A container that runs, with an interface in an adopted network at least.
 #[derive(Debug, Default)]
@@ -100,8 +100,10 @@ impl Seen {
 fn find(netlink: &Netlink, wish: &Wish) -> Result<String, Unfound> {
     let addresses: Vec<_> = wish.addresses().collect();
     let mut found = Err(Unfound::NoNamespace);
-    for namespace in &wish.namespaces {
-        found = behind::host_end(netlink, namespace, &addresses, wish.mac);
+    for (namespace, certain) in &wish.namespaces {
+        let (certain, mac) = (*certain, wish.mac);
+        found =
+            behind::host_end(netlink, Wanted { namespace, certain, addresses: &addresses, mac });
         if found.is_ok() {
             break;
         }
