@@ -39,7 +39,9 @@ fn attached(host: &Host, names: &[&str]) {
     eventually(EFFECT, &format!("{names:?} are attached, and no others"), || {
         let answer = host.porinctl(&["endpoints", "--json"]).json();
         let all = answer["endpoints"].as_array().cloned().unwrap_or_default();
-        all.len() == names.len() && names.iter().all(|name| endpoint(host, name).is_some())
+        let is =
+            |name: &&str| all.iter().any(|one| one["name"] == **name && one["state"] == "attached");
+        all.len() == names.len() && names.iter().all(is)
     });
 }
 

@@ -264,7 +264,7 @@ fn an_endpoint_by_hand_is_not_adopted_as_another() {
         ("name = \"x\"\ninterface = \"veth9\"\nipv4 = \"172.17.0.2\"", "172.17.0.2"),
     ] {
         let board = with(by_hand(&format!("[[endpoint]]\n{hand}\n")));
-        let refused = attachments.adopt("docker", &[web.clone()], &board);
+        let refused = attachments.adopt("docker", std::slice::from_ref(&web), &board);
         assert!(refused[&web.id].contains(why), "{refused:?}");
     }
     assert!(attachments.adopt("docker", &[web], &with(Vec::new())).is_empty());
