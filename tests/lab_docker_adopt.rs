@@ -161,7 +161,7 @@ fn adopts_what_runs_and_follows_it() {
         judged(&web, &inside(&host, &docker, "other"));
         settings(&host, &["bridge", "brigde"], "/run/docker.sock");
         daemon.wait_for("a network that is not there is told of", |status| {
-            status["faults"].to_string().contains("`brigde`")
+            status["faults"].to_string().contains("`brigde` cannot be adopted")
         });
         settings(&host, &[], "/run/docker.sock");
         attached(&host, &[]);

@@ -64,7 +64,7 @@ impl Error {
 }
 
 /// The API on a socket.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Engine {
     socket: PathBuf,
 }

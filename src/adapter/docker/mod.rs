@@ -6,6 +6,6 @@ mod answers;
 mod engine;
 mod wishes;
 
-pub use answers::{Container, Network};
+pub use answers::Container;
 pub use engine::{Engine, Error, Event, Events};
-pub use wishes::{ADAPTER, Wish, short, wishes};
+pub use wishes::{ADAPTER, Wish, attachment, short, wishes};

@@ -70,7 +70,7 @@ pub fn wishes(container: &Container, adopt: &[String]) -> Vec<Result<Wish, Strin
             ));
         };
         Ok(Wish {
-            id: AttachmentId::new(ADAPTER, network, &[&container.id]),
+            id: attachment(network, &container.id),
             about,
             name,
             labels: labels.clone(),
@@ -82,6 +82,11 @@ pub fn wishes(container: &Container, adopt: &[String]) -> Vec<Result<Wish, Strin
         })
     };
     adopted.map(wish).collect()
+}
+
+/// Of a container in a network.
+pub fn attachment(network: &str, container: &str) -> AttachmentId {
+    AttachmentId::new(ADAPTER, network, &[container])
 }
 
 /// What it is called in words to people.

@@ -1,4 +1,4 @@
-//! The thread that follows: subscribes to events, then looks at everything, then at what events are about.
+//! The thread that follows: subscribes to events, then asks about all that runs, then about what events are about.
 //!
 //! Whatever an event says, the container is asked for anew: what is written is what is so now, not what happened. A lost
 //! stream begins all of it again; until then what was written stays.
@@ -14,8 +14,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use super::Faults;
+use super::asking::{Answer, Asking};
 use super::seen::Seen;
-use crate::adapter::docker::{ADAPTER, Engine, Error, Event, Events, Network, short};
+use crate::adapter::docker::{ADAPTER, Engine, Error, Event, Events, attachment, short};
 use crate::config::model::Docker;
 use crate::control::attach::AttachmentId;
 use crate::daemon::attachments::Attachments;
@@ -25,10 +26,8 @@ use crate::daemon::board::Answers;
 use crate::desired::Fault;
 use crate::kernel::netlink::Netlink;
 
-/// How long events may follow each other to share a commit.
+/// How long answers may follow each other to share a commit.
 const TOGETHER: Duration = Duration::from_millis(10);
-/// How many of them at most.
-const MOST_TOGETHER: usize = 256;
 /// How often to look for containers that no event told of.
 const LOOK_ANYWAY: Duration = Duration::from_secs(60);
 
@@ -41,8 +40,8 @@ pub struct Follower {
     settings: watch::Receiver<Option<Docker>>,
     /// By id.
     containers: BTreeMap<String, Seen>,
-    /// Those that are to be adopted; none: there is no such network.
-    networks: BTreeMap<String, Option<Network>>,
+    /// Those that are to be adopted, by name, and why one cannot be.
+    networks: BTreeMap<String, Result<(), String>>,
     refusals: Refusals,
 }
 
@@ -115,102 +114,139 @@ impl Follower {
     ) -> Result<std::convert::Infallible, Ended> {
         let engine = Engine::new(&docker.socket);
         let mut events = self.unless_changed(engine.events())??;
+        let mut asking = Asking::new(engine.clone());
+        self.networks =
+            docker.adopt.iter().map(|name| (name.clone(), Err(String::new()))).collect();
         let running = self.unless_changed(engine.running())??;
         self.containers.retain(|id, _| running.contains(id));
-        let mut dirty = running;
-        let mut listed = Instant::now();
-        let mut retry = Backoff::default();
-        self.networks = docker.adopt.iter().map(|name| (name.clone(), None)).collect();
+        self.ask(&mut asking, running);
+        let mut list_at = Instant::now() + LOOK_ANYWAY;
+        let (mut retry, mut retry_at) = (Backoff::default(), None);
         loop {
             self.look_for_networks(&engine)?;
-            self.look(&engine, docker, &dirty)?;
-            let whole = self.adopt();
+            match self.adopt(docker, &asking) {
+                true => (retry, retry_at) = (Backoff::default(), None),
+                false => _ = retry_at.get_or_insert_with(|| Instant::now() + retry.failed()),
+            }
             self.tell(docker, None);
             pause.succeeded();
-            let look_again = match whole {
-                true => {
-                    retry.succeeded();
-                    LOOK_ANYWAY
-                }
-                false => retry.failed(),
-            };
-            let look_anyway = listed + LOOK_ANYWAY;
-            dirty = self.wait(&mut events, look_anyway.min(Instant::now() + look_again))?;
-            let unfinished = self.containers.iter().filter(|(_, seen)| !seen.is_whole());
-            dirty.extend(unfinished.map(|(id, _)| id.clone()));
-            if Instant::now() >= look_anyway {
+            let deadline = retry_at.map_or(list_at, |at| list_at.min(at));
+            if self.wait(docker, &mut events, &mut asking, deadline)? {
+                // Most likely a matter of time.
+                (retry, retry_at) = (Backoff::default(), None);
+            }
+            let now = Instant::now();
+            if retry_at.is_some_and(|at| at <= now) {
+                let unfinished = self.containers.iter().filter(|(_, seen)| !seen.is_whole());
+                let unfinished = unfinished.map(|(id, _)| id.clone()).collect();
+                self.ask(&mut asking, unfinished);
+                retry_at = None;
+            }
+            if list_at <= now {
                 let running = self.unless_changed(engine.running())??;
+                let all = running.iter().chain(self.containers.keys());
                 let differ =
                     |id: &&String| running.contains(*id) != self.containers.contains_key(*id);
-                let all = running.iter().chain(self.containers.keys());
-                dirty.extend(all.filter(differ).cloned());
-                listed = Instant::now();
+                let differ = all.filter(differ).cloned().collect();
+                self.ask(&mut asking, differ);
+                list_at = now + LOOK_ANYWAY;
             }
         }
     }
 
-    /// Those that are not there yet.
-    fn look_for_networks(&mut self, engine: &Engine) -> Result<(), Ended> {
-        let missing = self.networks.iter().filter(|(_, network)| network.is_none());
-        let missing: Vec<String> = missing.map(|(name, _)| name.clone()).collect();
-        for name in missing {
-            let network = self.unless_changed(engine.network(&name))??;
-            self.networks.insert(name, network);
-        }
-        Ok(())
+    fn ask(&self, asking: &mut Asking, ids: BTreeSet<String>) {
+        let _runtime = self.runtime.enter();
+        ids.into_iter().for_each(|id| asking.ask(id));
     }
 
-    /// Asks for these, and looks where they end on the host.
-    fn look(
-        &mut self,
-        engine: &Engine,
-        docker: &Docker,
-        ids: &BTreeSet<String>,
-    ) -> Result<(), Ended> {
-        for id in ids {
-            let before = self.containers.remove(id);
-            let seen = match self.unless_changed(engine.container(id))? {
-                Ok(Some(container)) => Seen::new(&container, &docker.adopt, before.as_ref()),
-                Ok(None) => None,
-                // Its answer makes no sense; others' may.
-                Err(error) if error.is_about_answer() => {
-                    let why = format!("container {} cannot be looked at: {error}", short(id));
-                    Some(Seen::failed(before, why))
-                }
+    /// Looks at those that could not be adopted.
+    fn look_for_networks(&mut self, engine: &Engine) -> Result<(), Ended> {
+        let unfit = self.networks.iter().filter(|(_, fit)| fit.is_err());
+        let unfit: Vec<String> = unfit.map(|(name, _)| name.clone()).collect();
+        for name in unfit {
+            let fit = match self.unless_changed(engine.network(&name))? {
+                // Podman's and Docker's name of it.
+                Ok(Some(network)) if network.driver == "bridge" => Ok(()),
+                Ok(Some(network)) => Err(format!("it is one of `{}`", network.driver)),
+                Ok(None) => Err("there is none of this name".to_owned()),
+                Err(error) if error.is_about_answer() => Err(error.to_string()),
                 Err(error) => return Err(error.into()),
             };
-            if let Some(mut seen) = seen {
-                seen.find(&self.netlink);
-                self.containers.insert(id.clone(), seen);
-            }
+            self.networks.insert(name, fit);
         }
         Ok(())
     }
 
-    /// False: some could not be adopted now.
-    fn adopt(&mut self) -> bool {
-        let wanted: Vec<Adoption> = self.containers.values().flat_map(Seen::adoptions).collect();
-        self.refusals = self.attachments.adopt(ADAPTER, &wanted, &self.answers.board());
-        self.refusals.is_empty() && self.containers.values().all(Seen::is_whole)
-    }
-
-    /// The containers that something happened to; none if nothing did until the deadline.
-    fn wait(&mut self, events: &mut Events, deadline: Instant) -> Result<BTreeSet<String>, Ended> {
-        let mut about = BTreeSet::new();
-        let mut deadline = deadline;
-        while about.len() < MOST_TOGETHER {
+    /// Waits until more is known of some containers, or the deadline. True: one was not as it should be that was before.
+    fn wait(
+        &mut self,
+        docker: &Docker,
+        events: &mut Events,
+        asking: &mut Asking,
+        mut deadline: Instant,
+    ) -> Result<bool, Ended> {
+        let mut unfinished = false;
+        loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.unless_changed(async { tokio::time::timeout(left, events.next()).await })? {
-                Ok(Event::Container(ids)) => {
-                    about.extend(ids.into_iter().filter(|id| !id.is_empty()));
+            if left.is_zero() {
+                return Ok(unfinished);
+            }
+            let next = self.unless_changed(async {
+                let (event, answer) = (pin!(events.next()), pin!(asking.next()));
+                tokio::time::timeout(left, select(event, answer)).await.map(|either| match either {
+                    Either::Left((event, _)) => Either::Left(event),
+                    Either::Right((answer, _)) => Either::Right(answer),
+                })
+            })?;
+            match next {
+                Ok(Either::Left(Event::Container(ids))) => {
+                    let ids = ids.into_iter().filter(|id| !id.is_empty()).collect();
+                    self.ask(asking, ids);
+                }
+                Ok(Either::Left(Event::Begun)) => {}
+                Ok(Either::Left(Event::Lost(error))) => return Err(error.into()),
+                Ok(Either::Right(answer)) => {
+                    unfinished |= self.learn(docker, answer)?;
                     deadline = deadline.min(Instant::now() + TOGETHER);
                 }
-                Ok(Event::Begun) => {}
-                Ok(Event::Lost(error)) => return Err(error.into()),
-                Err(_) => break,
+                Err(_) => return Ok(unfinished),
             }
         }
-        Ok(about)
+    }
+
+    /// Looks where a container's interfaces end on the host. True: that is not found, and was before.
+    fn learn(&mut self, docker: &Docker, (id, answer): Answer) -> Result<bool, Ended> {
+        let before = self.containers.remove(&id);
+        let was_whole = before.as_ref().is_none_or(Seen::is_whole);
+        let seen = match answer {
+            Ok(Some(container)) => Seen::new(&container, &docker.adopt, before.as_ref()),
+            Ok(None) => None,
+            // Its answer makes no sense; others' may.
+            Err(error) if error.is_about_answer() => {
+                let why = format!("container {} cannot be looked at: {error}", short(&id));
+                Some(Seen::failed(before, why))
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Some(mut seen) = seen else { return Ok(false) };
+        seen.find(&self.netlink);
+        let unfinished = was_whole && !seen.is_whole();
+        self.containers.insert(id, seen);
+        Ok(unfinished)
+    }
+
+    /// False: some could not be adopted now. Of what is not known now, or not found, what was adopted stays so: at worst
+    /// it is closed.
+    fn adopt(&mut self, docker: &Docker, asking: &Asking) -> bool {
+        let wanted: Vec<Adoption> = self.containers.values().flat_map(Seen::adoptions).collect();
+        let unfinished = self.containers.iter().filter(|(_, seen)| !seen.is_whole());
+        let undecided = asking.asked().chain(unfinished.map(|(id, _)| id.as_str()));
+        let attachments = |id| docker.adopt.iter().map(move |network| attachment(network, id));
+        let undecided = undecided.flat_map(attachments).collect();
+        let board = self.answers.board();
+        self.refusals = self.attachments.adopt(ADAPTER, &wanted, &undecided, &board);
+        let fit = self.networks.values().all(Result::is_ok);
+        fit && self.refusals.is_empty() && self.containers.values().all(Seen::is_whole)
     }
 
     /// Has the main loop show what is wrong, if that is other than before.
@@ -222,8 +258,11 @@ impl Follower {
             let hint = "[docker] names the socket; does the daemon run? What is adopted stays so";
             faults.push(fault.why(why.to_string()).hint(hint));
         } else {
-            let networks = self.networks.iter();
-            faults.extend(networks.filter_map(|(name, network)| about(name, network.as_ref())));
+            faults.extend(self.networks.iter().filter_map(|(name, fit)| {
+                let fault = Fault::whole(format!("the network `{name}` cannot be adopted"));
+                let hint = "[docker] is to name bridge networks";
+                Some(fault.why(fit.as_ref().err()?).hint(hint))
+            }));
         }
         let told = self.containers.values().flat_map(Seen::faults);
         faults.extend(told.map(|(what, why)| Fault { why, ..Fault::whole(what) }));
@@ -248,18 +287,4 @@ impl Follower {
             }
         })
     }
-}
-
-/// What is wrong with a network that is to be adopted.
-fn about(name: &str, network: Option<&Network>) -> Option<Fault> {
-    let Some(network) = network else {
-        let fault = Fault::whole(format!("there is no network `{name}` to adopt"));
-        return Some(fault.hint("[docker] names it; is it yet to be made?"));
-    };
-    // Podman's and Docker's name of it.
-    if network.driver == "bridge" {
-        return None;
-    }
-    let fault = Fault::whole(format!("the network `{name}` cannot be adopted"));
-    Some(fault.why(format!("it is no bridge network but one of `{}`", network.driver)))
 }

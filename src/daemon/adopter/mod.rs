@@ -1,6 +1,7 @@
 //! Containers of Docker's or Podman's on networks that are to be adopted (`[docker]`): found, followed, and written as
 //! endpoints, by a thread of its own as long as there are such networks.
 
+mod asking;
 mod follower;
 mod seen;
 

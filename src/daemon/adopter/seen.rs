@@ -50,14 +50,14 @@ impl Seen {
 
     /// What was known stays, but the daemon does not say what is so now.
     pub fn failed(before: Option<Seen>, why: String) -> Self {
-        Seen { failures: vec![why], times: TOLD_FROM, ..before.unwrap_or_default() }
+        Seen { failures: vec![why], ..before.unwrap_or_default() }
     }
 
     pub fn is_whole(&self) -> bool {
         self.failures.is_empty() && self.interfaces.iter().all(|one| one.end.is_ok())
     }
 
-    /// Looks where the interfaces end, those that were not found. True: something is not as it was.
+    /// Looks where the interfaces end, those that were not found.
     pub fn find(&mut self, netlink: &Netlink) {
         for one in self.interfaces.iter_mut().filter(|one| one.end.is_err()) {
             one.end = find(netlink, &one.wish).map_err(|why| why.to_string());

@@ -1,6 +1,6 @@
 //! Endpoints that are where another program has put them: all of an adapter's at once. Nobody waits for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{Attachments, Known, State, conflicts};
@@ -27,15 +27,23 @@ pub struct Adoption {
 pub type Refusals = BTreeMap<AttachmentId, String>;
 
 impl Attachments {
-    /// Makes the adopted ones of `adapter` those that are `wanted`, and no others. What would make the files as a whole
+    /// Makes the adopted ones of `adapter` those that are `wanted`, and no others but the `undecided`, which stay as they
+    /// are. What would make the files as a whole
     /// wrong is refused; it may be wanted again later.
-    pub fn adopt(&self, adapter: &str, wanted: &[Adoption], board: &Board) -> Refusals {
+    pub fn adopt(
+        &self,
+        adapter: &str,
+        wanted: &[Adoption],
+        undecided: &BTreeSet<AttachmentId>,
+        board: &Board,
+    ) -> Refusals {
         let mut refusals = Refusals::new();
         let mut state = self.lock();
         let wanted_ids = wanted.iter().map(|one| (&one.id, one)).collect::<BTreeMap<_, _>>();
         // First those that are no more, or are others now: what they had may be another's.
         let stays = |id: &AttachmentId, known: &Known| {
-            wanted_ids.get(id).is_some_and(|one| is(one, &known.endpoint)) && self.files.exists(id)
+            let same = |one: &&Adoption| is(one, &known.endpoint);
+            wanted_ids.get(id).map_or_else(|| undecided.contains(id), same) && self.files.exists(id)
         };
         self.drop_unless(&mut state, adapter, stays);
         for one in wanted {
