@@ -11,7 +11,7 @@ use lab::daemon::{Daemon, EFFECT};
 use lab::docker::Docker;
 use lab::traffic::{self, ARRIVES, DROPPED, Server, Stream};
 use lab::{Host, Place, Process, config, eventually, runtime};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const POLICIES: &str = r#"[[policy]]
 name    = "db"
@@ -119,7 +119,7 @@ fn adopts_what_runs_and_follows_it() {
         judged(&web, &other);
         stream.must_go_on();
         docker.start_again();
-        daemon.wait_for("Docker answers", |status| status["faults"].to_string() == "[]");
+        daemon.wait_for("Docker answers", |status| status["faults"] == json!([]));
         judged(&web, &other);
 
         // One that comes, with the label; one that gets another name; one that is gone.
@@ -267,7 +267,7 @@ fn adopts_what_podman_runs() {
         });
         let service = podman.serve();
         attached(&host, &["podman/web", "podman/db"]);
-        daemon.wait_for("all is well", |status| status["faults"].to_string() == "[]");
+        daemon.wait_for("all is well", |status| status["faults"] == json!([]));
         stream.must_go_on();
         assert!(!traffic::tcp(&web, denied, DROPPED));
 

@@ -72,3 +72,57 @@ impl Asking {
         self.asked.keys().map(String::as_str)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    /// Who asks for `slow` gets no answer.
+    fn answer(mut stream: UnixStream, hung: &mut Vec<UnixStream>) {
+        let mut asked = [0; 1024];
+        let n = stream.read(&mut asked).unwrap();
+        let asked = String::from_utf8_lossy(&asked[..n]).into_owned();
+        let id = asked.split('/').nth(2).unwrap().to_owned();
+        if id == "slow" {
+            return hung.push(stream);
+        }
+        let body = format!("{{\"Id\":\"{id}\"}}");
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all((head + &body).as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn one_that_hangs_keeps_nobody_waiting_and_what_changed_is_asked_for_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("s");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let daemon = std::thread::spawn(move || {
+            let mut hung = Vec::new();
+            for _ in 0..4 {
+                answer(listener.accept().unwrap().0, &mut hung);
+            }
+            hung
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (answered, left) = runtime.block_on(async {
+            let mut asking = Asking::new(Engine::new(&socket));
+            for id in ["slow", "a1", "b2", "a1"] {
+                asking.ask(id.to_owned());
+            }
+            let mut answered = Vec::new();
+            for _ in 0..3 {
+                let (id, answer) = asking.next().await;
+                assert_eq!(answer.unwrap().unwrap().id, id);
+                answered.push(id);
+            }
+            answered.sort();
+            (answered, asking.asked().map(str::to_owned).collect::<Vec<_>>())
+        });
+        assert_eq!(answered, ["a1", "a1", "b2"]);
+        assert_eq!(left, ["slow"]);
+        drop(daemon.join().unwrap());
+    }
+}
