@@ -1,10 +1,11 @@
 //! Other systems' words for what porin does: a foreign request becomes a request to the daemon, and its answer a
-//! foreign answer.
+//! foreign answer; what another daemon tells becomes what porin would want to know.
 //!
-//! Adapters run outside the daemon, which parses none of their formats.
+//! Foreign formats end here: behind are only valid types. `cni` runs outside the daemon.
 
 pub mod cni;
 mod containerd;
+pub mod docker;
 pub mod grpc;
 mod http;
 pub mod netavark;

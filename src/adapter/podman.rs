@@ -15,6 +15,8 @@ use serde_json::Value;
 use super::http;
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of all its events at most.
+const LONGEST: usize = 8 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -37,7 +39,7 @@ pub fn labels(socket: &Path, container: &str) -> Result<Vec<(String, String)>, E
          %22container%22%3A%5B%22{container}%22%5D%7D"
     );
     let target = format!("/v4.0.0/libpod/events?stream=false&filters={filters}");
-    of_events(&http::get(socket, &target, PATIENCE)?, container)
+    of_events(&http::get_blocking(socket, &target, LONGEST, PATIENCE)?, container)
 }
 
 /// Of the last event, if there are several. Tolerant: other fields, and other events, are none of our business.

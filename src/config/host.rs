@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::docker::{self, DockerPart};
 use super::keys;
 use super::model::{Host, Pool, Uplink};
 use super::source::Source;
@@ -37,6 +38,7 @@ pub struct HostPart {
     pub rate: Option<u32>,
     pub quiet: Option<(Duration, Range<usize>)>,
     pub at_most: Option<(Duration, Range<usize>)>,
+    pub docker: DockerPart,
 }
 
 #[derive(Debug, Clone)]
@@ -56,6 +58,7 @@ pub fn read(root: &Table) -> HostPart {
         remote_hosts: networks(root, "remote-hosts"),
         unmanaged: networks(root, "unmanaged"),
         pools: root.tables("pool", &keys::POOL).iter().filter_map(pool).collect(),
+        docker: docker::read(root),
         ..HostPart::default()
     };
     if let Some(labels) = root.table("labels", &keys::LABELS) {
@@ -184,6 +187,7 @@ pub fn merge<'a>(parts: impl Iterator<Item = (&'a Arc<Source>, &'a HostPart)>) -
         set(&mut host.conntrack.accounting, &part.accounting);
         set(&mut host.flows.enabled, &part.flows);
         set(&mut host.flows.rate, &part.rate);
+        part.docker.merge_into(&mut host.docker);
         host.mtu = part.mtu.or(host.mtu);
         if let Some((quiet, span)) = &part.quiet {
             host.reload.quiet = *quiet;

@@ -48,8 +48,9 @@ pub const HOST: Keys = Keys {
         key("conntrack", "table", "", "", "[conntrack]"),
         key("flows", "table", "", "", "[flows]"),
         key("reload", "table", "", "", "[reload]"),
+        key("docker", "table", "", "", "[docker]"),
     ],
-    later: &["log", "logging", "metrics", "l7", "http", "docker", "kubernetes", "cluster", "cni"],
+    later: &["log", "logging", "metrics", "l7", "http", "kubernetes", "cluster", "cni"],
 };
 
 pub const POOL: Keys = Keys {
@@ -103,6 +104,15 @@ pub const RELOAD: Keys = Keys {
     keys: &[
         key("quiet", "duration", "ms or s", "\"50ms\"", "quiet = \"200ms\""),
         key("at-most", "duration", "ms or s", "\"500ms\"", "at-most = \"2s\""),
+    ],
+    later: &[],
+};
+
+pub const DOCKER: Keys = Keys {
+    title: "[docker]",
+    keys: &[
+        key("socket", "path", "", "\"/run/docker.sock\"", "socket = \"/run/podman/podman.sock\""),
+        key("adopt", "list of text", "", "[]", "adopt = [\"bridge\", \"shop\"]"),
     ],
     later: &[],
 };
@@ -217,7 +227,7 @@ pub const ALWAYS: Keys = Keys { title: "[assert.always]", keys: CLAIM, later: RU
 
 /// Per man page: its name and the tables that it documents.
 pub const PAGES: [(&str, &[&Keys]); 3] = [
-    ("porin.toml", &[&HOST, &POOL, &LABELS, &MASQUERADE, &CONNTRACK, &FLOWS, &RELOAD]),
+    ("porin.toml", &[&HOST, &POOL, &LABELS, &MASQUERADE, &CONNTRACK, &FLOWS, &RELOAD, &DOCKER]),
     ("porin.endpoint", &[&ENDPOINTS, &ENDPOINT]),
     ("porin.policy", &[&POLICIES, &POLICY, &INGRESS, &EGRESS, &GROUP, &ASSERT, &NEVER, &ALWAYS]),
 ];

@@ -9,6 +9,7 @@
 mod assertion;
 mod check;
 mod covers;
+mod docker;
 mod edited;
 mod endpoint;
 mod fault;

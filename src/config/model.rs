@@ -12,6 +12,7 @@ use imbl::OrdMap;
 use ipnet::IpNet;
 use serde::Serialize;
 
+pub use super::docker::Docker;
 use crate::types::{
     Action, Direction, Entity, LabelKey, Labels, Mode, Name, Origin, PortMatch, PortRange,
     PortSpec, Selector, Tier,
@@ -55,6 +56,7 @@ pub struct Host {
     pub conntrack: Conntrack,
     pub flows: Flows,
     pub reload: Reload,
+    pub docker: Docker,
     /// Other hosts' addresses: `entity:remote-host`.
     pub remote_hosts: Vec<IpNet>,
     /// Networks of containers that are not porin's: `entity:unmanaged`.
@@ -147,6 +149,7 @@ impl Default for Host {
                 quiet: Duration::from_millis(50),
                 at_most: Duration::from_millis(500),
             },
+            docker: Docker::default(),
             remote_hosts: Vec::new(),
             unmanaged: Vec::new(),
             mtu: None,

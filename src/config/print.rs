@@ -47,6 +47,9 @@ pub fn host(host: &Host) -> String {
     out.header("[reload]");
     out.pair("quiet", duration(host.reload.quiet));
     out.pair("at-most", duration(host.reload.at_most));
+    out.header("[docker]");
+    out.pair("socket", quoted(host.docker.socket.display()));
+    out.pair("adopt", list(&host.docker.adopt));
     out.0
 }
 

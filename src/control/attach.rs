@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use crate::types::{Generation, Invalid, Labels, Name};
 
 /// Who makes attachments: the first word of their files' names.
-pub const ADAPTERS: &[&str] = &["cni", "netavark"];
+pub const ADAPTERS: &[&str] = &["cni", "netavark", "docker"];
 
 /// Which attachment: the name of its file without `.toml`.
 ///
@@ -38,6 +38,11 @@ impl AttachmentId {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// One of [`ADAPTERS`].
+    pub fn adapter(&self) -> &str {
+        self.0.split('-').next().unwrap_or_default()
     }
 
     /// Twelve hex digits, to tell names apart that would be the same.
@@ -188,6 +193,7 @@ mod tests {
         let id = AttachmentId::new("cni", "../net\n", &["c/../../etc", "eth0"]);
         assert_eq!(id.as_str().parse(), Ok(id.clone()));
         assert!(id.as_str().starts_with(&AttachmentId::prefix("cni", "../net\n")));
+        assert_eq!(id.adapter(), "cni");
         assert_ne!(id, AttachmentId::new("cni", "../net\n", &["c/../../etc", "eth1"]));
         assert_ne!(
             AttachmentId::new("cni", "n", &["ab", "c"]),

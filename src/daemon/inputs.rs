@@ -139,11 +139,9 @@ fn changed(
         let of = |name: &Name| config.endpoint(name);
         let gone: Vec<_> = before.namespaces.keys().filter(|name| !is_made(of(name))).collect();
         gone.into_iter().for_each(|name| _ = namespaces.remove(name));
-        let place =
-            |config: &Config, name: &Name| config.endpoint(name).map(|e| e.attachment.clone());
-        let elsewhere = |name: &&Name| place(config, name) != place(&before.config, name);
-        let gone: Vec<_> = before.interfaces.keys().filter(elsewhere).collect();
-        gone.into_iter().for_each(|name| _ = interfaces.remove(name));
+        let other = |name: &&Name| of(name) != before.config.endpoint(name);
+        let others: Vec<_> = before.interfaces.keys().filter(other).collect();
+        others.into_iter().for_each(|name| _ = interfaces.remove(name));
     }
     for endpoint in &config.endpoints {
         // Who asks for it anew may mean another namespace by the same path.

@@ -1,5 +1,6 @@
 //! The daemon: it starts, watches, reconciles, and stops without touching enforcement.
 
+mod adopter;
 mod attachments;
 mod backoff;
 mod board;

@@ -22,6 +22,7 @@ use crate::observe::health;
 use crate::observe::reader::Reader;
 use crate::types::Generation;
 
+use super::adopter::Adopter;
 use super::attachments::Attachments;
 use super::backoff::Backoff;
 use super::board::{Answers, Board, Committed};
@@ -67,6 +68,7 @@ struct Daemon {
     reconciler: Reconciler,
     answers: Arc<Answers>,
     attachments: Arc<Attachments>,
+    adopter: Adopter,
     maps: Arc<Maps>,
     /// What is put up changes by rounds; this is the last one.
     board: Board,
@@ -141,6 +143,7 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
         .map_err(|error| Fatal::new(Exit::Failed, "sweep conntrack", error))?;
     let server = Server::start(&options.run, answers.clone())
         .map_err(|error| Fatal::new(Exit::Failed, "serve the control socket", error))?;
+    let adopter = Adopter::new(answers.clone(), attachments.clone());
     let names = answers.names.clone();
     let reconciler = Reconciler::new(loader, &options.state, kernel, recovered, names);
     let reload = Host::default().reload;
@@ -151,6 +154,7 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
         reconciler,
         answers,
         attachments,
+        adopter,
         maps,
         board,
         look_again: None,
@@ -353,11 +357,15 @@ impl Daemon {
         } else if round.committed.is_some() {
             self.retry.succeeded();
         }
+        round.faults.extend(self.adopter.faults());
         if let Some(config) = self.reconciler.config() {
             self.debounce.set(config.host.reload.quiet, config.host.reload.at_most);
         }
         self.put_up(&round);
         self.attachments.tell(seen, &self.board);
+        if let Some(config) = self.reconciler.config() {
+            self.adopter.set(&config.host.docker);
+        }
         // Warnings take their time, and nobody waits for them.
         let report = self.reconciler.report();
         if report != round.report {

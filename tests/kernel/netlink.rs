@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use porin::desired::snapshot::{Attachment, Endpoint, Made, Namespace};
 use porin::kernel::netlink::monitor::{KernelEvent, Monitor};
-use porin::kernel::netlink::{Error, Netlink, endpoint, facts, host};
+use porin::kernel::netlink::{Error, Netlink, behind, endpoint, facts, host};
 use porin::kernel::ops::Sources;
 use porin::types::{Identity, Labels, Mac, Slot};
 
@@ -239,6 +239,62 @@ fn an_interface_of_another_s_is_known_by_itself_and_by_its_bridge() {
         // Nothing can be done to it.
         let foreign = Endpoint { attachment: Attachment::Adopted(port), ..Endpoint::clone(&e1) };
         assert!(create(&netlink, &foreign, false).unwrap_err().to_string().contains("not porin's"));
+    });
+}
+
+#[test]
+fn the_host_s_end_of_a_container_s_interface_is_found_by_its_addresses() {
+    lab::run(|lab| {
+        let netlink = Netlink::open().unwrap();
+        let [one, two] = ["one", "two"].map(|name| lab.namespace(name));
+        // The same numbers of interfaces in both, as Podman makes them.
+        for (port, namespace, address) in [("v1", &one, "10.0.0.1/24"), ("v2", &two, "10.0.0.2/24")]
+        {
+            lab.ip(&format!("link add {port} type veth peer name c{port}"));
+            lab.ip(&format!("link set c{port} netns {} index 2", namespace.display()));
+            lab.inside(namespace, &format!("ip link set c{port} name eth0"));
+            lab.inside(namespace, &format!("ip addr add {address} dev eth0"));
+        }
+        let find = |namespace: &Path, certain: bool, address: &str, mac: Option<Mac>| {
+            let addresses = [address.parse().unwrap(), "fd00::9".parse().unwrap()];
+            let wanted = behind::Wanted { namespace, certain, addresses: &addresses, mac };
+            behind::host_end(&netlink, wanted).map_err(|why| why.to_string())
+        };
+        assert_eq!(find(&one, false, "10.0.0.1", None).unwrap(), "v1");
+        assert_eq!(find(&two, false, "10.0.0.2", None).unwrap(), "v2");
+        let why = find(&one, false, "10.0.0.1", Some(Mac([2; 6]))).unwrap_err();
+        assert_eq!(why, "its `eth0` has the MAC address of another");
+        assert_eq!(find(&one, true, "10.0.0.1", Some(Mac([2; 6]))).unwrap(), "v1");
+        // Another's namespace is told by the addresses, unless it is certain that it is its own.
+        let why = find(&one, false, "10.0.0.2", None).unwrap_err();
+        assert_eq!(why, "no interface in its network namespace has the address 10.0.0.2");
+        assert_eq!(find(&one, true, "10.0.0.2", None).unwrap(), "v1");
+        lab.inside(&one, "ip link add name x type veth peer name y");
+        assert_eq!(find(&one, true, "10.0.0.2", None).unwrap(), "v1", "those do not end here");
+        // Both ends inside, though there is an interface of that number on the host, too.
+        lab.inside(&one, "ip addr add 10.0.0.3/24 dev x");
+        let why = find(&one, true, "10.0.0.3", None).unwrap_err();
+        assert_eq!(why, "its `x` has no other end on this host, as a veth of a bridge network has");
+        // One that ends in the other container.
+        lab.inside(
+            &one,
+            &format!(
+                "ip link add name z index 7 type veth peer name z netns {} index 4",
+                two.display()
+            ),
+        );
+        lab.inside(&one, "ip addr add 10.0.0.4/24 dev z");
+        assert!(
+            find(&one, true, "10.0.0.4", None).unwrap_err().starts_with("its `z` has no other end")
+        );
+        let here = find(Path::new("/proc/thread-self/ns/net"), true, "10.0.0.1", None).unwrap_err();
+        assert_eq!(here, "it is in the host's own network namespace");
+        for gone in ["/proc/self/ns/mnt", "/nowhere", "/proc/self/exe"] {
+            assert!(find(Path::new(gone), true, "10.0.0.1", None).is_err(), "{gone}");
+        }
+        // Two that end here: none is certain.
+        lab.ip(&format!("link add v3 type veth peer name eth1 netns {}", one.display()));
+        assert!(find(&one, true, "10.0.0.9", None).is_err());
     });
 }
 

@@ -15,6 +15,7 @@ pub mod cni;
 pub mod config;
 pub mod cri;
 pub mod daemon;
+pub mod docker;
 pub mod eventually;
 pub mod flips;
 pub mod flows;

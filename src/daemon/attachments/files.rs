@@ -39,32 +39,20 @@ impl Files {
 
     /// The text of the file that is asked for, and its endpoint. Read by the loader's own eyes: what is wrong with it
     /// is known before it is written.
-    pub fn compose(&self, attach: &Attach) -> Result<(String, Arc<Endpoint>), String> {
-        let path = self.path(&attach.id);
-        let (attachment, otherwise) = match attach.place.clone() {
-            Place::Inside { namespace, interface } => {
-                (Attachment::Made { namespace, interface }, AddressWish::Auto)
-            }
-            Place::Behind { interface, .. } => {
-                (Attachment::Adopted { interface }, AddressWish::None)
-            }
-        };
-        let wish = |address: Option<IpAddr>| address.map_or(otherwise, AddressWish::Fixed);
-        let asked = Endpoint {
-            name: attach.name.clone(),
-            labels: attach.labels.clone(),
-            attachment,
-            ipv6: wish(attach.ipv6.map(Into::into)),
-            ipv4: wish(attach.ipv4.map(Into::into)),
-            ports: Default::default(),
-            origin: Origin { file: path.as_path().into(), line: 1, column: 1 },
-        };
-        let mut about = attach.about.clone();
+    pub fn compose(
+        &self,
+        id: &AttachmentId,
+        about: &str,
+        asked: &Endpoint,
+    ) -> Result<(String, Arc<Endpoint>), String> {
+        let path = self.path(id);
+        let mut about = about.to_owned();
         about.truncate(about.floor_char_boundary(Attach::ABOUT_MAX));
         let about = about.replace(|c: char| c.is_control(), " ");
         let text = format!(
-            "# Made on request: {about}\n# porind removes this file when the container goes.\n\n{}",
-            print::endpoint(&asked).trim_start()
+            "# {}: {about}\n# porind removes this file when the container goes.\n\n{}",
+            if asked.is_adopted() { "Adopted" } else { "Made on request" },
+            print::endpoint(asked).trim_start()
         );
         match one::endpoints(&path, text.clone()) {
             Ok(read) => match <[_; 1]>::try_from(read) {
@@ -75,6 +63,28 @@ impl Files {
                 let hint = fault.hint.iter().map(|hint| format!(" ({hint})"));
                 fault.what.clone() + &hint.collect::<String>()
             })),
+        }
+    }
+
+    /// As it is asked for.
+    pub fn asked(&self, attach: &Attach) -> Endpoint {
+        let (attachment, otherwise) = match attach.place.clone() {
+            Place::Inside { namespace, interface } => {
+                (Attachment::Made { namespace, interface }, AddressWish::Auto)
+            }
+            Place::Behind { interface, .. } => {
+                (Attachment::Adopted { interface }, AddressWish::None)
+            }
+        };
+        let wish = |address: Option<IpAddr>| address.map_or(otherwise, AddressWish::Fixed);
+        Endpoint {
+            name: attach.name.clone(),
+            labels: attach.labels.clone(),
+            attachment,
+            ipv6: wish(attach.ipv6.map(Into::into)),
+            ipv4: wish(attach.ipv4.map(Into::into)),
+            ports: Default::default(),
+            origin: Origin { file: self.path(&attach.id).as_path().into(), line: 1, column: 1 },
         }
     }
 

@@ -4,6 +4,7 @@
 //! main loop has a round at once, and tells all whose files that round saw: requests that come together share a commit. What is
 //! remembered here could be read from the files again, and is when a daemon starts.
 
+pub mod adopting;
 mod conflicts;
 mod files;
 mod place;
@@ -16,6 +17,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::adapter::docker;
 use crate::config::model::{Config, Endpoint};
 use crate::control::attach::{self, Attach, Attached, AttachmentId};
 use crate::control::wire::{ErrorCode, Response};
@@ -118,7 +120,9 @@ impl Attachments {
         attach: &Attach,
         board: impl Fn() -> Arc<Board>,
     ) -> Result<(Ticket, Receiver<Outcome>), Refusal> {
-        let (text, endpoint) = self.files.compose(attach).map_err(Refusal::refused)?;
+        let asked = self.files.asked(attach);
+        let (text, endpoint) =
+            self.files.compose(&attach.id, &attach.about, &asked).map_err(Refusal::refused)?;
         let place = find(&attach.place, &endpoint).map_err(Refusal::refused)?;
         let mut state = self.lock();
         let same = state.known.get(&attach.id).filter(|known| {
@@ -330,6 +334,10 @@ impl Attachments {
         let State { known, waiting, .. } = state;
         let mut pruned = BTreeSet::new();
         known.retain(|id, one| {
+            // Who adopts a whole network's knows when they are gone.
+            if one.endpoint.is_adopted() && id.adapter() == docker::ADAPTER {
+                return true;
+            }
             let stays = !Place::is_gone(one.place, &one.endpoint);
             if stays || waiting.iter().any(|waiter| waiter.id == *id) {
                 return true;
@@ -363,8 +371,16 @@ impl Attachments {
     /// Has a round look at its file.
     fn touch(&self, mut state: MutexGuard<'_, State>, id: &AttachmentId) {
         state.touched.insert(self.files.path(id));
+        self.touched(state);
+    }
+
+    /// Has a round look at all files that were written or removed.
+    fn touched(&self, state: MutexGuard<'_, State>) {
+        let any = !state.touched.is_empty();
         drop(state);
-        self.wake();
+        if any {
+            self.wake();
+        }
     }
 
     fn wait(
@@ -381,7 +397,8 @@ impl Attachments {
         told
     }
 
-    fn wake(&self) {
+    /// Makes the main loop have a round.
+    pub fn wake(&self) {
         if !self.woken.swap(true, Ordering::AcqRel) {
             (self.wake)();
         }

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::adopting::Adoption;
 use super::*;
 use crate::config::model::{Host, Pool};
+use crate::control::attach;
 use crate::control::view;
 use crate::daemon::board::Committed;
 use crate::desired::snapshot::{Namespace, Namespaces};
@@ -177,4 +179,100 @@ fn what_a_killed_daemon_was_about_to_write_is_removed() {
     }
     Attachments::open(run.path(), || ());
     assert_eq!((half.exists(), others.exists()), (false, true));
+}
+
+fn adoption(container: &str, interface: &str, last: u8) -> Adoption {
+    Adoption {
+        id: AttachmentId::new("docker", "bridge", &[container]),
+        about: format!("container {container}\n[x]"),
+        name: format!("bridge/{container}").parse().unwrap(),
+        labels: labels("web"),
+        interface: interface.to_owned(),
+        ipv6: None,
+        ipv4: Some([172, 17, 0, last].into()),
+    }
+}
+
+#[test]
+fn the_adopted_are_what_is_wanted_and_no_others() {
+    let root = tempfile::tempdir().unwrap();
+    let wakes = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counts = wakes.clone();
+    let wake = move || _ = counts.fetch_add(1, Ordering::Relaxed);
+    let attachments = Attachments::open(root.path(), wake);
+    let board = board(Vec::new());
+    let none = BTreeSet::new();
+    let (web, db) = (adoption("web", "veth1", 2), adoption("db", "veth2", 3));
+    let path = |one: &Adoption| attach::file(root.path(), &one.id);
+    assert!(attachments.adopt("docker", &[web.clone(), db.clone()], &none, &board).is_empty());
+    assert_eq!(wakes.load(Ordering::Relaxed), 1);
+    assert_eq!(attachments.mark().1, [path(&web), path(&db)].into());
+    let text = std::fs::read_to_string(path(&web)).unwrap();
+    assert!(text.starts_with("# Adopted: container web [x]\n"), "{text}");
+    assert!(text.contains("interface = \"veth1\"") && text.contains("ipv6 = \"none\""), "{text}");
+
+    // The same again is nothing new; a file that others removed comes back; and pruning leaves them alone.
+    assert!(attachments.adopt("docker", &[web.clone(), db.clone()], &none, &board).is_empty());
+    assert!(attachments.prune().is_empty());
+    assert!(attachments.mark().1.is_empty());
+    std::fs::remove_file(path(&db)).unwrap();
+    attachments.adopt("docker", &[web.clone(), db.clone()], &none, &board);
+    assert_eq!(attachments.mark().1, [path(&db)].into());
+
+    // What is not known now stays.
+    let undecided = [db.id.clone()].into();
+    assert!(attachments.adopt("docker", &[], &undecided, &board).is_empty());
+    assert!(!path(&web).exists() && path(&db).exists());
+    attachments.adopt("docker", &[web.clone(), db.clone()], &none, &board);
+
+    // One takes over what another had, in one go; the other cannot have what is taken.
+    let mut taken = adoption("new", "veth1", 2);
+    assert!(attachments.adopt("docker", &[taken.clone(), db.clone()], &none, &board).is_empty());
+    assert!(!path(&web).exists());
+    let refused =
+        attachments.adopt("docker", &[taken.clone(), db.clone(), web.clone()], &none, &board);
+    assert_eq!(refused.len(), 1);
+    assert!(refused[&web.id].contains("veth1"), "{refused:?}");
+    taken.ipv4 = Some([10, 0, 0, 7].into());
+    let refused = attachments.adopt("docker", &[taken.clone(), web.clone()], &none, &board);
+    assert!(refused[&taken.id].contains("inside the pool"), "{refused:?}");
+    assert!(path(&web).exists() && !path(&taken).exists() && !path(&db).exists());
+
+    // A later daemon knows them, and lets them go; what else there is stays.
+    drop(attachments);
+    let attachments = Attachments::open(root.path(), || ());
+    attachments.release("docker", |id| *id == web.id);
+    assert!(path(&web).exists());
+    attachments.release("cni", |_| false);
+    assert!(path(&web).exists());
+    attachments.release("docker", |_| false);
+    assert!(!path(&web).exists());
+}
+
+#[test]
+fn an_endpoint_by_hand_is_not_adopted_as_another() {
+    let root = tempfile::tempdir().unwrap();
+    let attachments = Attachments::open(root.path(), || ());
+    let by_hand = |text: &str| {
+        crate::config::one::endpoints(Path::new("/etc/porin/endpoints.d/x.toml"), text.to_owned())
+            .unwrap_or_else(|report| panic!("{report}"))
+    };
+    let with = |endpoints: Vec<Arc<Endpoint>>| {
+        let nobody = board(Vec::new());
+        let committed = nobody.committed.clone().unwrap();
+        let config = Config { endpoints, ..(*committed.config).clone() };
+        let committed = Committed::new(Arc::new(config), committed.snapshot);
+        Board { committed: Some(committed), ..(*nobody).clone() }
+    };
+    let (web, none) = (adoption("web", "veth1", 2), BTreeSet::new());
+    for (hand, why) in [
+        ("name = \"bridge/web\"\ninterface = \"veth9\"\nipv4 = \"172.17.0.9\"", "bridge/web"),
+        ("name = \"x\"\ninterface = \"veth1\"\nipv4 = \"172.17.0.9\"", "behind `veth1`"),
+        ("name = \"x\"\ninterface = \"veth9\"\nipv4 = \"172.17.0.2\"", "172.17.0.2"),
+    ] {
+        let board = with(by_hand(&format!("[[endpoint]]\n{hand}\n")));
+        let refused = attachments.adopt("docker", std::slice::from_ref(&web), &none, &board);
+        assert!(refused[&web.id].contains(why), "{refused:?}");
+    }
+    assert!(attachments.adopt("docker", &[web], &none, &with(Vec::new())).is_empty());
 }

@@ -27,8 +27,13 @@ pub struct HostAddress {
 
 /// All links of the daemon's namespace.
 pub fn links(netlink: &Netlink) -> Result<Vec<Link>, Error> {
+    links_in(&netlink.socket())
+}
+
+/// All links of a socket's namespace.
+pub fn links_in(socket: &Socket<'_>) -> Result<Vec<Link>, Error> {
     let query = message::link_query(LinkMessage::default());
-    let answers = netlink.socket().one(Request::dump("list interfaces", query))?;
+    let answers = socket.one(Request::dump("list interfaces", query))?;
     Ok(answers.iter().filter_map(message::link_of).collect())
 }
 
@@ -48,8 +53,13 @@ pub fn link_by_index(socket: &Socket<'_>, ifindex: u32) -> Result<Option<Link>, 
 
 /// All addresses of the daemon's namespace.
 pub fn addresses(netlink: &Netlink) -> Result<Vec<HostAddress>, Error> {
+    addresses_in(&netlink.socket())
+}
+
+/// All addresses of a socket's namespace.
+pub fn addresses_in(socket: &Socket<'_>) -> Result<Vec<HostAddress>, Error> {
     let query = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-    let answers = netlink.socket().one(Request::dump("list addresses", query))?;
+    let answers = socket.one(Request::dump("list addresses", query))?;
     let parsed = answers.iter().filter_map(|answer| match answer {
         RouteNetlinkMessage::NewAddress(message) => parse(message),
         _ => None,

@@ -125,7 +125,7 @@ pub struct Link {
     pub ready: bool,
     /// ifindex of a veth's other end, in that one's namespace.
     pub peer: u32,
-    /// The number that this namespace knows the other end's by; none: it is in this one.
+    /// Number of the other end's namespace, as the one that was asked counts them; none: it is the same.
     pub peer_namespace: Option<i32>,
     /// What it is, as the kernel calls it: `veth`, `bridge`. Empty: a device.
     pub kind: String,

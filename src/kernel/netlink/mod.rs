@@ -4,6 +4,7 @@
 //! takes a handful of round trips. This module knows endpoints' interfaces but no BPF and no plan.
 
 pub mod adopted;
+pub mod behind;
 pub mod endpoint;
 pub mod facts;
 mod forwarding;
