@@ -338,11 +338,11 @@ fn what_cannot_be_judged_is_refused_and_left_as_it_is() {
         assert!(code == 2 && what.contains("not in the host's network namespace"), "{code} {what}");
         let middle = yard.host.container("middle");
         let between = yard.host.container("between");
-        // Whatever number the far end has in the middle, the host has a veth of the same one.
-        yard.host.sh("ip -n middle link add far type veth peer name eth0 netns between
-             number=$(cat /sys/class/net/up0/ifindex)
-             ip -n middle link del far
-             ip -n middle link add far index $number type veth peer name eth0 netns between");
+        // Both ends have the numbers that a veth of the host's and its other end have.
+        yard.host.sh(
+            "near=$(cat /sys/class/net/up0/ifindex) far=$(cat /sys/class/net/up0/iflink)
+             ip -n middle link add far index $near type veth peer name eth0 index $far netns between",
+        );
         let (code, what) = telling.add(&yard.host, &between).error();
         assert!(code == 2 && what.contains("not in the host's network namespace"), "{code} {what}");
         drop((middle, between));
