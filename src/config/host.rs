@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,9 @@ pub struct HostPart {
     pub rate: Option<u32>,
     pub quiet: Option<(Duration, Range<usize>)>,
     pub at_most: Option<(Duration, Range<usize>)>,
+    pub docker_driver: Option<(bool, Range<usize>)>,
+    pub docker_networks: Option<Vec<WrittenNetwork>>,
+    pub docker_socket: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone)]
@@ -78,6 +82,13 @@ pub fn read(root: &Table) -> HostPart {
     if let Some(reload) = root.table("reload", &keys::RELOAD) {
         part.quiet = duration(&reload, "quiet");
         part.at_most = duration(&reload, "at-most");
+    }
+    if let Some(docker) = root.table("docker", &keys::DOCKER) {
+        let driver = docker.optional("driver");
+        part.docker_driver = driver.and_then(|item| Some((item.boolean()?, item.span)));
+        part.docker_networks = networks(&docker, "networks");
+        part.docker_socket =
+            docker.optional("socket").and_then(|item| item.parse_by(value::socket));
     }
     part
 }
@@ -167,6 +178,9 @@ pub struct Merged<'a> {
     /// Where the last lists of [`Host::remote_hosts`] and [`Host::unmanaged`] are.
     pub remote_hosts: Option<(&'a Arc<Source>, &'a [WrittenNetwork])>,
     pub unmanaged: Option<(&'a Arc<Source>, &'a [WrittenNetwork])>,
+    /// Where Docker's driver was last turned on or off, and the last list of its networks.
+    pub docker_driver: Option<(&'a Arc<Source>, &'a Range<usize>)>,
+    pub docker_networks: Option<(&'a Arc<Source>, &'a [WrittenNetwork])>,
     /// Where `quiet` and `at-most` were last set.
     pub reload: Option<(&'a Arc<Source>, &'a Range<usize>)>,
 }
@@ -193,6 +207,15 @@ pub fn merge<'a>(parts: impl Iterator<Item = (&'a Arc<Source>, &'a HostPart)>) -
             host.reload.at_most = *at_most;
             merged.reload = Some((source, span));
         }
+        if let Some((driver, span)) = &part.docker_driver {
+            host.docker.driver = *driver;
+            merged.docker_driver = Some((source, span));
+        }
+        if let Some(networks) = &part.docker_networks {
+            host.docker.networks = networks.iter().map(|(network, _)| *network).collect();
+            merged.docker_networks = Some((source, networks));
+        }
+        set(&mut host.docker.socket, &part.docker_socket);
         if let Some(networks) = &part.remote_hosts {
             host.remote_hosts = networks.iter().map(|(network, _)| *network).collect();
             merged.remote_hosts = Some((source, networks));
@@ -207,6 +230,13 @@ pub fn merge<'a>(parts: impl Iterator<Item = (&'a Arc<Source>, &'a HostPart)>) -
         merged.pools.extend(part.pools.iter().map(|pool| (source, pool)));
     }
     host.pools = merged.pools.iter().map(|(_, pool)| pool.pool.clone()).collect();
+    for network in &host.docker.networks {
+        if let Some(pool) = host.pools.iter_mut().find(|pool| pool.network.contains(network))
+            && !pool.reserved.contains(network)
+        {
+            pool.reserved.push(*network);
+        }
+    }
     merged
 }
 

@@ -48,8 +48,9 @@ pub const HOST: Keys = Keys {
         key("conntrack", "table", "", "", "[conntrack]"),
         key("flows", "table", "", "", "[flows]"),
         key("reload", "table", "", "", "[reload]"),
+        key("docker", "table", "", "", "[docker]"),
     ],
-    later: &["log", "logging", "metrics", "l7", "http", "docker", "kubernetes", "cluster", "cni"],
+    later: &["log", "logging", "metrics", "l7", "http", "kubernetes", "cluster", "cni"],
 };
 
 pub const POOL: Keys = Keys {
@@ -107,6 +108,16 @@ pub const RELOAD: Keys = Keys {
     later: &[],
 };
 
+pub const DOCKER: Keys = Keys {
+    title: "[docker]",
+    keys: &[
+        key("driver", "boolean", "", "false", "driver = true"),
+        key("networks", "list of networks", "", "[]", "networks = [\"10.10.128.0/17\"]"),
+        key("socket", "path", "", "\"/run/docker.sock\"", "socket = \"/run/docker.sock\""),
+    ],
+    later: &[],
+};
+
 pub const ENDPOINTS: Keys = Keys {
     title: "endpoints.d/*.toml",
     keys: &[key("endpoint", "list of tables", "", "", "[[endpoint]]")],
@@ -120,11 +131,14 @@ pub const ENDPOINT: Keys = Keys {
         key("labels", "table of text", "", "{}", "labels = { app = \"web\", env = \"prod\" }"),
         key("namespace", "path", "", "", "namespace = \"/run/netns/web-1\""),
         key("interface", "text", "", "\"eth0\"", "interface = \"eth0\""),
+        key("hand-over", "text", "", "", "hand-over = \"web-1\""),
+        key("mac", "MAC address", "", "", "mac = \"02:42:0a:4d:80:02\""),
+        key("shut", "boolean", "", "false", "shut = true"),
         key("ipv6", "auto, none or address", "", "\"auto\"", "ipv6 = \"fd00:10::80\""),
         key("ipv4", "auto, none or address", "", "\"auto\"", "ipv4 = \"none\""),
         key("ports", "table of ports", "", "{}", "ports = { http = \"8080/tcp\" }"),
     ],
-    later: &["mode", "mac", "services"],
+    later: &["mode", "services"],
 };
 
 pub const POLICIES: Keys = Keys {
@@ -217,7 +231,7 @@ pub const ALWAYS: Keys = Keys { title: "[assert.always]", keys: CLAIM, later: RU
 
 /// Per man page: its name and the tables that it documents.
 pub const PAGES: [(&str, &[&Keys]); 3] = [
-    ("porin.toml", &[&HOST, &POOL, &LABELS, &MASQUERADE, &CONNTRACK, &FLOWS, &RELOAD]),
+    ("porin.toml", &[&HOST, &POOL, &LABELS, &MASQUERADE, &CONNTRACK, &FLOWS, &RELOAD, &DOCKER]),
     ("porin.endpoint", &[&ENDPOINTS, &ENDPOINT]),
     ("porin.policy", &[&POLICIES, &POLICY, &INGRESS, &EGRESS, &GROUP, &ASSERT, &NEVER, &ALWAYS]),
 ];

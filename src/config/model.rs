@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::types::{
-    Action, Direction, Entity, LabelKey, Labels, Mode, Name, Origin, PortMatch, PortRange,
+    Action, Direction, Entity, LabelKey, Labels, Mac, Mode, Name, Origin, PortMatch, PortRange,
     PortSpec, Selector, Tier,
 };
 
@@ -59,6 +59,7 @@ pub struct Host {
     pub remote_hosts: Vec<IpNet>,
     /// Networks of containers that are not porin's: `entity:unmanaged`.
     pub unmanaged: Vec<IpNet>,
+    pub docker: Docker,
     /// MTU of endpoints' interfaces in bytes; none: the smallest of the uplinks', or 1500 without any.
     pub mtu: Option<u16>,
 }
@@ -124,6 +125,23 @@ pub struct Flows {
     pub rate: u32,
 }
 
+/// `[docker]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Docker {
+    /// Serve as Docker's network and IPAM driver `porin`.
+    pub driver: bool,
+    /// Where Docker networks' subnets come from: each inside one pool, which gives out no address of it otherwise.
+    pub networks: Vec<IpNet>,
+    /// Of Docker's API, which is asked for containers' labels.
+    pub socket: PathBuf,
+}
+
+impl Default for Docker {
+    fn default() -> Self {
+        Docker { driver: false, networks: Vec::new(), socket: "/run/docker.sock".into() }
+    }
+}
+
 /// `[reload]`: when edited files are read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reload {
@@ -149,6 +167,7 @@ impl Default for Host {
             },
             remote_hosts: Vec::new(),
             unmanaged: Vec::new(),
+            docker: Docker::default(),
             mtu: None,
         }
     }
@@ -166,6 +185,10 @@ pub struct Endpoint {
     pub ipv4: AddressWish,
     /// Named ports.
     pub ports: BTreeMap<Name, PortMatch>,
+    /// That its interface is to have; none: one derived from its name. Never of an adopted endpoint.
+    pub mac: Option<Mac>,
+    /// Nothing passes, whatever policy says; all else of it is there. Never of an adopted endpoint.
+    pub shut: bool,
     pub origin: Origin,
 }
 
@@ -177,6 +200,12 @@ pub enum Attachment {
         /// Absolute path of a network namespace (`/run/netns/web`, `/proc/123/ns/net`).
         namespace: PathBuf,
         /// Its name inside; default `eth0`.
+        interface: String,
+    },
+    /// Porin's, which makes it on the host; a container runtime then takes the one end, moves it into a namespace and configures
+    /// it. Porin keeps the other.
+    HandedOver {
+        /// What the end that is taken is called on the host.
         interface: String,
     },
     /// Another's, as is the network that it is in: porin judges what passes, and does nothing else.
@@ -191,19 +220,29 @@ impl Endpoint {
     pub fn namespace(&self) -> Option<&Path> {
         match &self.attachment {
             Attachment::Made { namespace, .. } => Some(namespace),
-            Attachment::Adopted { .. } => None,
+            Attachment::HandedOver { .. } | Attachment::Adopted { .. } => None,
         }
     }
 
     /// Its name inside the namespace or, if there is none, on the host.
     pub fn interface(&self) -> &str {
         match &self.attachment {
-            Attachment::Made { interface, .. } | Attachment::Adopted { interface } => interface,
+            Attachment::Made { interface, .. }
+            | Attachment::HandedOver { interface }
+            | Attachment::Adopted { interface } => interface,
         }
     }
 
     pub fn is_adopted(&self) -> bool {
         matches!(self.attachment, Attachment::Adopted { .. })
+    }
+
+    /// What the end is called that a runtime takes.
+    pub fn handed_over(&self) -> Option<&str> {
+        match &self.attachment {
+            Attachment::HandedOver { interface } => Some(interface),
+            Attachment::Made { .. } | Attachment::Adopted { .. } => None,
+        }
     }
 
     /// The addresses that it is to have whatever the pools have.

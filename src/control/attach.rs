@@ -11,14 +11,14 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::types::{Generation, Invalid, Labels, Name};
+use crate::types::{Generation, Invalid, Labels, Mac, Name};
 
 /// Who makes attachments: the first word of their files' names.
-pub const ADAPTERS: [&str; 1] = ["cni"];
+pub const ADAPTERS: [&str; 2] = ["cni", "docker"];
 
 /// Which attachment: the name of its file without `.toml`.
 ///
-/// `cni-<16 hex digits>-<32 hex digits>`: a digest of the network and one of the attachment in it, so that whatever a
+/// `<adapter>-<16 hex digits>-<32 hex digits>`: a digest of the network and one of the attachment in it, so that whatever a
 /// runtime calls them makes a safe name, and those of one network can be listed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -111,10 +111,7 @@ pub struct Attach {
     /// What a person sees in its file: which network, which container.
     pub about: String,
     pub name: Name,
-    /// Absolute path of a network namespace.
-    pub namespace: PathBuf,
-    /// Name of the interface inside.
-    pub interface: String,
+    pub place: Place,
     #[serde(default)]
     pub labels: Labels,
     /// Fixed addresses; none: from a pool.
@@ -122,9 +119,32 @@ pub struct Attach {
     pub ipv6: Option<Ipv6Addr>,
     #[serde(default)]
     pub ipv4: Option<Ipv4Addr>,
+    /// None: derived from the name.
+    #[serde(default)]
+    pub mac: Option<Mac>,
+    /// Nothing passes yet: what it is to be is not known.
+    #[serde(default)]
+    pub shut: bool,
     /// The same was asked before and no answer came: that it is there already is no fault.
     #[serde(default)]
     pub again: bool,
+    /// What is attached under this id already becomes this.
+    #[serde(default)]
+    pub replaces: bool,
+}
+
+/// Where an interface is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Place {
+    Namespace {
+        /// Absolute path of a network namespace.
+        path: PathBuf,
+        /// Name of the interface inside.
+        interface: String,
+    },
+    /// On the host under this name, for the runtime to move it into a namespace.
+    HandOver(String),
 }
 
 impl Attach {
@@ -141,8 +161,9 @@ impl Attach {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attached {
     pub name: String,
-    pub namespace: PathBuf,
-    /// Inside.
+    /// None: the interface is handed over.
+    pub namespace: Option<PathBuf>,
+    /// Inside, or as it is handed over.
     pub interface: String,
     pub host_interface: String,
     pub mac: String,

@@ -268,6 +268,9 @@ impl Daemon {
             // Something of ours is gone by another's hand: equal files do not mean that all is well.
             Wake::Kernel(event) => {
                 log::debug!("{event:?}");
+                if let KernelEvent::InterfaceVanished(interface) = &event {
+                    self.attachments.vanished(interface);
+                }
                 self.kernel_changed |= self.reconciler.note(&event);
                 self.changed = Changed::Any;
             }

@@ -96,15 +96,16 @@ fn plan(spec: &Spec) -> Plan {
             ipv6: None,
             ipv4: Some(ipv4),
             ports: BTreeMap::new(),
+            shut: false,
             attachment: match name {
                 // Each incarnation is behind the same interface.
                 ADOPTED => Attachment::Adopted(Adopted { ifindex: 50, via: 51 }),
                 _ => Attachment::Made(Made {
-                    namespace: Namespace {
+                    namespace: Some(Namespace {
                         path: PathBuf::from(format!("/run/netns/e{name}")),
                         device: 4,
                         inode: u64::from(name) * 2 + u64::from(incarnation),
-                    },
+                    }),
                     interface: "eth0".to_owned(),
                     mac: Mac([2, 0, 0, 0, 0, name]),
                     mtu: if jumbo { 9000 } else { 1500 },

@@ -8,7 +8,7 @@ use super::environment::Target;
 use super::failure::{Code, Failure};
 use super::labels::{self, ANNOTATION, POD_NAME, POD_NAMESPACE, WrittenLabels};
 use super::network::{Basics, Network};
-use crate::control::attach::{Attach, AttachmentId};
+use crate::control::attach::{Attach, AttachmentId, Place};
 use crate::types::{Invalid, Name};
 
 pub const ADAPTER: &str = "cni";
@@ -57,12 +57,14 @@ pub fn attach(
         id,
         about,
         name,
-        namespace,
-        interface: target.interface.clone(),
+        place: Place::Namespace { path: namespace, interface: target.interface.clone() },
         labels,
         ipv6,
         ipv4,
+        mac: None,
+        shut: false,
         again: false,
+        replaces: false,
     })
 }
 

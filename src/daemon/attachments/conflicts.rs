@@ -21,6 +21,11 @@ pub fn with_written<'a>(
             let path = path.display();
             return Err(format!("endpoint `{name}` is in the namespace {path} already"));
         }
+        if let Some(interface) = new.handed_over()
+            && other.handed_over() == Some(interface)
+        {
+            return Err(format!("endpoint `{name}` hands over `{interface}` already"));
+        }
         let taken = fixed(new).find(|address| fixed(other).any(|theirs| theirs == *address));
         if let Some(address) = taken {
             return Err(format!("{address} is the address of endpoint `{name}`"));
@@ -31,18 +36,18 @@ pub fn with_written<'a>(
     outside.map_or(Ok(()), |address| Err(format!("{address} is in no pool")))
 }
 
-/// `namespace`: device and inode of the new one's. `others`: the endpoints that are in force and stay.
+/// `namespace`: device and inode of the new one's, if it is put into one. `others`: the endpoints that are in force and stay.
 ///
 /// A fixed address would take an automatic one away; and of two in one place the first by name wins.
 pub fn with_attached<'a>(
     new: &Endpoint,
-    namespace: (u64, u64),
+    namespace: Option<(u64, u64)>,
     others: impl Iterator<Item = &'a snapshot::Endpoint>,
 ) -> Result<(), String> {
     for other in others {
         let name = &other.name;
         let there = other.made().is_some_and(|made| {
-            let place = (made.namespace.device, made.namespace.inode);
+            let place = made.namespace.as_ref().map(|there| (there.device, there.inode));
             place == namespace && made.interface == new.interface()
         });
         if there {

@@ -2,13 +2,17 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketType, netdevice, socket};
+
 use crate::config::model::{AddressWish, Attachment, Endpoint};
 use crate::config::{one, print};
-use crate::control::attach::{self, Attach, AttachmentId};
+use crate::control::attach::{self, Attach, AttachmentId, Place};
 use crate::daemon::store;
 use crate::types::Origin;
 
@@ -47,13 +51,17 @@ impl Files {
         let asked = Endpoint {
             name: attach.name.clone(),
             labels: attach.labels.clone(),
-            attachment: Attachment::Made {
-                namespace: attach.namespace.clone(),
-                interface: attach.interface.clone(),
+            attachment: match attach.place.clone() {
+                Place::Namespace { path: namespace, interface } => {
+                    Attachment::Made { namespace, interface }
+                }
+                Place::HandOver(interface) => Attachment::HandedOver { interface },
             },
             ipv6: wish(attach.ipv6.map(Into::into)),
             ipv4: wish(attach.ipv4.map(Into::into)),
             ports: Default::default(),
+            mac: attach.mac,
+            shut: attach.shut,
             origin: Origin { file: path.as_path().into(), line: 1, column: 1 },
         };
         let mut about = attach.about.clone();
@@ -123,4 +131,11 @@ impl Files {
 /// Device and inode of what is at its namespace's path now; none: nothing is, or nothing that can be looked at.
 pub fn identity(endpoint: &Endpoint) -> Option<(u64, u64)> {
     fs::metadata(endpoint.namespace()?).ok().map(|there| (there.dev(), there.ino()))
+}
+
+/// Whether the host has an interface of this name. If it cannot be told, it is taken to be there.
+pub fn is_there(interface: &str) -> bool {
+    let socket = socket(AddressFamily::UNIX, SocketType::DGRAM, None);
+    let index = socket.and_then(|socket| netdevice::name_to_index(socket.as_fd(), interface));
+    !matches!(index, Err(Errno::NODEV))
 }

@@ -18,11 +18,12 @@ use std::time::Duration;
 use crate::config::model::{Config, Endpoint};
 use crate::control::attach::{Attach, Attached, AttachmentId};
 use crate::control::wire::{ErrorCode, Response};
+use crate::desired::digest;
 use crate::desired::snapshot::{self, Made};
 use crate::kernel::netlink::ready;
 
 use super::board::Board;
-use files::{Files, identity};
+use files::{Files, identity, is_there};
 use waiting::{Outcome, Ticket, Waiter, Wants};
 
 /// How long a request waits for its round. Who asks waits longer.
@@ -92,7 +93,10 @@ impl Attachments {
         };
         let (code, what) = match told.recv_timeout(PATIENCE) {
             Ok(Outcome::InForce(attached, namespace)) => {
-                until_ready(&attached, &namespace);
+                // The other end of what is handed over is not up before the runtime has it.
+                if let Some(namespace) = namespace {
+                    until_ready(&attached, &namespace);
+                }
                 return Response::Attached(attached);
             }
             Ok(Outcome::Closed(what)) => (ErrorCode::Refused, what),
@@ -115,23 +119,25 @@ impl Attachments {
         board: impl Fn() -> Arc<Board>,
     ) -> Result<(Ticket, Receiver<Outcome>), Refusal> {
         let (text, endpoint) = self.files.compose(attach).map_err(Refusal::refused)?;
-        let path = attach.namespace.display();
-        let Some(namespace) = identity(&endpoint) else {
-            return Err(Refusal::refused(format!("there is no network namespace at {path}")));
-        };
+        let namespace = identity(&endpoint);
+        if let Some(path) = endpoint.namespace().filter(|_| namespace.is_none()) {
+            let what = format!("there is no network namespace at {}", path.display());
+            return Err(Refusal::refused(what));
+        }
         let mut state = self.lock();
         let same = state.known.get(&attach.id).filter(|known| {
-            known.namespace == Some(namespace)
+            known.namespace == namespace
                 && known.endpoint.attachment == endpoint.attachment
                 && self.files.exists(&attach.id)
         });
         match same {
             Some(known) if attach.again && known.endpoint == endpoint => {}
-            Some(_) => {
-                let what = format!("`{}` in {path} is attached already", attach.interface);
-                return Err(Refusal(ErrorCode::Exists, what));
+            Some(_) if !attach.replaces => {
+                let what = format!("`{}` is attached already", endpoint.interface());
+                let path = endpoint.namespace().map(|path| format!(" in {}", path.display()));
+                return Err(Refusal(ErrorCode::Exists, what + &path.unwrap_or_default()));
             }
-            None => {
+            _ => {
                 // Not before the lock: what was waited for may be in force now.
                 let board = board();
                 let check =
@@ -146,8 +152,7 @@ impl Attachments {
                     let what = format!("cannot write {}: {error}", path.display());
                     Refusal(ErrorCode::Failed, what)
                 })?;
-                let known =
-                    Known { endpoint: endpoint.clone(), namespace: Some(namespace), ticket: 0 };
+                let known = Known { endpoint: endpoint.clone(), namespace, ticket: 0 };
                 state.known.insert(attach.id.clone(), known);
             }
         }
@@ -155,7 +160,7 @@ impl Attachments {
         if let Some(known) = state.known.get_mut(&attach.id) {
             known.ticket = ticket;
         }
-        let wants = Wants::Endpoint(endpoint, Some(namespace));
+        let wants = Wants::Endpoint(endpoint, namespace);
         Ok((ticket, self.wait(state, attach.id.clone(), wants)))
     }
 
@@ -164,7 +169,7 @@ impl Attachments {
         state: &State,
         id: &AttachmentId,
         new: &Endpoint,
-        namespace: (u64, u64),
+        namespace: Option<(u64, u64)>,
         board: &Board,
     ) -> Result<(), Refusal> {
         let Some(committed) = &board.committed else {
@@ -178,7 +183,7 @@ impl Attachments {
         conflicts::with_written(new, endpoints.chain(written), &committed.config.host.pools)
             .map_err(Refusal::refused)?;
         let there = |known: &&Known| {
-            known.namespace == Some(namespace) && known.endpoint.interface() == new.interface()
+            known.namespace == namespace && known.endpoint.interface() == new.interface()
         };
         if let Some(known) = requested().find(there) {
             let (name, interface) = (&known.endpoint.name, new.interface());
@@ -242,7 +247,9 @@ impl Attachments {
         };
         let name = &known.endpoint.name;
         let found = waiting::find(board, name).and_then(|found| Some((found, found.made()?)));
-        let same = |made: &Made| known.endpoint.namespace() == Some(&made.namespace.path);
+        let same = |made: &Made| {
+            known.endpoint.namespace() == made.namespace.as_ref().map(|there| there.path.as_path())
+        };
         match found.filter(|(_, made)| same(made)) {
             Some((found, made)) => {
                 Response::Attached(Box::new(waiting::attached(found, made, board)))
@@ -323,8 +330,14 @@ impl Attachments {
         let State { known, waiting, .. } = &mut *state;
         let mut pruned = BTreeSet::new();
         known.retain(|id, one| {
-            let there = identity(&one.endpoint);
-            let stays = there.is_some() && (one.namespace.is_none() || one.namespace == there);
+            let stays = match one.endpoint.handed_over() {
+                // It went with the namespace that a runtime has put the other end into.
+                Some(interface) => is_there(&digest::handed_host_interface(interface)),
+                None => {
+                    let there = identity(&one.endpoint);
+                    there.is_some() && (one.namespace.is_none() || one.namespace == there)
+                }
+            };
             if stays || waiting.iter().any(|waiter| waiter.id == *id) {
                 return true;
             }
@@ -337,6 +350,30 @@ impl Attachments {
             false
         });
         pruned
+    }
+
+    /// A host interface is gone. If it was one's whose other end was handed over, that end's namespace is gone, and the endpoint
+    /// goes, too: it is not for porin to make it anew.
+    pub fn vanished(&self, host_interface: &str) {
+        let mut state = self.lock();
+        let State { known, waiting, touched, .. } = &mut *state;
+        let its = |endpoint: &Endpoint| {
+            let handed = endpoint.handed_over().map(digest::handed_host_interface);
+            handed.is_some_and(|interface| interface == host_interface)
+        };
+        let Some((id, one)) = known.iter().find(|(_, one)| its(&one.endpoint)) else { return };
+        if waiting.iter().any(|waiter| waiter.id == *id) {
+            return;
+        }
+        log::info!("endpoint `{}` is gone with its interface", one.endpoint.name);
+        let (id, path) = (id.clone(), self.files.path(id));
+        match self.files.remove(&id) {
+            Ok(_) => {
+                known.remove(&id);
+                touched.insert(path);
+            }
+            Err(error) => log::warn!("cannot remove {}: {error}", path.display()),
+        }
     }
 
     /// Removes what the request with this ticket has made, unless it is another's by now.

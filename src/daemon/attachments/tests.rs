@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::config::model::{Host, Pool};
+use crate::control::attach::Place;
 use crate::control::view;
 use crate::daemon::board::Committed;
 use crate::desired::snapshot::{Namespace, Namespaces};
@@ -57,12 +58,14 @@ fn asked(app: &str) -> Attach {
         id: AttachmentId::new("cni", "net", &["c", "eth0"]),
         about: "a test".to_owned(),
         name: "c-1".parse::<Name>().unwrap(),
-        namespace: NAMESPACE.into(),
-        interface: "eth0".to_owned(),
+        place: Place::Namespace { path: NAMESPACE.into(), interface: "eth0".to_owned() },
         labels: labels(app),
         ipv6: None,
         ipv4: None,
+        mac: None,
+        shut: false,
         again: false,
+        replaces: false,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::control::attach::{Attached, AttachmentId};
 use crate::control::view::Severity;
 use crate::daemon::board::Board;
 use crate::desired::snapshot::{self, Made};
-use crate::types::{Mac, Name};
+use crate::types::Name;
 
 /// How many changes were asked for before: a round sees all that were asked for before it began.
 pub type Ticket = u64;
@@ -28,7 +28,7 @@ pub enum Wants {
 }
 
 pub enum Outcome {
-    InForce(Box<Attached>, snapshot::Namespace),
+    InForce(Box<Attached>, Option<snapshot::Namespace>),
     Gone,
     /// This endpoint cannot be, and why.
     Closed(String),
@@ -59,8 +59,8 @@ impl Waiter {
         let said = board.committed.as_ref().and_then(|committed| committed.config.endpoint(name));
         let found = find(board, name).filter(|_| said == Some(wanted));
         if let Some((found, made)) = found.and_then(|found| Some((found, found.made()?))) {
-            let there = (made.namespace.device, made.namespace.inode);
-            if namespace.is_none_or(|wanted| wanted == there) {
+            let there = made.namespace.as_ref().map(|there| (there.device, there.inode));
+            if namespace.is_none() || *namespace == there {
                 let attached = Box::new(attached(found, made, board));
                 return Some(Outcome::InForce(attached, made.namespace.clone()));
             }
@@ -96,11 +96,11 @@ pub fn find<'a>(board: &'a Board, name: &Name) -> Option<&'a snapshot::Endpoint>
 pub fn attached(endpoint: &snapshot::Endpoint, made: &Made, board: &Board) -> Attached {
     Attached {
         name: endpoint.name.to_string(),
-        namespace: made.namespace.path.clone(),
+        namespace: made.namespace.as_ref().map(|there| there.path.clone()),
         interface: made.interface.clone(),
         host_interface: endpoint.host_interface.clone(),
         mac: made.mac.to_string(),
-        host_mac: Mac::GATEWAY.to_string(),
+        host_mac: made.host_mac().to_string(),
         mtu: made.mtu,
         ipv6: endpoint.ipv6,
         ipv4: endpoint.ipv4,
