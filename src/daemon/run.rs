@@ -26,6 +26,7 @@ use super::attachments::Attachments;
 use super::backoff::Backoff;
 use super::board::{Answers, Board, Committed};
 use super::debounce::Debounce;
+use super::docker::Docker;
 use super::faults;
 use super::lock::{self, Lock};
 use super::meters::KernelMeters;
@@ -67,6 +68,7 @@ struct Daemon {
     reconciler: Reconciler,
     answers: Arc<Answers>,
     attachments: Arc<Attachments>,
+    docker: Docker,
     maps: Arc<Maps>,
     /// What is put up changes by rounds; this is the last one.
     board: Board,
@@ -142,6 +144,7 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
     let server = Server::start(&options.run, answers.clone())
         .map_err(|error| Fatal::new(Exit::Failed, "serve the control socket", error))?;
     let names = answers.names.clone();
+    let docker = Docker::new(&options.state, answers.clone());
     let reconciler = Reconciler::new(loader, &options.state, kernel, recovered, names);
     let reload = Host::default().reload;
     Ok(Daemon {
@@ -151,6 +154,7 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
         reconciler,
         answers,
         attachments,
+        docker,
         maps,
         board,
         look_again: None,
@@ -357,6 +361,9 @@ impl Daemon {
         }
         self.put_up(&round);
         self.attachments.tell(seen, &self.board);
+        if let Some(config) = self.reconciler.config().filter(|_| self.board.committed.is_some()) {
+            self.docker.follow(&config.host.docker);
+        }
         // Warnings take their time, and nobody waits for them.
         let report = self.reconciler.report();
         if report != round.report {

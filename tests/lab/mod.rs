@@ -15,6 +15,7 @@ pub mod cni;
 pub mod config;
 pub mod cri;
 pub mod daemon;
+pub mod docker;
 pub mod eventually;
 pub mod flips;
 pub mod flows;
@@ -32,6 +33,7 @@ pub mod traffic;
 pub mod world;
 
 pub use daemon::{Daemon, Setup};
+pub use docker::Docker;
 pub use eventually::eventually;
 pub use host::{Container, Host};
 pub use place::Place;

@@ -1,0 +1,148 @@
+//! What Docker's API (or Podman's, which is compatible) says of networks and containers.
+//!
+//! While Docker sets a container's network up it holds that container's lock: to inspect the container would wait for itself. To
+//! list containers, and to look at a network, does not. Answers differ from version to version, so they are read field by
+//! field, and what is not as expected is as if it were not there.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::adapter::http;
+use crate::types::label::{VALUE_MAX, check_value};
+use crate::types::{Label, LabelKey, Labels};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("Docker cannot be asked at {0}: {1}")]
+    Http(PathBuf, http::Error),
+    #[error("Docker answered something else than JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("Docker does not know yet whose endpoint this is")]
+    NobodysYet,
+}
+
+/// Whose an endpoint is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// Without the leading slash; may be empty.
+    pub name: String,
+    pub labels: Labels,
+}
+
+/// Docker's API on a socket.
+#[derive(Debug)]
+pub struct Api {
+    pub socket: PathBuf,
+}
+
+impl Api {
+    pub fn new(socket: &Path) -> Self {
+        Api { socket: socket.to_owned() }
+    }
+
+    /// Ids of the networks whose driver is called so.
+    pub fn networks(&self, driver: &str) -> Result<Vec<String>, Error> {
+        let all = self.get("/networks")?;
+        let its = all.as_array().into_iter().flatten().filter(|one| one["Driver"] == driver);
+        Ok(its
+            .filter_map(|one| one["Id"].as_str())
+            .filter(|id| is_id(id))
+            .map(Into::into)
+            .collect())
+    }
+
+    /// Ids of a network's endpoints, each with its container's; none: nobody's yet.
+    pub fn endpoints(&self, network: &str) -> Result<BTreeMap<String, Option<String>>, Error> {
+        let answer = self.get(&format!("/networks/{network}"))?;
+        let containers = answer["Containers"].as_object().into_iter().flatten();
+        let endpoint = |(container, one): (&String, &Value)| {
+            let id = one["EndpointID"].as_str().filter(|id| is_id(id))?;
+            Some((id.to_owned(), is_id(container).then(|| container.clone())))
+        };
+        Ok(containers.filter_map(endpoint).collect())
+    }
+
+    /// Whose endpoint of a network this is.
+    pub fn container(&self, network: &str, endpoint: &str) -> Result<Container, Error> {
+        let mut endpoints = self.endpoints(network)?;
+        let id = endpoints.remove(endpoint).flatten().ok_or(Error::NobodysYet)?;
+        // Identifiers need no escapes, in JSON or in the target.
+        let filters = format!("%7B%22id%22%3A%5B%22{id}%22%5D%7D");
+        let list = self.get(&format!("/containers/json?all=1&filters={filters}"))?;
+        container(&list, &id).ok_or(Error::NobodysYet)
+    }
+
+    /// `target`: made of what `is_id` allows.
+    fn get(&self, target: &str) -> Result<Value, Error> {
+        let body = http::get(&self.socket, target, PATIENCE);
+        let body = body.map_err(|error| Error::Http(self.socket.clone(), error))?;
+        Ok(serde_json::from_slice(&body)?)
+    }
+}
+
+fn container(list: &Value, id: &str) -> Option<Container> {
+    let one = list.as_array()?.iter().find(|one| one["Id"] == id)?;
+    let name = one["Names"][0].as_str().unwrap_or_default();
+    let pairs = one["Labels"].as_object().into_iter().flatten();
+    Some(Container {
+        name: name.trim_start_matches('/').to_owned(),
+        labels: pairs.filter_map(|(key, value)| label(key, value.as_str()?)).collect(),
+    })
+}
+
+/// Images may bear labels of any form. One whose key no policy can name is left out; of a value that none can name, what no
+/// label may have is.
+fn label(key: &str, value: &str) -> Option<Label> {
+    let key: LabelKey = key.parse().ok()?;
+    let mut value = value.to_owned();
+    if check_value(&value).is_err() {
+        value = value.replace(|c: char| c.is_control(), " ");
+        value.truncate(value.floor_char_boundary(VALUE_MAX));
+    }
+    Some(Label { key, value })
+}
+
+/// Docker's ids are 64 hexadecimal digits, or 25 letters and digits in a swarm.
+pub fn is_id(text: &str) -> bool {
+    (12..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_answered_is_read_or_left() {
+        let list = serde_json::json!([
+            7,
+            { "Id": "other" },
+            { "Id": "c1", "Names": ["/web"], "State": "created", "New": {}, "Labels": {
+                "app": "web", "a key": "x", "empty": "", "number": 7, "lines": "a\nb",
+            } },
+            { "Id": "c2", "Names": null, "Labels": null },
+        ]);
+        let web = container(&list, "c1").unwrap();
+        assert_eq!(web.name, "web");
+        assert_eq!(web.labels.to_string(), "app=web,empty=,lines=a b");
+        let bare = container(&list, "c2").unwrap();
+        assert_eq!(bare, Container { name: String::new(), labels: Labels::default() });
+        for nothing in [&list, &Value::Null, &serde_json::json!({ "message": "no" })] {
+            assert_eq!(container(nothing, "c3"), None);
+        }
+        let long = label("app", &"ü".repeat(VALUE_MAX)).unwrap();
+        assert!(check_value(&long.value).is_ok());
+    }
+
+    #[test]
+    fn only_ids_get_into_a_target() {
+        assert!(is_id(&"0f".repeat(32)));
+        for bad in ["", "short", "../../containers", &"a".repeat(129), "aaaaaaaaaaaaaaaa?b"] {
+            assert!(!is_id(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! dockerd on a host, with all its files in the host's own /run, and the client beside it.
+
+use std::fs::OpenOptions;
+use std::process::Command;
+
+use super::eventually;
+use super::host::Host;
+use super::process::{Output, Process};
+use super::traffic::ARRIVES;
+
+/// Debian's; what else may be called so first in PATH speaks another version of the protocol.
+const CLIENT: &str = "/usr/bin/docker";
+
+pub struct Docker<'h> {
+    host: &'h Host,
+    arguments: Vec<String>,
+    process: Process,
+}
+
+impl<'h> Docker<'h> {
+    /// Starts it and waits until it answers. There is an image `busybox`.
+    pub fn start(host: &'h Host, more: &[&str]) -> Self {
+        host.mount_control_groups();
+        let process = spawn(host, more);
+        let arguments = more.iter().map(|word| (*word).to_owned()).collect();
+        let docker = Docker { host, arguments, process };
+        docker.answers();
+        let image = host.busybox_image();
+        docker.run(&["import", &image.to_string_lossy(), "busybox"]).success();
+        docker
+    }
+
+    /// As SIGKILL leaves it.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Asks it to end, and waits.
+    pub fn stop(&mut self) {
+        self.process.signal(rustix::process::Signal::TERM);
+        self.process.wait(super::daemon::EFFECT * 2);
+    }
+
+    pub fn start_again(&mut self) {
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        self.process = spawn(self.host, &arguments);
+        self.answers();
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.host.slowly(self.command(arguments))
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let all = [&[CLIENT, "-H", "unix:///run/docker.sock"], arguments].concat();
+        let mut command = self.host.place().command(&all);
+        command.env("DOCKER_CONFIG", "/run/docker-client");
+        command
+    }
+
+    fn answers(&self) {
+        eventually(ARRIVES * 3, "dockerd answers", || self.run(&["version"]).ok());
+    }
+}
+
+impl Drop for Docker<'_> {
+    /// Its containers end with it; so do the control groups that it has made in the machine's.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.host.run_directory().join("dockerd.log");
+            eprintln!(
+                "--- log of dockerd\n{}---",
+                std::fs::read_to_string(log).unwrap_or_default()
+            );
+        }
+        let _ = self
+            .run(&["ps", "-qa"])
+            .stdout
+            .lines()
+            .try_for_each(|id| self.run(&["rm", "-f", id]).ok().then_some(()));
+        self.process.signal(rustix::process::Signal::TERM);
+        self.process.wait(super::daemon::EFFECT * 2);
+        self.host.sh("find /sys/fs/cgroup -depth -type d -name docker -exec rmdir {} + || true");
+    }
+}
+
+fn spawn(host: &Host, more: &[&str]) -> Process {
+    let fixed = [
+        "dockerd",
+        "--data-root=/run/docker-data",
+        "--exec-root=/run/docker-exec",
+        "--host=unix:///run/docker.sock",
+        "--pidfile=/run/docker.pid",
+        "--storage-driver=vfs",
+        "--exec-opt=native.cgroupdriver=cgroupfs",
+        "--bridge=none",
+        "--iptables=false",
+    ];
+    // A dockerd that was killed leaves it.
+    let _ = std::fs::remove_file(host.run_directory().join("docker.pid"));
+    let log = host.run_directory().join("dockerd.log");
+    let log = OpenOptions::new().create(true).append(true).open(log).expect("log");
+    let mut command = host.place().command(&[&fixed[..], more].concat());
+    command.stdout(log.try_clone().expect("log")).stderr(log);
+    host.place().spawn(command)
+}
