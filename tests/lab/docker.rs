@@ -15,15 +15,18 @@ pub struct Docker<'h> {
     host: &'h Host,
     arguments: Vec<String>,
     process: Process,
+    /// Of its own, as Debian has it: containers outlive dockerd.
+    _containerd: Process,
 }
 
 impl<'h> Docker<'h> {
     /// Starts it and waits until it answers. There is an image `busybox`.
     pub fn start(host: &'h Host, more: &[&str]) -> Self {
         host.mount_control_groups();
+        let containerd = containerd(host);
         let process = spawn(host, more);
         let arguments = more.iter().map(|word| (*word).to_owned()).collect();
-        let docker = Docker { host, arguments, process };
+        let docker = Docker { host, arguments, process, _containerd: containerd };
         docker.answers();
         let image = host.busybox_image();
         docker.run(&["import", &image.to_string_lossy(), "busybox"]).success();
@@ -39,6 +42,12 @@ impl<'h> Docker<'h> {
     pub fn stop(&mut self) {
         self.process.signal(rustix::process::Signal::TERM);
         self.process.wait(super::daemon::EFFECT * 2);
+    }
+
+    /// As it would be on a new machine: it knows of nothing.
+    pub fn start_afresh(&mut self) {
+        self.arguments.push("--data-root=/run/docker-data-2".to_owned());
+        self.start_again();
     }
 
     pub fn start_again(&mut self) {
@@ -84,15 +93,30 @@ impl Drop for Docker<'_> {
     }
 }
 
+fn containerd(host: &Host) -> Process {
+    let run = host.run_directory();
+    let config = "version = 2\nroot = \"/run/containerd-root\"\nstate = \"/run/containerd\"\n\
+                  disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
+                  [grpc]\naddress = \"/run/containerd/containerd.sock\"\n";
+    std::fs::write(run.join("containerd.toml"), config).expect("write");
+    let log = std::fs::File::create(run.join("containerd.log")).expect("log");
+    let mut command = host.place().command(&["containerd", "--config", "/run/containerd.toml"]);
+    command.stdout(log.try_clone().expect("log")).stderr(log);
+    let process = host.place().spawn(command);
+    let socket = run.join("containerd/containerd.sock");
+    eventually(ARRIVES, "containerd listens", || socket.exists());
+    process
+}
+
 fn spawn(host: &Host, more: &[&str]) -> Process {
     let fixed = [
         "dockerd",
-        "--data-root=/run/docker-data",
         "--exec-root=/run/docker-exec",
         "--host=unix:///run/docker.sock",
         "--pidfile=/run/docker.pid",
         "--storage-driver=vfs",
         "--exec-opt=native.cgroupdriver=cgroupfs",
+        "--containerd=/run/containerd/containerd.sock",
         "--bridge=none",
         "--iptables=false",
     ];
@@ -100,7 +124,9 @@ fn spawn(host: &Host, more: &[&str]) -> Process {
     let _ = std::fs::remove_file(host.run_directory().join("docker.pid"));
     let log = host.run_directory().join("dockerd.log");
     let log = OpenOptions::new().create(true).append(true).open(log).expect("log");
-    let mut command = host.place().command(&[&fixed[..], more].concat());
+    let fresh = more.iter().any(|word| word.starts_with("--data-root"));
+    let usual: &[&str] = if fresh { &[] } else { &["--data-root=/run/docker-data"] };
+    let mut command = host.place().command(&[&fixed[..], usual, more].concat());
     command.stdout(log.try_clone().expect("log")).stderr(log);
     host.place().spawn(command)
 }

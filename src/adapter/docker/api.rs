@@ -5,6 +5,7 @@
 //! field, and what is not as expected is as if it were not there.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use serde_json::Value;
 
 use crate::adapter::http;
 use crate::types::label::{VALUE_MAX, check_value};
-use crate::types::{Label, LabelKey, Labels};
+use crate::types::{Label, LabelKey, Labels, Mac};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -32,6 +33,16 @@ pub struct Container {
     /// Without the leading slash; may be empty.
     pub name: String,
     pub labels: Labels,
+}
+
+/// What a network has of an endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Id of its container; none: nobody's yet.
+    pub container: Option<String>,
+    pub ipv6: Option<Ipv6Addr>,
+    pub ipv4: Option<Ipv4Addr>,
+    pub mac: Option<Mac>,
 }
 
 /// Docker's API on a socket.
@@ -56,21 +67,16 @@ impl Api {
             .collect())
     }
 
-    /// Ids of a network's endpoints, each with its container's; none: nobody's yet.
-    pub fn endpoints(&self, network: &str) -> Result<BTreeMap<String, Option<String>>, Error> {
-        let answer = self.get(&format!("/networks/{network}"))?;
-        let containers = answer["Containers"].as_object().into_iter().flatten();
-        let endpoint = |(container, one): (&String, &Value)| {
-            let id = one["EndpointID"].as_str().filter(|id| is_id(id))?;
-            Some((id.to_owned(), is_id(container).then(|| container.clone())))
-        };
-        Ok(containers.filter_map(endpoint).collect())
+    /// A network's endpoints, by their ids.
+    pub fn endpoints(&self, network: &str) -> Result<BTreeMap<String, Endpoint>, Error> {
+        Ok(endpoints(&self.get(&format!("/networks/{network}"))?))
     }
 
     /// Whose endpoint of a network this is.
     pub fn container(&self, network: &str, endpoint: &str) -> Result<Container, Error> {
         let mut endpoints = self.endpoints(network)?;
-        let id = endpoints.remove(endpoint).flatten().ok_or(Error::NobodysYet)?;
+        let endpoint = endpoints.remove(endpoint).ok_or(Error::NobodysYet)?;
+        let id = endpoint.container.ok_or(Error::NobodysYet)?;
         // Identifiers need no escapes, in JSON or in the target.
         let filters = format!("%7B%22id%22%3A%5B%22{id}%22%5D%7D");
         let list = self.get(&format!("/containers/json?all=1&filters={filters}"))?;
@@ -83,6 +89,23 @@ impl Api {
         let body = body.map_err(|error| Error::Http(self.socket.clone(), error))?;
         Ok(serde_json::from_slice(&body)?)
     }
+}
+
+fn endpoints(network: &Value) -> BTreeMap<String, Endpoint> {
+    // With a length, or without.
+    let bare = |text: &Value| Some(text.as_str()?.split('/').next()?.to_owned());
+    let endpoint = |(container, one): (&String, &Value)| {
+        let id = one["EndpointID"].as_str().filter(|id| is_id(id))?;
+        let endpoint = Endpoint {
+            // Of one that is in none, `ep-` and its own id stand here.
+            container: is_id(container).then(|| container.clone()),
+            ipv6: bare(&one["IPv6Address"]).and_then(|text| text.parse().ok()),
+            ipv4: bare(&one["IPv4Address"]).and_then(|text| text.parse().ok()),
+            mac: one["MacAddress"].as_str().and_then(|text| text.parse().ok()),
+        };
+        Some((id.to_owned(), endpoint))
+    };
+    network["Containers"].as_object().into_iter().flatten().filter_map(endpoint).collect()
 }
 
 fn container(list: &Value, id: &str) -> Option<Container> {
@@ -136,6 +159,26 @@ mod tests {
         }
         let long = label("app", &"ü".repeat(VALUE_MAX)).unwrap();
         assert!(check_value(&long.value).is_ok());
+    }
+
+    #[test]
+    fn endpoints_are_known_before_they_are_anybodys() {
+        let (one, two) = ("1".repeat(64), "2".repeat(64));
+        let network = serde_json::json!({ "Containers": {
+            "c".repeat(64): { "EndpointID": one, "IPv4Address": "10.0.0.2/24", "IPv6Address": "" },
+            format!("ep-{two}"): { "EndpointID": two, "MacAddress": "02:00:00:00:00:01",
+                "IPv6Address": "fd00::2/80", "IPv4Address": 7 },
+            "d".repeat(64): { "EndpointID": "../.." },
+            "e".repeat(64): null,
+        } });
+        let found = endpoints(&network);
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[&one].container, Some("c".repeat(64)));
+        assert_eq!((found[&one].ipv4, found[&one].ipv6), ("10.0.0.2".parse().ok(), None));
+        assert_eq!((found[&two].container.clone(), found[&two].ipv4), (None, None));
+        assert_eq!(found[&two].ipv6, "fd00::2".parse().ok());
+        assert_eq!(found[&two].mac, "02:00:00:00:00:01".parse().ok());
+        assert_eq!(endpoints(&Value::Null).len(), 0);
     }
 
     #[test]

@@ -6,14 +6,15 @@
 //! asks for external connectivity (which it does for one endpoint of a container), and right after for all others.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Failure;
 use super::api::{Api, is_id};
-use super::pools::{self, Pools};
+use super::pools::Pools;
 use super::subnets::shortened;
 use super::wire::{
     CreateEndpoint, CreateNetwork, Created, CreatedInterface, Info, InterfaceName, Joined,
@@ -55,8 +56,8 @@ enum Stage {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Wanted {
-    ipv6: Option<IpAddr>,
-    ipv4: Option<IpAddr>,
+    ipv6: Option<Ipv6Addr>,
+    ipv4: Option<Ipv4Addr>,
     mac: Mac,
 }
 
@@ -97,11 +98,7 @@ impl Driver {
         let CreateEndpoint { of, interface, options } = asked;
         check(&of)?;
         refuse_ports(&options)?;
-        let address = |text: &str| match text {
-            "" => Ok(None),
-            text => pools::address(text).map(Some),
-        };
-        let (ipv4, ipv6) = (address(&interface.ipv4)?, address(&interface.ipv6)?);
+        let (ipv4, ipv6) = (bare(&interface.ipv4)?, bare(&interface.ipv6)?);
         if ipv4.is_none() && ipv6.is_none() {
             return Err("the endpoint has no address".to_owned().into());
         }
@@ -130,13 +127,11 @@ impl Driver {
                 self.detach(&id(of))?;
                 self.attach(shut(of, wanted)?)?
             }
-            // The answer to the same question got lost.
-            _ => self.look(&id(of))?.ok_or_else(|| {
-                Failure::from(
-                    "porin does not know this endpoint: it was restarted meanwhile".to_owned(),
-                )
-                .hint("start the container again")
-            })?,
+            // Either the answer to the same question got lost, or an earlier daemon knew it.
+            _ => match self.look(&id(of))? {
+                Some(attached) => attached,
+                None => self.attach(shut(of, self.recall(of)?)?)?,
+            },
         };
         *stage = Stage::Joined { open: false };
         drop(stage);
@@ -151,6 +146,16 @@ impl Driver {
             gateway: gateway(attached.ipv4.map(IpAddr::V4)),
             gateway6: gateway(attached.ipv6.map(IpAddr::V6)),
         })
+    }
+
+    /// What an endpoint was created with, from Docker, which has written it down.
+    fn recall(&self, of: &OfEndpoint) -> Result<Wanted, Failure> {
+        let endpoints = self.api.endpoints(&of.network).map_err(|error| error.to_string())?;
+        let endpoint = endpoints.get(&of.endpoint);
+        let unknown = || Failure::from("neither porin nor Docker knows this endpoint".to_owned());
+        let endpoint = endpoint.ok_or_else(|| unknown().hint("start the container again"))?;
+        let mac = endpoint.mac.unwrap_or_else(|| derived_mac(&id(of)));
+        Ok(Wanted { ipv6: endpoint.ipv6, ipv4: endpoint.ipv4, mac })
     }
 
     /// Lets pass what policy says of the container's labels. Answers when that is in force.
@@ -306,14 +311,8 @@ fn shut(of: &OfEndpoint, wanted: Wanted) -> Result<Attach, Failure> {
         name: fallback(&id)?,
         place: Place::HandOver(format!("pnd{}", id.short())),
         labels: Labels::default(),
-        ipv6: wanted.ipv6.and_then(|address| match address {
-            IpAddr::V6(address) => Some(address),
-            IpAddr::V4(_) => None,
-        }),
-        ipv4: wanted.ipv4.and_then(|address| match address {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(_) => None,
-        }),
+        ipv6: wanted.ipv6,
+        ipv4: wanted.ipv4,
         mac: Some(wanted.mac),
         shut: true,
         again: false,
@@ -346,6 +345,18 @@ fn derived_mac(id: &AttachmentId) -> Mac {
         mac[5] ^= 1;
     }
     Mac(mac)
+}
+
+/// An address of a family, from one with a length. None if there is none.
+fn bare<T: FromStr>(text: &str) -> Result<Option<T>, Failure> {
+    let address = text.split_once('/').map_or(text, |(address, _)| address);
+    match address {
+        "" => Ok(None),
+        address => address
+            .parse()
+            .map(Some)
+            .map_err(|_| format!("`{}` is not an address of its family", shortened(text)).into()),
+    }
 }
 
 /// Nobody is to believe that a port is open. This is where publishing will begin.

@@ -226,7 +226,7 @@ fn network(text: &str) -> Result<Option<IpNet>, Failure> {
 }
 
 /// With a length, or without.
-pub fn address(text: &str) -> Result<IpAddr, Failure> {
+fn address(text: &str) -> Result<IpAddr, Failure> {
     let bare = text.split_once('/').map_or(text, |(address, _)| address);
     bare.parse().map_err(|_| format!("`{}` is not an address", shortened(text)).into())
 }
