@@ -4,8 +4,8 @@
 //! list containers, and to look at a network, does not. Answers differ from version to version, so they are read field by
 //! field, and what is not as expected is as if it were not there.
 
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,6 +33,14 @@ pub struct Container {
     /// Without the leading slash; may be empty.
     pub name: String,
     pub labels: Labels,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Network {
+    /// By their ids.
+    pub endpoints: BTreeMap<String, Endpoint>,
+    /// That it asked for and no endpoint is to have.
+    pub reserved: BTreeSet<IpAddr>,
 }
 
 /// What a network has of an endpoint.
@@ -67,15 +75,15 @@ impl Api {
             .collect())
     }
 
-    /// A network's endpoints, by their ids.
-    pub fn endpoints(&self, network: &str) -> Result<BTreeMap<String, Endpoint>, Error> {
-        Ok(endpoints(&self.get(&format!("/networks/{network}"))?))
+    pub fn network(&self, id: &str) -> Result<Network, Error> {
+        let answer = self.get(&format!("/networks/{id}"))?;
+        Ok(Network { endpoints: endpoints(&answer), reserved: reserved(&answer) })
     }
 
     /// Whose endpoint of a network this is.
     pub fn container(&self, network: &str, endpoint: &str) -> Result<Container, Error> {
-        let mut endpoints = self.endpoints(network)?;
-        let endpoint = endpoints.remove(endpoint).ok_or(Error::NobodysYet)?;
+        let mut network = self.network(network)?;
+        let endpoint = network.endpoints.remove(endpoint).ok_or(Error::NobodysYet)?;
         let id = endpoint.container.ok_or(Error::NobodysYet)?;
         // Identifiers need no escapes, in JSON or in the target.
         let filters = format!("%7B%22id%22%3A%5B%22{id}%22%5D%7D");
@@ -106,6 +114,14 @@ fn endpoints(network: &Value) -> BTreeMap<String, Endpoint> {
         Some((id.to_owned(), endpoint))
     };
     network["Containers"].as_object().into_iter().flatten().filter_map(endpoint).collect()
+}
+
+/// `--aux-address`.
+fn reserved(network: &Value) -> BTreeSet<IpAddr> {
+    let parts = network["IPAM"]["Config"].as_array().into_iter().flatten();
+    let addresses = parts.flat_map(|part| part["AuxiliaryAddresses"].as_object());
+    let addresses = addresses.flatten().filter_map(|(_, address)| address.as_str());
+    addresses.filter_map(|address| address.parse().ok()).collect()
 }
 
 fn container(list: &Value, id: &str) -> Option<Container> {
@@ -179,6 +195,11 @@ mod tests {
         assert_eq!(found[&two].ipv6, "fd00::2".parse().ok());
         assert_eq!(found[&two].mac, "02:00:00:00:00:01".parse().ok());
         assert_eq!(endpoints(&Value::Null).len(), 0);
+        let ipam = serde_json::json!({ "IPAM": { "Config": [
+            { "AuxiliaryAddresses": { "router": "10.0.0.9", "odd": 7 } }, {}, null,
+        ] } });
+        assert_eq!(reserved(&ipam), BTreeSet::from(["10.0.0.9".parse().unwrap()]));
+        assert_eq!(reserved(&Value::Null), BTreeSet::new());
     }
 
     #[test]

@@ -12,6 +12,8 @@ use super::wire::{
 pub const OK: u16 = 200;
 const NOT_FOUND: u16 = 404;
 const FAILED: u16 = 500;
+/// Characters of an error at most.
+const LONGEST: usize = 500;
 
 /// Never panics, whatever comes. May take as long as a commit does.
 pub fn call(driver: &Driver, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
@@ -51,8 +53,10 @@ pub fn call(driver: &Driver, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
     match answer {
         Ok(body) => (OK, body),
         Err(failure) => {
-            log::warn!("Docker's call {path} is refused: {failure}");
-            let body = serde_json::to_vec(&Failed { what: failure.to_string() });
+            // It may quote what was asked.
+            let what: String = failure.to_string().chars().take(LONGEST).collect();
+            log::warn!("Docker's call {path} is refused: {what}");
+            let body = serde_json::to_vec(&Failed { what });
             (FAILED, body.unwrap_or_default())
         }
     }
@@ -79,3 +83,7 @@ fn same<T>(answer: T) -> T {
 fn json(answer: &impl Serialize) -> Result<Vec<u8>, Failure> {
     serde_json::to_vec(answer).map_err(|error| error.to_string().into())
 }
+
+#[cfg(test)]
+#[path = "calls_tests.rs"]
+mod tests;

@@ -5,7 +5,7 @@
 //! attached *shut* when it is joined, and opened when its container's labels are known: before the container starts where Docker
 //! asks for external connectivity (which it does for one endpoint of a container), and right after for all others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::str::FromStr;
@@ -150,8 +150,8 @@ impl Driver {
 
     /// What an endpoint was created with, from Docker, which has written it down.
     fn recall(&self, of: &OfEndpoint) -> Result<Wanted, Failure> {
-        let endpoints = self.api.endpoints(&of.network).map_err(|error| error.to_string())?;
-        let endpoint = endpoints.get(&of.endpoint);
+        let network = self.api.network(&of.network).map_err(|error| error.to_string())?;
+        let endpoint = network.endpoints.get(&of.endpoint);
         let unknown = || Failure::from("neither porin nor Docker knows this endpoint".to_owned());
         let endpoint = endpoint.ok_or_else(|| unknown().hint("start the container again"))?;
         let mac = endpoint.mac.unwrap_or_else(|| derived_mac(&id(of)));
@@ -224,6 +224,16 @@ impl Driver {
     pub fn is_shut(&self, of: &OfEndpoint) -> bool {
         let known = self.lock().get(of).cloned();
         known.is_some_and(|stage| *locked(&stage) == Stage::Joined { open: false })
+    }
+
+    /// Of endpoints that are created, and not yet joined.
+    pub fn awaited(&self) -> BTreeSet<IpAddr> {
+        let stages: Vec<_> = self.lock().values().cloned().collect();
+        let addresses = |stage: &Arc<Mutex<Stage>>| match *locked(stage) {
+            Stage::Created(wanted) => [wanted.ipv6.map(IpAddr::V6), wanted.ipv4.map(IpAddr::V4)],
+            Stage::Joined { .. } | Stage::Deleted => [None, None],
+        };
+        stages.iter().flat_map(addresses).flatten().collect()
     }
 
     /// Attachments that are there now, whoever made them.

@@ -22,6 +22,7 @@ use crate::control::server::Handler;
 use crate::types::Invalid;
 
 use driver::Driver;
+use opener::Left;
 use pools::Pools;
 pub use pools::Store;
 use serve::Server;
@@ -51,10 +52,12 @@ impl Plugin {
         let (opener, joined) = channel();
         let driver = Arc::new(Driver::new(pools, &config.socket, handler, opener));
         // Before Docker can speak of any: these are an earlier daemon's.
-        let left =
-            (driver.attachments().map_err(|failure| failure.to_string())?, driver.pools.networks());
+        let left = Left {
+            attachments: driver.attachments().map_err(|failure| failure.to_string())?,
+            given: driver.pools.given(),
+        };
         let weak = Arc::downgrade(&driver);
-        let open = move || opener::run(&weak, &joined, &left);
+        let open = move || opener::run(&weak, &joined, left);
         std::thread::Builder::new()
             .name("docker-opener".to_owned())
             .spawn(open)

@@ -2,11 +2,13 @@
 //! forgot while no daemon ran.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Weak;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::driver::{self, Driver};
+use super::pools::Given;
 use super::wire::OfEndpoint;
 use crate::control::attach::AttachmentId;
 
@@ -17,6 +19,12 @@ const LONGEST: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(10);
 const RECONCILE: Duration = Duration::from_secs(5);
 
+/// What an earlier daemon knew.
+pub struct Left {
+    pub attachments: Vec<AttachmentId>,
+    pub given: Given,
+}
+
 struct Waiting {
     of: OfEndpoint,
     since: Instant,
@@ -25,14 +33,10 @@ struct Waiting {
     told: bool,
 }
 
-/// Runs until the other end of `joined` is gone. `left`: attachments and Docker networks that an earlier daemon knew.
-pub fn run(
-    driver: &Weak<Driver>,
-    joined: &Receiver<OfEndpoint>,
-    left: &(Vec<AttachmentId>, BTreeSet<String>),
-) {
+/// Runs until the other end of `joined` is gone.
+pub fn run(driver: &Weak<Driver>, joined: &Receiver<OfEndpoint>, mut left: Left) {
     let mut waiting: Vec<Waiting> = Vec::new();
-    let anything = !left.0.is_empty() || !left.1.is_empty();
+    let anything = !left.attachments.is_empty() || !left.given.is_empty();
     let mut reconcile = anything.then(Instant::now);
     let mut told = false;
     loop {
@@ -51,7 +55,7 @@ pub fn run(
         }
         let Some(driver) = driver.upgrade() else { return };
         if reconcile.is_some_and(|at| at <= now) {
-            match self::reconcile(&driver, left) {
+            match self::reconcile(&driver, &mut left) {
                 Ok(()) => reconcile = None,
                 Err(why) => {
                     if !std::mem::replace(&mut told, true) {
@@ -80,28 +84,41 @@ fn try_to_open(driver: &Driver, one: &mut Waiting) -> bool {
     true
 }
 
-fn reconcile(
-    driver: &Driver,
-    (attachments, networks): &(Vec<AttachmentId>, BTreeSet<String>),
-) -> Result<(), String> {
-    let there = driver.api().networks(super::NAME).map_err(|error| error.to_string())?;
-    let mut endpoints = Vec::new();
+/// Opens what is left and still there, and forgets the rest. What Docker has asked for since this daemon began is left alone.
+fn reconcile(driver: &Driver, left: &mut Left) -> Result<(), String> {
+    let told = |error: super::api::Error| error.to_string();
+    let there = driver.api().networks(super::NAME).map_err(told)?;
+    let (mut known, mut failed) = (BTreeSet::new(), Ok(()));
     for network in &there {
-        let of_it = driver.api().endpoints(network).map_err(|error| error.to_string())?;
-        let of = |endpoint| OfEndpoint { network: network.clone(), endpoint };
-        endpoints.extend(of_it.into_keys().map(of));
+        let found = driver.api().network(network).map_err(told)?;
+        let mut used = found.reserved;
+        for (endpoint, seen) in found.endpoints {
+            let addresses = [seen.ipv6.map(IpAddr::V6), seen.ipv4.map(IpAddr::V4)];
+            used.extend(addresses.into_iter().flatten());
+            let of = OfEndpoint { network: network.clone(), endpoint };
+            let id = driver::id(&of);
+            if left.attachments.contains(&id) && seen.container.is_some() {
+                // The others need not wait for it.
+                failed = failed.and(driver.open(&of).map_err(|error| error.to_string()));
+            }
+            known.insert(id);
+        }
+        used.extend(driver.awaited());
+        // Once: what is given out later is none of what was left.
+        let mut unused = left.given.remove(network).unwrap_or_default();
+        unused.retain(|address| !used.contains(address));
+        if !unused.is_empty() {
+            log::info!("{} addresses of Docker network {network} are free", unused.len());
+            driver.pools.take_back(&unused).map_err(|error| error.to_string())?;
+        }
     }
-    for of in endpoints.iter().filter(|of| attachments.contains(&driver::id(of))) {
-        driver.open(of).map_err(|error| error.to_string())?;
-    }
-    let known: BTreeSet<_> = endpoints.iter().map(driver::id).collect();
-    for id in attachments.iter().filter(|id| !known.contains(*id) && !driver.knows(id)) {
+    for id in left.attachments.iter().filter(|id| !known.contains(*id) && !driver.knows(id)) {
         log::info!("{id} is removed: Docker has no such endpoint any more");
         driver.detach(id).map_err(|error| error.to_string())?;
     }
-    for network in networks.iter().filter(|network| !there.contains(network)) {
+    for network in std::mem::take(&mut left.given).keys() {
         log::info!("subnets of Docker network {network} are free: it is gone");
         driver.pools.forget(network).map_err(|error| error.to_string())?;
     }
-    Ok(())
+    failed
 }

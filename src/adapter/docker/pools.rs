@@ -32,6 +32,9 @@ pub struct Store {
     pub save: Box<dyn Fn(&str) -> io::Result<()> + Send + Sync>,
 }
 
+/// Addresses, by the id of the Docker network that they are of.
+pub type Given = BTreeMap<String, BTreeSet<IpAddr>>;
+
 pub struct Pools {
     ranges: Vec<IpNet>,
     handler: Arc<dyn Handler>,
@@ -155,9 +158,27 @@ impl Pools {
         })
     }
 
-    /// The Docker networks that have subnets here.
-    pub fn networks(&self) -> BTreeSet<String> {
-        self.lock().subnets.iter().filter_map(|subnet| subnet.docker.clone()).collect()
+    /// What is given out, by Docker network.
+    pub fn given(&self) -> Given {
+        let mut given = Given::new();
+        for subnet in self.lock().subnets.iter() {
+            if let Some(docker) = &subnet.docker {
+                given.entry(docker.clone()).or_default().extend(&subnet.addresses);
+            }
+        }
+        given
+    }
+
+    /// These addresses of a Docker network are nobody's, though they were given out.
+    pub fn take_back(&self, addresses: &BTreeSet<IpAddr>) -> Result<(), Failure> {
+        let others = self.others();
+        self.change(|state| {
+            for address in addresses.difference(&others) {
+                let id = state.subnets.around(*address).map(|subnet| subnet.network.to_string());
+                id.into_iter().for_each(|id| state.subnets.release(&id, *address));
+            }
+            Ok(())
+        })
     }
 
     /// Docker has no such network any more.
