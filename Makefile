@@ -33,7 +33,7 @@ endif
 # What each goal needs: a program or file, and the Debian package that has it.
 BUILD_NEEDS := clang-19|clang:clang-19|clang gcc:gcc /usr/include/libelf.h:libelf-dev /usr/include/zlib.h:zlib1g-dev pkg-config:pkg-config
 # The last are real container runtimes, which tests start by themselves, in private namespaces.
-TEST_NEEDS := ip:iproute2 podman:podman crun:crun containerd:containerd runc:runc /usr/lib/cni/loopback:containernetworking-plugins /usr/share/doc/busybox-static:busybox-static iptables:iptables
+TEST_NEEDS := ip:iproute2 podman:podman crun:crun containerd:containerd runc:runc dockerd:docker.io /usr/lib/cni/loopback:containernetworking-plugins /usr/share/doc/busybox-static:busybox-static iptables:iptables
 BENCH_NEEDS := nft:nftables /usr/lib/cni/bridge:containernetworking-plugins
 DEMO_NEEDS := nginx:nginx-light curl:curl redis-server:redis-server redis-cli:redis-tools ping:iputils-ping
 CHECK_NEEDS := clang-format-19|clang-format:clang-format-19|clang-format

@@ -103,6 +103,11 @@ fn dockers_containers_are_endpoints() {
             traffic::tcp(&inside(&docker, host, from), to, ARRIVES)
         };
         assert!(reach("one", "two") && reach("three", "two") && reach("two", "three"));
+        // By name, too: Docker's own resolver is inside.
+        let listener = Server::echo(&inside(&docker, host, "two"), 80);
+        let named = docker.run(&["exec", "one", "sh", "-c", "echo porin | nc -w 10 two 80"]);
+        assert_eq!(named.success().trim(), "porin");
+        drop(listener);
         for to in both(OUTSIDE6, OUTSIDE4, 80) {
             assert!(traffic::tcp(&place, to, ARRIVES), "{to}");
         }
