@@ -153,7 +153,7 @@ fn what_cannot_be_is_refused_by_name() {
         let host = &shop.host;
         serve_docker(host);
         let _daemon = host.porind();
-        let docker = Docker::start(host, &[]);
+        let mut docker = Docker::start(host, &[]);
         let refused = |arguments: &[&str], why: &str| {
             let output = docker.run(arguments);
             assert!(!output.ok() && output.stderr.contains(why), "{why}: {output:?}");
@@ -179,6 +179,16 @@ fn what_cannot_be_is_refused_by_name() {
         let shown = docker.run(&show).success();
         assert!(shown.contains("default via 10.10.130.254"), "{shown}");
         assert!(shown.contains("src 10.10.130.128"), "{shown}");
+        // Without live-restore dockerd takes its containers along; started again they are endpoints again.
+        let run = [&["run", "-d", "--name", "back", "--network", "web"], &FRONT[..]].concat();
+        docker.run(&[&run[..], &["busybox", "sleep", "600"]].concat()).success();
+        assert!(endpoint(host, "back").is_some());
+        docker.stop();
+        assert_eq!(endpoint(host, "back"), None);
+        docker.start_again();
+        docker.run(&["start", "back"]).success();
+        assert!(traffic::tcp(&inside(&docker, host, "back"), at(API, 8080)[1], ARRIVES));
+        docker.run(&["rm", "-f", "back"]).success();
         // Nothing is left of all that.
         let rows = host.porinctl(&["endpoints", "--json"]).json();
         assert_eq!(rows["endpoints"].as_array().unwrap().len(), 4);

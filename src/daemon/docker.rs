@@ -52,7 +52,7 @@ impl Docker {
         let unreadable = |error| format!("{} cannot be read: {error}", path.display());
         let text = store::read(&path).map_err(unreadable)?;
         let to = path.clone();
-        let store = Store { text, save: Box::new(move |text| store::replace(&to, text)) };
+        let store = Store { path, text, save: Box::new(move |text| store::replace(&to, text)) };
         Plugin::start(config, Path::new(PLUGINS), store, self.handler.clone())
     }
 }

@@ -88,7 +88,7 @@ impl Lab {
     fn new(socket: &Path) -> Lab {
         let daemon = Arc::new(Daemon::default());
         let ranges = vec!["10.77.128.0/17".parse().unwrap(), "fd00:77::/64".parse().unwrap()];
-        let store = Store { text: None, save: Box::new(|_| Ok(())) };
+        let store = Store { path: "docker.toml".into(), text: None, save: Box::new(|_| Ok(())) };
         let pools = Pools::open(ranges, store, daemon.clone()).unwrap();
         let (opener, joined) = channel();
         std::mem::forget(joined);

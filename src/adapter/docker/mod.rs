@@ -14,8 +14,8 @@ mod wire;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Weak};
 
 use crate::config::model;
 use crate::control::server::Handler;
@@ -34,7 +34,17 @@ pub const PLUGINS: &str = "/run/docker/plugins";
 
 /// The running driver. Dropping it ends it; what is attached stays.
 pub struct Plugin {
+    driver: Weak<Driver>,
     _server: Server,
+}
+
+impl Drop for Plugin {
+    /// Calls that are under way may end after the next one has begun.
+    fn drop(&mut self) {
+        if let Some(driver) = self.driver.upgrade() {
+            driver.pools.close();
+        }
+    }
 }
 
 impl Plugin {
@@ -57,7 +67,8 @@ impl Plugin {
             given: driver.pools.given(),
         };
         let weak = Arc::downgrade(&driver);
-        let open = move || opener::run(&weak, &joined, left);
+        let opened = weak.clone();
+        let open = move || opener::run(&opened, &joined, left);
         std::thread::Builder::new()
             .name("docker-opener".to_owned())
             .spawn(open)
@@ -65,7 +76,7 @@ impl Plugin {
         let path: PathBuf = plugins.join(format!("{NAME}.sock"));
         let server = Server::start(&path, driver).map_err(|error| error.to_string())?;
         log::info!("serving Docker on {}", path.display());
-        Ok(Plugin { _server: server })
+        Ok(Plugin { driver: weak, _server: server })
     }
 }
 

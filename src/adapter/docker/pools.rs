@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ const UNUSED: Duration = Duration::from_secs(60);
 
 /// Where the daemon keeps what is given out.
 pub struct Store {
+    /// For messages.
+    pub path: PathBuf,
     /// What was saved last.
     pub text: Option<String>,
     /// Replaces it, whole or not at all.
@@ -43,6 +46,8 @@ pub struct Pools {
 }
 
 struct State {
+    /// Another one has taken over what is saved.
+    closed: bool,
     subnets: Subnets,
     /// When those were made that are of no Docker network yet.
     made: BTreeMap<IpNet, Instant>,
@@ -60,11 +65,15 @@ impl Pools {
     ) -> Result<Self, String> {
         let subnets = match &store.text {
             Some(text) => toml::from_str(text).map_err(|error| {
-                format!("what was given out to Docker cannot be read: {}", error.message())
+                let path = store.path.display();
+                format!(
+                    "{path} cannot be read, which says what Docker was given: {}",
+                    error.message()
+                )
             })?,
             None => Subnets::default(),
         };
-        let state = Mutex::new(State { subnets, made: BTreeMap::new() });
+        let state = Mutex::new(State { closed: false, subnets, made: BTreeMap::new() });
         Ok(Pools { ranges, handler, state, save: store.save })
     }
 
@@ -81,7 +90,7 @@ impl Pools {
             None => Family::Ipv4,
         };
         self.change(|state| {
-            let State { subnets, made } = state;
+            let State { subnets, made, .. } = state;
             let old = |one: &Subnet| made.get(&one.network).is_none_or(|at| at.elapsed() > UNUSED);
             subnets.forget_unused(old);
             let subnet = subnets.make(&self.ranges, family, wanted, range)?;
@@ -151,11 +160,18 @@ impl Pools {
         })
     }
 
+    /// Docker releases its subnets next; until then they are nobody else's.
     pub fn unbind(&self, docker: &str) -> Result<(), Failure> {
         self.change(|state| {
-            state.subnets.unbind(docker);
+            let unbound = state.subnets.unbind(docker);
+            state.made.extend(unbound.into_iter().map(|network| (network, Instant::now())));
             Ok(())
         })
+    }
+
+    /// From here on nothing is changed.
+    pub fn close(&self) {
+        self.lock().closed = true;
     }
 
     /// What is given out, by Docker network.
@@ -200,7 +216,11 @@ impl Pools {
         change: impl FnOnce(&mut State) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let mut state = self.lock();
-        let mut next = State { subnets: state.subnets.clone(), made: state.made.clone() };
+        if state.closed {
+            return Err("porin's driver is just being started anew".to_owned().into());
+        }
+        let mut next =
+            State { closed: false, subnets: state.subnets.clone(), made: state.made.clone() };
         let answer = change(&mut next)?;
         if next.subnets != state.subnets {
             let failed =

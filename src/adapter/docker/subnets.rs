@@ -208,10 +208,14 @@ impl Subnets {
         }
     }
 
-    /// The Docker network is gone; its subnets stay until they are released.
-    pub fn unbind(&mut self, docker: &str) {
+    /// The Docker network is gone; its subnets stay until they are released. Returns them.
+    pub fn unbind(&mut self, docker: &str) -> Vec<IpNet> {
         let its = |subnet: &&mut Subnet| subnet.docker.as_deref() == Some(docker);
-        self.all.iter_mut().filter(its).for_each(|subnet| subnet.docker = None);
+        let unbind = |subnet: &mut Subnet| {
+            subnet.docker = None;
+            subnet.network
+        };
+        self.all.iter_mut().filter(its).map(unbind).collect()
     }
 
     /// Forgets all that was a Docker network's that is gone.

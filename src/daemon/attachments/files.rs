@@ -64,13 +64,7 @@ impl Files {
             shut: attach.shut,
             origin: Origin { file: path.as_path().into(), line: 1, column: 1 },
         };
-        let mut about = attach.about.clone();
-        about.truncate(about.floor_char_boundary(Attach::ABOUT_MAX));
-        let about = about.replace(|c: char| c.is_control(), " ");
-        let text = format!(
-            "# Made on request: {about}\n# porind removes this file when the container goes.\n\n{}",
-            print::endpoint(&asked).trim_start()
-        );
+        let text = text(&attach.about, &asked);
         match one::endpoints(&path, text.clone()) {
             Ok(read) => match <[_; 1]>::try_from(read) {
                 Ok([endpoint]) => Ok((text, endpoint)),
@@ -85,6 +79,11 @@ impl Files {
 
     pub fn write(&self, id: &AttachmentId, text: &str) -> io::Result<()> {
         store::replace(&self.path(id), text)
+    }
+
+    /// Writes what was there before a request.
+    pub fn restore(&self, id: &AttachmentId, endpoint: &Endpoint) -> io::Result<()> {
+        self.write(id, &text("as before a request that failed", endpoint))
     }
 
     pub fn exists(&self, id: &AttachmentId) -> bool {
@@ -126,6 +125,15 @@ impl Files {
         }
         all
     }
+}
+
+fn text(about: &str, endpoint: &Endpoint) -> String {
+    let about = &about[..about.floor_char_boundary(Attach::ABOUT_MAX)];
+    let about = about.replace(|c: char| c.is_control(), " ");
+    format!(
+        "# Made on request: {about}\n# porind removes this file when the container goes.\n\n{}",
+        print::endpoint(endpoint).trim_start()
+    )
 }
 
 /// Device and inode of what is at its namespace's path now; none: nothing is, or nothing that can be looked at.

@@ -57,6 +57,14 @@ struct Known {
     ticket: Ticket,
 }
 
+/// A request that waits for its round.
+struct Begun {
+    ticket: Ticket,
+    told: Receiver<Outcome>,
+    /// What it is to replace.
+    before: Option<Arc<Endpoint>>,
+}
+
 /// Why a request is refused.
 struct Refusal(ErrorCode, String);
 
@@ -84,11 +92,11 @@ impl Attachments {
         }
     }
 
-    /// Waits until the endpoint is in force. After any failure nothing is left of it.
-    /// `board`: the last one, whenever it is asked for.
+    /// Waits until the endpoint is in force. After any failure nothing is left of it; but of one that was to replace another, that is
+    /// as before. `board`: the last one, whenever it is asked for.
     pub fn attach(&self, attach: &Attach, board: impl Fn() -> Arc<Board>) -> Response {
-        let (ticket, told) = match self.begin(attach, board) {
-            Ok(told) => told,
+        let Begun { ticket, told, before } = match self.begin(attach, board) {
+            Ok(begun) => begun,
             Err(Refusal(code, what)) => return Response::error(code, what),
         };
         let (code, what) = match told.recv_timeout(PATIENCE) {
@@ -109,15 +117,11 @@ impl Attachments {
             }
             Err(_) => (ErrorCode::Later, format!("it is not in force after {PATIENCE:?}")),
         };
-        self.forget(&attach.id, ticket);
+        self.forget(&attach.id, ticket, before);
         Response::error(code, what)
     }
 
-    fn begin(
-        &self,
-        attach: &Attach,
-        board: impl Fn() -> Arc<Board>,
-    ) -> Result<(Ticket, Receiver<Outcome>), Refusal> {
+    fn begin(&self, attach: &Attach, board: impl Fn() -> Arc<Board>) -> Result<Begun, Refusal> {
         let (text, endpoint) = self.files.compose(attach).map_err(Refusal::refused)?;
         let namespace = identity(&endpoint);
         if let Some(path) = endpoint.namespace().filter(|_| namespace.is_none()) {
@@ -130,6 +134,7 @@ impl Attachments {
                 && known.endpoint.attachment == endpoint.attachment
                 && self.files.exists(&attach.id)
         });
+        let before = same.filter(|_| attach.replaces).map(|known| known.endpoint.clone());
         match same {
             Some(known) if attach.again && known.endpoint == endpoint => {}
             Some(_) if !attach.replaces => {
@@ -161,7 +166,8 @@ impl Attachments {
             known.ticket = ticket;
         }
         let wants = Wants::Endpoint(endpoint, namespace);
-        Ok((ticket, self.wait(state, attach.id.clone(), wants)))
+        let told = self.wait(state, attach.id.clone(), wants);
+        Ok(Begun { ticket, told, before })
     }
 
     fn check(
@@ -376,11 +382,22 @@ impl Attachments {
         }
     }
 
-    /// Removes what the request with this ticket has made, unless it is another's by now.
-    fn forget(&self, id: &AttachmentId, ticket: Ticket) {
+    /// Removes what the request with this ticket has made, or puts back what it replaced, unless it is another's by now.
+    fn forget(&self, id: &AttachmentId, ticket: Ticket, before: Option<Arc<Endpoint>>) {
         let mut state = self.lock();
         state.waiting.retain(|waiter| waiter.ticket != ticket);
-        if state.known.get(id).is_none_or(|known| known.ticket != ticket) {
+        let Some(known) = state.known.get_mut(id).filter(|known| known.ticket == ticket) else {
+            return;
+        };
+        if let Some(before) = before {
+            let same = known.endpoint == before;
+            known.endpoint = before.clone();
+            if !same {
+                if let Err(error) = self.files.restore(id, &before) {
+                    log::warn!("cannot write {}: {error}", self.files.path(id).display());
+                }
+                self.touch(state, id);
+            }
             return;
         }
         state.known.remove(id);
