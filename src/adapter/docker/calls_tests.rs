@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::adapter::docker::pools::{Pools, Store};
+use crate::adapter::docker::serve::Server;
 use crate::control::attach::{Attach, Attached, AttachmentId, Place};
 use crate::control::server::Handler;
 use crate::control::wire::{ErrorCode, Request, Response};
@@ -241,6 +243,45 @@ fn what_is_not_asked_for_rightly_is_refused_by_name() {
     assert!(lab.call("IpamDriver.RequestAddress", &json!({ "PoolID": "x" })).is_err());
     assert_eq!(call(&lab.driver, "/NetworkDriver.AllocateNetwork", b"{}").0, NOT_FOUND);
     assert_eq!(lab.daemon.only(), None);
+}
+
+#[test]
+fn the_socket_takes_whole_calls_of_bounded_size() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("plugins/porin.sock");
+    let Lab { driver, .. } = Lab::new(Path::new("/nowhere"));
+    let server = Server::start(&path, Arc::new(driver)).unwrap();
+    let ask = |request: &[u8]| {
+        let mut stream = UnixStream::connect(&path).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        // Who is refused early may not be listened to any more.
+        let _ = stream.write_all(request);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8(answer).unwrap()
+    };
+    let post = |path: &str, body: &str| {
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+        ask((head + body).as_bytes())
+    };
+    let activated = post("/Plugin.Activate", "");
+    assert!(activated.starts_with("HTTP/1.1 200"), "{activated}");
+    assert!(activated.contains("content-type: application/vnd.docker.plugins.v1.2+json"));
+    assert!(activated.ends_with(r#"{"Implements":["NetworkDriver","IpamDriver"]}"#), "{activated}");
+    assert!(post("/NetworkDriver.Join", "{").starts_with("HTTP/1.1 500"));
+    assert!(post("/Nothing", "{}").starts_with("HTTP/1.1 404"));
+    let large = post("/NetworkDriver.Join", &" ".repeat(2 << 20));
+    assert!(large.is_empty() || large.starts_with("HTTP/1.1 413"), "{large}");
+    assert!(ask(b"GET /Plugin.Activate HTTP/1.1\r\nHost: x\r\n\r\n").starts_with("HTTP/1.1 405"));
+    let garbage = ask(b"\x16\x03\x01\r\n\r\n");
+    assert!(garbage.is_empty() || garbage.starts_with("HTTP/1.1 400"), "{garbage}");
+    // Half a call holds up nobody else.
+    let mut half = UnixStream::connect(&path).unwrap();
+    half.write_all(b"POST /Plugin.Activate HTTP/1.1\r\nContent-Le").unwrap();
+    assert!(post("/Plugin.Activate", "").starts_with("HTTP/1.1 200"));
+    drop(server);
+    assert!(!path.exists());
 }
 
 const METHODS: [&str; 14] = [

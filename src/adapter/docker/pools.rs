@@ -25,6 +25,8 @@ const KIND: &str = "RequestAddressType";
 /// that died.
 const UNUSED: Duration = Duration::from_secs(60);
 
+pub type Save = Box<dyn Fn(&str) -> io::Result<()> + Send + Sync>;
+
 /// Where the daemon keeps what is given out.
 pub struct Store {
     /// For messages.
@@ -32,7 +34,7 @@ pub struct Store {
     /// What was saved last.
     pub text: Option<String>,
     /// Replaces it, whole or not at all.
-    pub save: Box<dyn Fn(&str) -> io::Result<()> + Send + Sync>,
+    pub save: Save,
 }
 
 /// Addresses, by the id of the Docker network that they are of.
@@ -42,7 +44,7 @@ pub struct Pools {
     ranges: Vec<IpNet>,
     handler: Arc<dyn Handler>,
     state: Mutex<State>,
-    save: Box<dyn Fn(&str) -> io::Result<()> + Send + Sync>,
+    save: Save,
 }
 
 struct State {
