@@ -2,6 +2,7 @@
 
 mod lab;
 
+use lab::daemon::EFFECT;
 use lab::shop::{API, HOST4, HOST6, OUTSIDE4, OUTSIDE6, Shop, at, both};
 use lab::traffic::{self, ARRIVES, DROPPED, Server};
 use lab::{Container, Host, World, config};
@@ -86,6 +87,14 @@ fn what_is_handed_over_is_an_endpoint_like_others() {
         for to in at(API, 8080) {
             assert!(!traffic::tcp(late.place(), to, DROPPED), "{to}");
         }
+        // If the one end goes, so does the other; of a file by hand the pair is made anew, to be handed over again.
+        let there = || host.place().interfaces().iter().any(|name| name == "taken");
+        assert!(!there());
+        late.run(&["ip", "link", "del", "dev", "eth5"]).success();
+        lab::eventually(EFFECT, "it is made again", there);
+        take(host, &late);
+        daemon.commit(|| host.write("endpoints.d/late.toml", &file(labels, false)));
+        reaches("made again");
         daemon.commit(|| host.remove("endpoints.d/late.toml"));
         lab::eventually(ARRIVES, "its interface goes", || {
             late.place().interfaces().iter().all(|name| name != "eth5")
