@@ -519,3 +519,76 @@ fn a_hundred_thousand_networks_and_ten_thousand_policies_load() {
     assert_eq!(config(&tree.loader().load()).policies.len(), 10_000);
     println!("and 10,000 policies: {:?}", start.elapsed());
 }
+
+#[test]
+fn what_is_handed_over_or_shut_is_checked() {
+    let host = "[[pool]]\nname = \"p\"\nnetwork = \"10.10.0.0/16\"\n";
+    let report = |endpoint: &str| {
+        let endpoints = format!("[[endpoint]]\nname = \"e\"\n{endpoint}\n");
+        Tree::new(&[("porin.toml", host), ("endpoints.d/e.toml", &endpoints)]).report()
+    };
+    for good in [
+        "hand-over = \"taken\"",
+        "hand-over = \"taken\"\nmac = \"02:42:0a:0a:00:01\"\nshut = true",
+        "namespace = \"/run/netns/e\"\nmac = \"02:42:0A:0a:00:01\"\nshut = false",
+        "interface = \"veth7\"\nipv4 = \"172.17.0.2\"\nshut = false",
+    ] {
+        assert_eq!(report(good), "", "{good}");
+    }
+    for (bad, why) in [
+        (
+            "hand-over = \"taken\"\nnamespace = \"/run/netns/e\"",
+            "`namespace` has no meaning beside",
+        ),
+        ("hand-over = \"taken\"\ninterface = \"eth0\"", "`interface` has no meaning beside"),
+        ("hand-over = \"pn0123456789ab\"", "an interface that porin makes itself"),
+        ("hand-over = \"much-too-long-name\"", "cannot be an interface's name"),
+        ("hand-over = \"taken\"\nmac = \"02:70:6f:72:69:6e\"", "knows its gateway by"),
+        ("hand-over = \"taken\"\nmac = \"03:00:00:00:00:01\"", "no MAC address that an interface"),
+        ("hand-over = \"taken\"\nmac = \"02-00-00-00-00-01\"", "is not a MAC address"),
+        ("hand-over = \"taken\"\nshut = \"yes\"", "shut"),
+        (
+            "interface = \"veth7\"\nipv4 = \"172.17.0.2\"\nshut = true",
+            "whose interface porin makes",
+        ),
+        (
+            "interface = \"veth7\"\nipv4 = \"172.17.0.2\"\nmac = \"02:00:00:00:00:01\"",
+            "`mac` has no",
+        ),
+    ] {
+        let report = report(bad);
+        assert!(report.contains(why), "{bad}: {report}");
+    }
+    let two = "[[endpoint]]\nname = \"a\"\nhand-over = \"x\"\n\n[[endpoint]]\nname = \"b\"\nhand-over = \"x\"\n";
+    let tree = Tree::new(&[("porin.toml", host), ("endpoints.d/e.toml", two)]);
+    assert!(
+        tree.report().contains("two endpoints hand over the interface `x`"),
+        "{}",
+        tree.report()
+    );
+}
+
+#[test]
+fn dockers_networks_are_reserved_parts_of_pools() {
+    let pools =
+        "[[pool]]\nname = \"p\"\nnetwork = \"10.10.0.0/16\"\nreserved = [\"10.10.0.0/28\"]\n";
+    let load = |docker: &str| {
+        let tree = Tree::new(&[("porin.toml", &format!("{pools}\n[docker]\n{docker}\n"))]);
+        (tree.report(), tree.loader().load().config)
+    };
+    let (report, config) = load("driver = true\nnetworks = [\"10.10.128.0/17\"]");
+    assert_eq!(report, "");
+    let host = &config.unwrap().host;
+    assert!(host.docker.driver && host.docker.socket == Path::new("/run/docker.sock"));
+    let reserved: Vec<String> = host.pools[0].reserved.iter().map(ToString::to_string).collect();
+    assert_eq!(reserved, ["10.10.0.0/28", "10.10.128.0/17"]);
+    for (bad, why) in [
+        ("networks = [\"10.11.0.0/24\"]", "10.11.0.0/24 is not inside one pool"),
+        ("networks = [\"10.0.0.0/8\"]", "10.0.0.0/8 is not inside one pool"),
+        ("driver = true", "has no addresses to give out"),
+        ("socket = \"docker.sock\"", "is not an absolute path"),
+    ] {
+        let (report, config) = load(bad);
+        assert!(report.contains(why) && config.is_none(), "{bad}: {report}");
+    }
+}

@@ -471,12 +471,13 @@ fn does_not_fit(labels: Option<&Arc<Labels>>, too_large: &TooLarge) -> Fault {
     Fault::whole(what).why(too_large.to_string()).hint(hint)
 }
 
+/// Of those that are not shut: the others' are nobody's.
 fn addresses(endpoints: &BTreeMap<Slot, Arc<Endpoint>>) -> BTreeMap<AddressKey, Slot> {
     let of = |(slot, endpoint): (&Slot, &Arc<Endpoint>)| {
         let addresses = [endpoint.ipv6.map(IpAddr::V6), endpoint.ipv4.map(IpAddr::V4)];
         addresses.into_iter().flatten().map(|a| (AddressKey::from(a), *slot)).collect::<Vec<_>>()
     };
-    endpoints.iter().flat_map(of).collect()
+    endpoints.iter().filter(|(_, endpoint)| !endpoint.shut).flat_map(of).collect()
 }
 
 fn place(policies: &[Arc<Resolved>], policy: &Resolved) -> Result<usize, usize> {

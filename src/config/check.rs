@@ -51,6 +51,7 @@ pub fn host(merged: &Merged, faults: &mut Faults) {
         }
     }
     disjoint(merged, faults);
+    docker(merged, faults);
     let reload = &merged.host.reload;
     if let Some((source, span)) = merged.reload
         && reload.quiet > reload.at_most
@@ -60,6 +61,26 @@ pub fn host(merged: &Merged, faults: &mut Faults) {
         faults.push(
             Fault::error(source.place(span), what).hint("at-most counts from the first change"),
         );
+    }
+}
+
+/// Docker's subnets are parts of pools.
+fn docker(merged: &Merged, faults: &mut Faults) {
+    let networks = merged.docker_networks.iter();
+    for (source, (network, span)) in networks.flat_map(|(s, all)| all.iter().map(move |n| (s, n))) {
+        if !merged.host.pools.iter().any(|pool| pool.network.contains(network)) {
+            let what = format!("`networks` of [docker]: {network} is not inside one pool");
+            let hint = "take a part of a [[pool]]'s network";
+            faults.push(Fault::error(source.place(span), what).hint(hint));
+        }
+    }
+    if let Some((source, span)) = merged.docker_driver
+        && merged.host.docker.driver
+        && merged.host.docker.networks.is_empty()
+    {
+        let what = "Docker's driver has no addresses to give out";
+        let hint = "name parts of pools: networks = [\"10.10.128.0/17\"]";
+        faults.push(Fault::error(source.place(span), what).hint(hint));
     }
 }
 
@@ -117,6 +138,12 @@ pub fn endpoints(endpoints: &[In<WrittenEndpoint>], host: Option<&Host>, faults:
             endpoint.is_adopted().then(|| (endpoint.interface(), &written.place))
         },
         |interface| format!("two endpoints are behind the interface `{interface}`"),
+    );
+    unique(
+        endpoints,
+        faults,
+        |written| Some((written.endpoint.handed_over()?, &written.place)),
+        |interface| format!("two endpoints hand over the interface `{interface}`"),
     );
     for (source, written) in endpoints.iter().filter(|(_, w)| w.endpoint.is_adopted()) {
         let interface = written.endpoint.interface();

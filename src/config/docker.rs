@@ -1,9 +1,13 @@
 //! `[docker]`: containers of another program's that porin has to do with.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
-use super::keys;
+use ipnet::IpNet;
+
+use super::host::{WrittenNetwork, networks};
 use super::table::Table;
+use super::{keys, value};
 use crate::types::Invalid;
 
 /// Networks that are adopted at most.
@@ -12,6 +16,10 @@ const NETWORKS: usize = 64;
 /// `[docker]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Docker {
+    /// Serve as Docker's network and IPAM driver `porin`.
+    pub driver: bool,
+    /// Where the subnets of the driver's networks come from: each inside one pool, which gives out no address of it otherwise.
+    pub networks: Vec<IpNet>,
     /// Absolute path of the API's socket: Docker's, or the compatible one of Podman.
     pub socket: PathBuf,
     /// Names of the bridge networks whose containers become endpoints where they are; each once.
@@ -20,13 +28,21 @@ pub struct Docker {
 
 impl Default for Docker {
     fn default() -> Self {
-        Docker { socket: PathBuf::from("/run/docker.sock"), adopt: Vec::new() }
+        Docker {
+            driver: false,
+            networks: Vec::new(),
+            socket: PathBuf::from("/run/docker.sock"),
+            adopt: Vec::new(),
+        }
     }
 }
 
 /// What one file says. None: it does not speak of it.
 #[derive(Debug, Clone, Default)]
 pub struct DockerPart {
+    /// And where.
+    pub driver: Option<(bool, Range<usize>)>,
+    pub networks: Option<Vec<WrittenNetwork>>,
     socket: Option<PathBuf>,
     adopt: Option<Vec<String>>,
 }
@@ -35,7 +51,10 @@ pub fn read(root: &Table) -> DockerPart {
     let Some(table) = root.table("docker", &keys::DOCKER) else {
         return DockerPart::default();
     };
+    let driver = table.optional("driver");
     DockerPart {
+        driver: driver.and_then(|item| Some((item.boolean()?, item.span))),
+        networks: networks(&table, "networks"),
         socket: table.optional("socket").and_then(|item| item.parse_by(socket)),
         adopt: adopt(&table),
     }
@@ -44,6 +63,12 @@ pub fn read(root: &Table) -> DockerPart {
 impl DockerPart {
     /// A later file's settings replace those of earlier ones.
     pub fn merge_into(&self, docker: &mut Docker) {
+        if let Some((driver, _)) = &self.driver {
+            docker.driver = *driver;
+        }
+        if let Some(networks) = &self.networks {
+            docker.networks = networks.iter().map(|(network, _)| *network).collect();
+        }
         if let Some(socket) = &self.socket {
             docker.socket.clone_from(socket);
         }
@@ -86,12 +111,9 @@ fn network(text: &str) -> Result<String, Invalid> {
 }
 
 fn socket(text: &str) -> Result<PathBuf, Invalid> {
-    let path = PathBuf::from(text.strip_prefix("unix://").unwrap_or(text));
-    if !path.is_absolute() || text.contains('\0') {
-        return Err(Invalid::new(format!("`{text}` is not the absolute path of a socket"))
-            .hint("Docker's is /run/docker.sock, Podman's /run/podman/podman.sock"));
-    }
-    Ok(path)
+    let hint = "Docker's is /run/docker.sock, Podman's /run/podman/podman.sock";
+    let path = value::socket(text.strip_prefix("unix://").unwrap_or(text));
+    path.map_err(|invalid| invalid.hint(hint))
 }
 
 #[cfg(test)]

@@ -11,13 +11,13 @@ use super::value;
 use crate::types::addr::check_unicast;
 use crate::types::label::check_value;
 use crate::types::port_text::port_name;
-use crate::types::{Family, Invalid, Label, Labels, Name, PortMatch};
+use crate::types::{Family, Invalid, Label, Labels, Mac, Name, PortMatch};
 
 #[derive(Debug, Clone)]
 pub struct WrittenEndpoint {
     pub endpoint: Arc<Endpoint>,
     pub name: Range<usize>,
-    /// Of the namespace or, if it has none, of the interface on the host.
+    /// Of the namespace or, if it has none, of the interface on the host or the one that is handed over.
     pub place: Range<usize>,
     pub ipv6: Range<usize>,
     pub ipv4: Range<usize>,
@@ -31,8 +31,14 @@ fn endpoint(table: &Table) -> Option<WrittenEndpoint> {
     // All first, so that every fault of the table is told.
     let name = table.required("name");
     let name = name.and_then(|item| Some((item.parse::<Name>()?, item.span)));
-    let adopted = table.optional("namespace").is_none();
-    let attachment = if adopted { on_the_host(table) } else { in_a_namespace(table) };
+    let handed = table.optional("hand-over");
+    let adopted = table.optional("namespace").is_none() && handed.is_none();
+    let attachment = match handed {
+        Some(item) => handed_over(table, &item),
+        None if adopted => on_the_host(table),
+        None => in_a_namespace(table),
+    };
+    let (mac, shut) = (mac(table, adopted), shut(table, adopted));
     let labels = labels(table);
     let ipv6 = address(table, "ipv6", Family::Ipv6, adopted);
     let ipv4 = address(table, "ipv4", Family::Ipv4, adopted);
@@ -60,6 +66,8 @@ fn endpoint(table: &Table) -> Option<WrittenEndpoint> {
             ipv6,
             ipv4,
             ports: ports?,
+            mac: mac?,
+            shut: shut?,
             origin: table.sink.origin(&table.span),
         }),
         name: name_span,
@@ -79,6 +87,20 @@ fn in_a_namespace(table: &Table) -> Option<(Attachment, Range<usize>)> {
     Some((Attachment::Made { namespace, interface: interface? }, item.span))
 }
 
+fn handed_over(table: &Table, item: &Item) -> Option<(Attachment, Range<usize>)> {
+    for other in ["namespace", "interface"] {
+        if let Some(span) = table.key_span(other) {
+            let what = format!("`{other}` has no meaning beside `hand-over`");
+            let hint =
+                "who takes the interface moves it into a namespace and gives it its name there";
+            table.sink.fault(&span, what, hint);
+            return None;
+        }
+    }
+    let interface = item.parse_by(value::foreign_interface)?;
+    Some((Attachment::HandedOver { interface }, item.span.clone()))
+}
+
 fn on_the_host(table: &Table) -> Option<(Attachment, Range<usize>)> {
     let Some(item) = table.optional("interface") else {
         let hint = "name the network namespace that porin is to make an interface in, or the host's interface \
@@ -92,6 +114,34 @@ fn on_the_host(table: &Table) -> Option<(Attachment, Range<usize>)> {
     };
     let interface = item.parse_by(value::foreign_interface)?;
     Some((Attachment::Adopted { interface }, item.span))
+}
+
+fn mac(table: &Table, adopted: bool) -> Option<Option<Mac>> {
+    let Some(item) = table.optional("mac") else { return Some(None) };
+    if adopted {
+        item.fault("`mac` has no meaning here: porin does not make the interface", "leave it out");
+        return None;
+    }
+    let mac = item.parse::<Mac>()?;
+    if mac == Mac::GATEWAY {
+        item.fault(
+            format!("{mac} is what every endpoint knows its gateway by"),
+            "take another one",
+        );
+        return None;
+    }
+    Some(Some(mac))
+}
+
+fn shut(table: &Table, adopted: bool) -> Option<bool> {
+    let Some(item) = table.optional("shut") else { return Some(false) };
+    let shut = item.boolean()?;
+    if adopted && shut {
+        let hint = "write a policy that denies everything, or add `namespace`";
+        item.fault("only an endpoint whose interface porin makes can be shut", hint);
+        return None;
+    }
+    Some(shut)
 }
 
 /// Whoever forgets `namespace` must not have an interface of the host's taken for an endpoint's.

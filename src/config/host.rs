@@ -107,7 +107,7 @@ fn uplinks(root: &Table) -> Option<Vec<Uplink>> {
 }
 
 /// Sorted, none inside another.
-fn networks(root: &Table, key: &'static str) -> Option<Vec<WrittenNetwork>> {
+pub fn networks(root: &Table, key: &'static str) -> Option<Vec<WrittenNetwork>> {
     let items = root.optional(key)?.list()?;
     let network = |item: Item| Some((item.parse_by(value::network_or_address)?, item.span));
     Some(networks::merged(items.into_iter().filter_map(network).collect()))
@@ -170,6 +170,9 @@ pub struct Merged<'a> {
     /// Where the last lists of [`Host::remote_hosts`] and [`Host::unmanaged`] are.
     pub remote_hosts: Option<(&'a Arc<Source>, &'a [WrittenNetwork])>,
     pub unmanaged: Option<(&'a Arc<Source>, &'a [WrittenNetwork])>,
+    /// Where Docker's driver was last turned on or off, and the last list of its networks.
+    pub docker_driver: Option<(&'a Arc<Source>, &'a Range<usize>)>,
+    pub docker_networks: Option<(&'a Arc<Source>, &'a [WrittenNetwork])>,
     /// Where `quiet` and `at-most` were last set.
     pub reload: Option<(&'a Arc<Source>, &'a Range<usize>)>,
 }
@@ -197,6 +200,12 @@ pub fn merge<'a>(parts: impl Iterator<Item = (&'a Arc<Source>, &'a HostPart)>) -
             host.reload.at_most = *at_most;
             merged.reload = Some((source, span));
         }
+        if let Some((_, span)) = &part.docker.driver {
+            merged.docker_driver = Some((source, span));
+        }
+        if let Some(networks) = &part.docker.networks {
+            merged.docker_networks = Some((source, networks));
+        }
         if let Some(networks) = &part.remote_hosts {
             host.remote_hosts = networks.iter().map(|(network, _)| *network).collect();
             merged.remote_hosts = Some((source, networks));
@@ -211,6 +220,13 @@ pub fn merge<'a>(parts: impl Iterator<Item = (&'a Arc<Source>, &'a HostPart)>) -
         merged.pools.extend(part.pools.iter().map(|pool| (source, pool)));
     }
     host.pools = merged.pools.iter().map(|(_, pool)| pool.pool.clone()).collect();
+    for network in &host.docker.networks {
+        if let Some(pool) = host.pools.iter_mut().find(|pool| pool.network.contains(network))
+            && !pool.reserved.contains(network)
+        {
+            pool.reserved.push(*network);
+        }
+    }
     merged
 }
 

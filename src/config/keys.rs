@@ -111,6 +111,8 @@ pub const RELOAD: Keys = Keys {
 pub const DOCKER: Keys = Keys {
     title: "[docker]",
     keys: &[
+        key("driver", "boolean", "", "false", "driver = true"),
+        key("networks", "list of networks", "", "[]", "networks = [\"10.10.128.0/17\"]"),
         key("socket", "path", "", "\"/run/docker.sock\"", "socket = \"/run/podman/podman.sock\""),
         key("adopt", "list of text", "", "[]", "adopt = [\"bridge\", \"shop\"]"),
     ],
@@ -130,11 +132,14 @@ pub const ENDPOINT: Keys = Keys {
         key("labels", "table of text", "", "{}", "labels = { app = \"web\", env = \"prod\" }"),
         key("namespace", "path", "", "", "namespace = \"/run/netns/web-1\""),
         key("interface", "text", "", "\"eth0\"", "interface = \"eth0\""),
+        key("hand-over", "text", "", "", "hand-over = \"web-1\""),
+        key("mac", "MAC address", "", "", "mac = \"02:42:0a:4d:80:02\""),
+        key("shut", "boolean", "", "false", "shut = true"),
         key("ipv6", "auto, none or address", "", "\"auto\"", "ipv6 = \"fd00:10::80\""),
         key("ipv4", "auto, none or address", "", "\"auto\"", "ipv4 = \"none\""),
         key("ports", "table of ports", "", "{}", "ports = { http = \"8080/tcp\" }"),
     ],
-    later: &["mode", "mac", "services"],
+    later: &["mode", "services"],
 };
 
 pub const POLICIES: Keys = Keys {

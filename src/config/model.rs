@@ -14,7 +14,7 @@ use serde::Serialize;
 
 pub use super::docker::Docker;
 use crate::types::{
-    Action, Direction, Entity, LabelKey, Labels, Mode, Name, Origin, PortMatch, PortRange,
+    Action, Direction, Entity, LabelKey, Labels, Mac, Mode, Name, Origin, PortMatch, PortRange,
     PortSpec, Selector, Tier,
 };
 
@@ -169,6 +169,10 @@ pub struct Endpoint {
     pub ipv4: AddressWish,
     /// Named ports.
     pub ports: BTreeMap<Name, PortMatch>,
+    /// That its interface is to have; none: one derived from its name. Never of an adopted endpoint.
+    pub mac: Option<Mac>,
+    /// Nothing passes, whatever policy says; all else of it is there. Never of an adopted endpoint.
+    pub shut: bool,
     pub origin: Origin,
 }
 
@@ -180,6 +184,12 @@ pub enum Attachment {
         /// Absolute path of a network namespace (`/run/netns/web`, `/proc/123/ns/net`).
         namespace: PathBuf,
         /// Its name inside; default `eth0`.
+        interface: String,
+    },
+    /// Porin's, which makes it on the host; a container runtime then takes the one end, moves it into a namespace and configures
+    /// it. Porin keeps the other.
+    HandedOver {
+        /// What the end that is taken is called on the host.
         interface: String,
     },
     /// Another's, as is the network that it is in: porin judges what passes, and does nothing else.
@@ -194,19 +204,29 @@ impl Endpoint {
     pub fn namespace(&self) -> Option<&Path> {
         match &self.attachment {
             Attachment::Made { namespace, .. } => Some(namespace),
-            Attachment::Adopted { .. } => None,
+            Attachment::HandedOver { .. } | Attachment::Adopted { .. } => None,
         }
     }
 
     /// Its name inside the namespace or, if there is none, on the host.
     pub fn interface(&self) -> &str {
         match &self.attachment {
-            Attachment::Made { interface, .. } | Attachment::Adopted { interface } => interface,
+            Attachment::Made { interface, .. }
+            | Attachment::HandedOver { interface }
+            | Attachment::Adopted { interface } => interface,
         }
     }
 
     pub fn is_adopted(&self) -> bool {
         matches!(self.attachment, Attachment::Adopted { .. })
+    }
+
+    /// What the end is called that a runtime takes.
+    pub fn handed_over(&self) -> Option<&str> {
+        match &self.attachment {
+            Attachment::HandedOver { interface } => Some(interface),
+            Attachment::Made { .. } | Attachment::Adopted { .. } => None,
+        }
     }
 
     /// The addresses that it is to have whatever the pools have.

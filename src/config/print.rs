@@ -48,6 +48,8 @@ pub fn host(host: &Host) -> String {
     out.pair("quiet", duration(host.reload.quiet));
     out.pair("at-most", duration(host.reload.at_most));
     out.header("[docker]");
+    out.pair("driver", host.docker.driver);
+    out.pair("networks", list(&host.docker.networks));
     out.pair("socket", quoted(host.docker.socket.display()));
     out.pair("adopt", list(&host.docker.adopt));
     out.0
@@ -61,13 +63,20 @@ pub fn endpoint(endpoint: &Endpoint) -> String {
     if let Some(namespace) = endpoint.namespace() {
         out.pair("namespace", quoted(namespace.display()));
     }
-    out.pair("interface", quoted(endpoint.interface()));
+    let key = if endpoint.handed_over().is_some() { "hand-over" } else { "interface" };
+    out.pair(key, quoted(endpoint.interface()));
+    if let Some(mac) = endpoint.mac {
+        out.pair("mac", quoted(mac));
+    }
     let labels = endpoint.labels.iter();
     out.pair("labels", table(labels.map(|(key, value)| (quoted(key), quoted(value)))));
     out.pair("ipv6", wish(endpoint.ipv6));
     out.pair("ipv4", wish(endpoint.ipv4));
     let ports = endpoint.ports.iter();
     out.pair("ports", table(ports.map(|(name, port)| (quoted(name), quoted(port)))));
+    if endpoint.shut {
+        out.pair("shut", true);
+    }
     out.0
 }
 

@@ -170,6 +170,21 @@ pub fn namespace(text: &str) -> Result<PathBuf, Invalid> {
     Ok(path.components().collect())
 }
 
+/// The path of a Unix socket: absolute, and no longer than such a socket's may be (unix(7)).
+pub fn socket(text: &str) -> Result<PathBuf, Invalid> {
+    if !text.starts_with('/') {
+        return Err(Invalid::new(format!("`{text}` is not an absolute path"))
+            .hint("write, for example, /run/docker.sock"));
+    }
+    if text.len() > 107 || text.chars().any(char::is_control) {
+        return Err(Invalid::new(
+            "the path is too long for a socket, or has control characters in it",
+        )
+        .hint("it may have 107 bytes"));
+    }
+    Ok(PathBuf::from(text))
+}
+
 /// A label key, or the beginning of one and `*`.
 pub fn label_pattern(text: &str) -> Result<String, Invalid> {
     match text.strip_suffix('*') {

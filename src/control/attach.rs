@@ -11,7 +11,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::types::{Generation, Invalid, Labels, Name};
+use crate::types::{Generation, Invalid, Labels, Mac, Name};
 
 /// Who makes attachments: the first word of their files' names.
 pub const ADAPTERS: &[&str] = &["cni", "netavark", "docker"];
@@ -124,9 +124,18 @@ pub struct Attach {
     pub ipv6: Option<Ipv6Addr>,
     #[serde(default)]
     pub ipv4: Option<Ipv4Addr>,
+    /// None: derived from the name.
+    #[serde(default)]
+    pub mac: Option<Mac>,
+    /// Nothing passes yet: what it is to be is not known.
+    #[serde(default)]
+    pub shut: bool,
     /// The same was asked before and no answer came: that it is there already is no fault.
     #[serde(default)]
     pub again: bool,
+    /// What is attached under this id already becomes this.
+    #[serde(default)]
+    pub replaces: bool,
 }
 
 impl Attach {
@@ -148,14 +157,17 @@ pub enum Place {
     /// Behind an interface of the host's that another program made: porin judges what passes it, and does nothing else.
     /// The number tells it from one of the same name that came later.
     Behind { interface: String, ifindex: u32 },
+    /// On the host under this name, for the runtime to move it into a namespace.
+    HandOver(String),
 }
 
 /// An endpoint that is in force, behind an interface that porin made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attached {
     pub name: String,
-    pub namespace: PathBuf,
-    /// Inside.
+    /// None: the interface is handed over.
+    pub namespace: Option<PathBuf>,
+    /// Inside, or as it is handed over.
     pub interface: String,
     pub host_interface: String,
     pub mac: String,

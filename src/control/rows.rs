@@ -31,6 +31,7 @@ pub fn endpoints(
         EndpointView {
             name: written.name.to_string(),
             state: match endpoint {
+                Some(endpoint) if endpoint.shut => EndpointState::Shut,
                 Some(_) => EndpointState::Attached,
                 None => EndpointState::Closed,
             },

@@ -179,6 +179,8 @@ pub struct EndpointView {
 #[serde(rename_all = "lowercase")]
 pub enum EndpointState {
     Attached,
+    /// It is there, and nothing passes: so it was asked for.
+    Shut,
     Closed,
 }
 
@@ -186,6 +188,7 @@ impl EndpointState {
     pub fn as_str(self) -> &'static str {
         match self {
             EndpointState::Attached => "attached",
+            EndpointState::Shut => "shut",
             EndpointState::Closed => "closed",
         }
     }

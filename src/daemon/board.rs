@@ -152,7 +152,8 @@ impl Answers {
         let (tracked, suppressed) = self.meters.flows()?;
         let counters = self.meters.counters(&self.names)?;
         let committed = board.committed.as_ref();
-        let attached = committed.map_or(0, |c| c.snapshot.endpoints.len());
+        let open = |c: &Committed| c.snapshot.endpoints.values().filter(|one| !one.shut).count();
+        let attached = committed.map_or(0, open);
         let configured = committed.map_or(0, |c| c.config.endpoints.len());
         Ok(view::Status {
             porin: env!("CARGO_PKG_VERSION").to_owned(),

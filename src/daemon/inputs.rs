@@ -109,6 +109,7 @@ fn everything(
                 let before = in_force.and_then(|inputs| inputs.namespaces.get(&name));
                 namespaces.insert(name, namespace(netlink, before, path));
             }
+            Attachment::HandedOver { .. } => {}
             Attachment::Adopted { interface } => {
                 let found = facts::adopted(netlink, interface);
                 interfaces.insert(name, found.map_err(|why| reason(&why)));
@@ -154,6 +155,7 @@ fn changed(
                     namespaces.insert(name.clone(), namespace(netlink, before, path));
                 }
             },
+            Attachment::HandedOver { .. } => {}
             Attachment::Adopted { interface } => match interfaces.get(name) {
                 Some(Ok(_)) if !touched => {}
                 _ => {
@@ -167,7 +169,7 @@ fn changed(
 }
 
 fn is_made(endpoint: Option<&Arc<Endpoint>>) -> bool {
-    endpoint.is_some_and(|endpoint| !endpoint.is_adopted())
+    endpoint.is_some_and(|endpoint| endpoint.namespace().is_some())
 }
 
 /// The network namespace of an endpoint: as in the last generation, if it is still there.

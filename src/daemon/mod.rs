@@ -5,6 +5,7 @@ mod attachments;
 mod backoff;
 mod board;
 mod debounce;
+mod docker;
 mod faults;
 mod inputs;
 mod lock;

@@ -27,6 +27,7 @@ use super::attachments::Attachments;
 use super::backoff::Backoff;
 use super::board::{Answers, Board, Committed};
 use super::debounce::Debounce;
+use super::docker::Docker;
 use super::faults;
 use super::lock::{self, Lock};
 use super::meters::KernelMeters;
@@ -69,6 +70,7 @@ struct Daemon {
     answers: Arc<Answers>,
     attachments: Arc<Attachments>,
     adopter: Adopter,
+    docker: Docker,
     maps: Arc<Maps>,
     /// What is put up changes by rounds; this is the last one.
     board: Board,
@@ -145,6 +147,7 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
         .map_err(|error| Fatal::new(Exit::Failed, "serve the control socket", error))?;
     let adopter = Adopter::new(answers.clone(), attachments.clone());
     let names = answers.names.clone();
+    let docker = Docker::new(&options.state, answers.clone());
     let reconciler = Reconciler::new(loader, &options.state, kernel, recovered, names);
     let reload = Host::default().reload;
     Ok(Daemon {
@@ -155,6 +158,7 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
         answers,
         attachments,
         adopter,
+        docker,
         maps,
         board,
         look_again: None,
@@ -272,6 +276,9 @@ impl Daemon {
             // Something of ours is gone by another's hand: equal files do not mean that all is well.
             Wake::Kernel(event) => {
                 log::debug!("{event:?}");
+                if let KernelEvent::InterfaceVanished(interface) = &event {
+                    self.attachments.vanished(interface);
+                }
                 self.kernel_changed |= self.reconciler.note(&event);
                 self.changed = Changed::Any;
             }
@@ -365,6 +372,9 @@ impl Daemon {
         self.attachments.tell(seen, &self.board);
         if let Some(config) = self.reconciler.config() {
             self.adopter.set(&config.host.docker);
+        }
+        if let Some(config) = self.reconciler.config().filter(|_| self.board.committed.is_some()) {
+            self.docker.follow(&config.host.docker);
         }
         // Warnings take their time, and nobody waits for them.
         let report = self.reconciler.report();

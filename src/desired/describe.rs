@@ -26,6 +26,7 @@ pub(super) struct Openable<'a> {
 /// Where an endpoint was found.
 enum Place<'a> {
     Namespace { namespace: Namespace, interface: &'a str },
+    HandedOver { interface: &'a str },
     Interface(Adopted),
 }
 
@@ -59,7 +60,7 @@ pub(super) fn openable<'a>(
             Place::Namespace { namespace: Namespace { device, inode, .. }, interface } => {
                 Some((*device, *inode, *interface))
             }
-            Place::Interface(_) => None,
+            Place::HandedOver { .. } | Place::Interface(_) => None,
         };
         if let Some(place) = &place
             && let Some(other) = inside.get(place)
@@ -94,6 +95,18 @@ fn examine<'a>(config: &'a model::Endpoint, facts: &Facts) -> Result<Openable<'a
     match &config.attachment {
         model::Attachment::Made { namespace, interface } => {
             examine_made(config, namespace, interface, facts)
+        }
+        model::Attachment::HandedOver { interface } => {
+            let addresses = addresses(config, facts)?;
+            let all = addresses.into_iter().flatten();
+            let incarnation = digest::handed_incarnation(interface, all, config.mac);
+            Ok(Openable {
+                config,
+                place: Place::HandedOver { interface },
+                addresses,
+                host_interface: digest::handed_host_interface(interface),
+                incarnation,
+            })
         }
         model::Attachment::Adopted { interface } => examine_adopted(config, interface, facts),
     }
@@ -158,6 +171,16 @@ fn examine_made<'a>(
             return Err(Box::new(fault.why(path.to_string()).passing()));
         }
     };
+    let addresses = addresses(config, facts)?;
+    let all = addresses.into_iter().flatten();
+    let incarnation = digest::incarnation(&config.name, &namespace, interface, all, config.mac);
+    let host_interface = digest::host_interface(&config.name);
+    let place = Place::Namespace { namespace, interface };
+    Ok(Openable { config, place, addresses, host_interface, incarnation })
+}
+
+/// What the pools have given it, by family.
+fn addresses(config: &model::Endpoint, facts: &Facts) -> Result<[Option<IpAddr>; 2], Box<Fault>> {
     let mut addresses = [None, None];
     for family in Family::BOTH {
         addresses[family as usize] = match facts.answers[family as usize].get(&config.name) {
@@ -174,11 +197,7 @@ fn examine_made<'a>(
         };
         return Err(Box::new(closed(config, "has no address").hint(hint)));
     }
-    let incarnation =
-        digest::incarnation(&config.name, &namespace, interface, addresses.into_iter().flatten());
-    let host_interface = digest::host_interface(&config.name);
-    let place = Place::Namespace { namespace, interface };
-    Ok(Openable { config, place, addresses, host_interface, incarnation })
+    Ok(addresses)
 }
 
 fn refusal(config: &model::Endpoint, refused: &Refused) -> Fault {
@@ -219,6 +238,7 @@ pub(super) fn endpoint(
 ) -> Endpoint {
     let addresses = || openable.addresses.iter().flatten();
     let config = openable.config;
+    let mac = |name: &str| config.mac.unwrap_or_else(|| digest::mac(name, &openable.incarnation));
     Endpoint {
         name: config.name.clone(),
         slot,
@@ -227,11 +247,18 @@ pub(super) fn endpoint(
         ipv6: addresses().find_map(|a| v6(*a)),
         ipv4: addresses().find_map(|a| v4(*a)),
         ports: config.ports.clone(),
+        shut: config.shut,
         attachment: match &openable.place {
             Place::Namespace { namespace, interface } => Attachment::Made(Made {
-                namespace: namespace.clone(),
+                namespace: Some(namespace.clone()),
                 interface: (*interface).to_owned(),
-                mac: digest::mac(&config.name, &openable.incarnation),
+                mac: mac(config.name.as_str()),
+                mtu,
+            }),
+            Place::HandedOver { interface } => Attachment::Made(Made {
+                namespace: None,
+                interface: (*interface).to_owned(),
+                mac: mac(interface),
                 mtu,
             }),
             Place::Interface(adopted) => Attachment::Adopted(*adopted),

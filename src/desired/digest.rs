@@ -27,18 +27,33 @@ pub fn head<const N: usize>(digest: [u8; 32]) -> [u8; N] {
     head
 }
 
-/// Who an endpoint is to the kernel. The namespace counts by what it is, not by the path it is reached by.
+/// Who an endpoint is to the kernel. The namespace counts by what it is, not by the path it is reached by. `mac`: if it is not to be
+/// derived from this.
 pub fn incarnation(
     name: &Name,
     namespace: &Namespace,
     interface: &str,
     addresses: impl IntoIterator<Item = IpAddr>,
+    mac: Option<Mac>,
 ) -> [u8; 16] {
     let device = namespace.device.to_be_bytes();
     let inode = namespace.inode.to_be_bytes();
-    let addresses: Vec<String> = addresses.into_iter().map(|a| a.to_string()).collect();
+    let addresses = addresses.into_iter().map(|a| a.to_string());
+    let addresses: Vec<String> = addresses.chain(mac.map(|mac| mac.to_string())).collect();
     let fixed: [&[u8]; 5] =
         [b"endpoint", name.as_str().as_bytes(), &device, &inode, interface.as_bytes()];
+    head(digest(fixed.into_iter().chain(addresses.iter().map(|a| a.as_bytes()))))
+}
+
+/// The same of one whose interface is handed over: it keeps the interface though it is called otherwise.
+pub fn handed_incarnation(
+    interface: &str,
+    addresses: impl IntoIterator<Item = IpAddr>,
+    mac: Option<Mac>,
+) -> [u8; 16] {
+    let addresses = addresses.into_iter().map(|a| a.to_string());
+    let addresses: Vec<String> = addresses.chain(mac.map(|mac| mac.to_string())).collect();
+    let fixed: [&[u8]; 2] = [b"handed over", interface.as_bytes()];
     head(digest(fixed.into_iter().chain(addresses.iter().map(|a| a.as_bytes()))))
 }
 
@@ -62,8 +77,8 @@ pub fn uplink_incarnation(interface: &str, ifindex: u32) -> [u8; 16] {
 }
 
 /// Locally administered, unicast (IEEE 802 section 8.4), and never the gateway's.
-pub fn mac(name: &Name, incarnation: &[u8; 16]) -> Mac {
-    let mut mac: [u8; 6] = head(digest([b"mac".as_slice(), name.as_str().as_bytes(), incarnation]));
+pub fn mac(name: &str, incarnation: &[u8; 16]) -> Mac {
+    let mut mac: [u8; 6] = head(digest([b"mac".as_slice(), name.as_bytes(), incarnation]));
     mac[0] = mac[0] & 0xfc | 0x02;
     if mac == Mac::GATEWAY.0 {
         mac[5] ^= 1;
@@ -73,6 +88,15 @@ pub fn mac(name: &Name, incarnation: &[u8; 16]) -> Mac {
 
 /// `pn` and 12 hex digits: 14 bytes, one less than an interface's name may have.
 pub fn host_interface(name: &Name) -> String {
-    let head: [u8; 6] = head(digest([b"interface".as_slice(), name.as_str().as_bytes()]));
+    own_name(b"interface", name.as_str())
+}
+
+/// The same of the other end of what is handed over.
+pub fn handed_host_interface(interface: &str) -> String {
+    own_name(b"handed over", interface)
+}
+
+fn own_name(kind: &[u8], name: &str) -> String {
+    let head: [u8; 6] = head(digest([kind, name.as_bytes()]));
     head.iter().fold("pn".to_owned(), |text, byte| text + &format!("{byte:02x}"))
 }

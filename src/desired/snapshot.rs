@@ -54,7 +54,10 @@ pub struct Endpoint {
     pub ipv4: Option<Ipv4Addr>,
     pub ports: BTreeMap<Name, PortMatch>,
     pub attachment: Attachment,
-    /// Interface on the host. Of porin's own: `pn` and 12 hex digits of a digest of the name.
+    /// Nothing passes, whatever policy says.
+    pub shut: bool,
+    /// Interface on the host. Of porin's own: `pn` and 12 hex digits of a digest of the name, or of the name of what is
+    /// handed over.
     pub host_interface: String,
     /// Digest of name, place and addresses: another incarnation gets another slot.
     pub incarnation: [u8; 16],
@@ -70,8 +73,9 @@ pub enum Attachment {
 /// An interface that porin makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Made {
-    pub namespace: Namespace,
-    /// Its name in the namespace.
+    /// None: it is made on the host, and handed over to a runtime.
+    pub namespace: Option<Namespace>,
+    /// Its name in the namespace, or on the host until it is taken.
     pub interface: String,
     /// Its MAC there.
     pub mac: Mac,
@@ -84,6 +88,16 @@ pub struct Adopted {
     pub ifindex: u32,
     /// ifindex of what the host's stack reaches it by: of the bridge that it is a port of, or its own.
     pub via: u32,
+}
+
+impl Made {
+    /// What its other end on the host bears. One that is handed over has no neighbour entries, and sends all to its own MAC.
+    pub fn host_mac(&self) -> Mac {
+        match self.namespace {
+            Some(_) => Mac::GATEWAY,
+            None => self.mac,
+        }
+    }
 }
 
 impl Endpoint {

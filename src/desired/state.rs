@@ -270,7 +270,8 @@ impl Desired {
             let request = |endpoint: &'a Arc<model::Endpoint>| Request {
                 name: &endpoint.name,
                 wish: describe::wish(endpoint, family),
-                open: matches!(self.namespaces.get(&endpoint.name), Some(Ok(_))),
+                open: endpoint.handed_over().is_some()
+                    || matches!(self.namespaces.get(&endpoint.name), Some(Ok(_))),
             };
             let ours = endpoints.iter().filter(|endpoint| !endpoint.is_adopted());
             let requests: Vec<Request> = ours.map(request).collect();

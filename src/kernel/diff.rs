@@ -163,7 +163,8 @@ fn interfaces(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) {
 
 /// An interface name in a namespace: only one interface can be there.
 fn place(made: &Made) -> (u64, u64, &str) {
-    (made.namespace.device, made.namespace.inode, &made.interface)
+    let namespace = made.namespace.as_ref().map_or((0, 0), |one| (one.device, one.inode));
+    (namespace.0, namespace.1, &made.interface)
 }
 
 /// Variants that there is no handle of yet.
@@ -333,7 +334,8 @@ fn on_side(index: u32, side: Side) -> bool {
 pub fn wanted_programs(plan: &Plan, side: Side) -> BTreeMap<u32, Variant> {
     let index = |slot: Slot, hook: u32| slot.0 * 4 + hook * 2 + side.index() as u32;
     let mut wanted = BTreeMap::new();
-    for (slot, planned) in &plan.endpoints {
+    // A gate without a program is shut.
+    for (slot, planned) in plan.endpoints.iter().filter(|(_, p)| !p.endpoint.shut) {
         let variant = |program| Variant { program, features: planned.features };
         wanted.insert(index(*slot, INGRESS), variant(Program::FromEndpoint));
         wanted.insert(index(*slot, EGRESS), variant(Program::ToEndpoint));

@@ -282,8 +282,8 @@ impl fmt::Display for Op {
             Op::CreateInterface(endpoint) => {
                 write!(f, "create interface {} of endpoint", endpoint.host_interface)?;
                 write!(f, " {}", endpoint.name)?;
-                match endpoint.made() {
-                    Some(made) => write!(f, " in {}", made.namespace.path.display()),
+                match endpoint.made().and_then(|made| made.namespace.as_ref()) {
+                    Some(namespace) => write!(f, " in {}", namespace.path.display()),
                     None => Ok(()),
                 }
             }

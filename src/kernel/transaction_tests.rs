@@ -87,7 +87,11 @@ fn plan(spec: &Spec) -> Plan {
         // Each incarnation has a slot of its own for ever, as if slots never came back.
         let slot = Slot(1 + u32::from(name) * 2 + u32::from(incarnation));
         let ipv4 = Ipv4Addr::new(10, 0, 0, name + 1);
-        addresses.insert(AddressKey::from(IpAddr::V4(ipv4)), slot);
+        // Of these and no others: shut ones are nobody's to others.
+        let shut = jumbo && egress && name != ADOPTED;
+        if !shut {
+            addresses.insert(AddressKey::from(IpAddr::V4(ipv4)), slot);
+        }
         let endpoint = Endpoint {
             name: format!("e{name}").parse().unwrap(),
             slot,
@@ -96,15 +100,16 @@ fn plan(spec: &Spec) -> Plan {
             ipv6: None,
             ipv4: Some(ipv4),
             ports: BTreeMap::new(),
+            shut,
             attachment: match name {
                 // Each incarnation is behind the same interface.
                 ADOPTED => Attachment::Adopted(Adopted { ifindex: 50, via: 51 }),
                 _ => Attachment::Made(Made {
-                    namespace: Namespace {
+                    namespace: Some(Namespace {
                         path: PathBuf::from(format!("/run/netns/e{name}")),
                         device: 4,
                         inode: u64::from(name) * 2 + u64::from(incarnation),
-                    },
+                    }),
                     interface: "eth0".to_owned(),
                     mac: Mac([2, 0, 0, 0, 0, name]),
                     mtu: if jumbo { 9000 } else { 1500 },

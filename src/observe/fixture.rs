@@ -109,8 +109,13 @@ fn endpoint(name: &str, slot: Slot, number: u16, labels: &str) -> Endpoint {
         ipv6: Some(std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, number)),
         ipv4: (number == 7).then_some(std::net::Ipv4Addr::new(10, 0, 0, 7)),
         ports: BTreeMap::new(),
+        shut: false,
         attachment: Attachment::Made(Made {
-            namespace: Namespace { path: "/run/netns/x".into(), device: 4, inode: number.into() },
+            namespace: Some(Namespace {
+                path: "/run/netns/x".into(),
+                device: 4,
+                inode: number.into(),
+            }),
             interface: "eth0".into(),
             mac: Mac::GATEWAY,
             mtu: 1500,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -76,12 +77,57 @@ impl fmt::Display for AddressKey {
 }
 
 /// An Ethernet address.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
     /// What every endpoint sees as its gateway: locally administered, then "porin".
     pub const GATEWAY: Mac = Mac(*b"\x02porin");
+}
+
+/// Six octets in hexadecimal, with colons between, of an interface's own: not a group's, and not all zero.
+impl FromStr for Mac {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let bad = || {
+            Invalid::new(format!("`{text}` is not a MAC address"))
+                .hint("write six octets: 02:42:0a:4d:80:02")
+        };
+        let mut octets = text.split(':');
+        let mut mac = [0; 6];
+        for octet in &mut mac {
+            let digits = octets.next().filter(|digits| {
+                digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_hexdigit())
+            });
+            *octet = u8::from_str_radix(digits.ok_or_else(bad)?, 16).map_err(|_| bad())?;
+        }
+        if octets.next().is_some() {
+            return Err(bad());
+        }
+        if mac[0] & 1 == 1 || mac == [0; 6] {
+            return Err(Invalid::new(format!(
+                "`{text}` is no MAC address that an interface can have"
+            ))
+            .hint("the first octet is even, and they are not all zero"));
+        }
+        Ok(Mac(mac))
+    }
+}
+
+impl TryFrom<String> for Mac {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl From<Mac> for String {
+    fn from(mac: Mac) -> String {
+        mac.to_string()
+    }
 }
 
 impl fmt::Display for Mac {

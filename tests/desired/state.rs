@@ -31,6 +31,8 @@ fn endpoint(name: &str, labels: &[(&str, &str)]) -> Endpoint {
         ipv6: AddressWish::Auto,
         ipv4: AddressWish::Auto,
         ports: BTreeMap::new(),
+        mac: None,
+        shut: false,
         origin: origin(),
     }
 }
@@ -80,7 +82,10 @@ fn an_endpoint_without_namespace_stays_closed_and_keeps_its_address() {
     let a = find(&before, "a").unwrap();
     let gone = Namespaces::from_iter([
         ("a".parse().unwrap(), Err("No such file or directory".to_owned())),
-        ("b".parse().unwrap(), Ok(find(&before, "b").unwrap().made().unwrap().namespace.clone())),
+        (
+            "b".parse().unwrap(),
+            Ok(find(&before, "b").unwrap().made().unwrap().namespace.clone().unwrap()),
+        ),
     ]);
     desired.apply(Change::Namespaces(gone));
     let (without, faults) = take(&mut desired);
@@ -290,7 +295,7 @@ fn derived_names_fit_and_differ() {
         assert!(interface.len() == 14 && interface.starts_with("pn"), "{interface}");
     }
     for name in &names {
-        let mac = digest::mac(name, &[0; 16]);
+        let mac = digest::mac(name.as_str(), &[0; 16]);
         assert_eq!(mac.0[0] & 3, 2, "locally administered, unicast");
         assert_ne!(mac, Mac::GATEWAY);
     }

@@ -30,12 +30,13 @@ pub fn an_endpoint(netlink: &Netlink, n: u16, namespace: &Path) -> Arc<Endpoint>
         ipv6: Some(std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n)),
         ipv4: Some(std::net::Ipv4Addr::new(10, 0, high, low)),
         ports: BTreeMap::new(),
+        shut: false,
         attachment: Attachment::Made(Made {
-            namespace: Namespace {
+            namespace: Some(Namespace {
                 path: namespace.to_owned(),
                 device: facts.device,
                 inode: facts.inode,
-            },
+            }),
             interface: "eth0".to_owned(),
             mac: Mac([2, 0, 0, 0, high, low]),
             mtu: 1500,
@@ -194,7 +195,7 @@ fn unusable_namespaces_and_uplinks_say_why() {
         let namespace = lab.namespace("web");
         add_sources(&netlink);
         let mut moved = Endpoint::clone(&an_endpoint(&netlink, 1, &namespace));
-        made(&mut moved).namespace.inode += 1;
+        made(&mut moved).namespace.as_mut().unwrap().inode += 1;
         let refused = create(&netlink, &moved, false).unwrap_err();
         assert!(refused.to_string().contains("another namespace"), "{refused}");
 

@@ -1,5 +1,6 @@
-//! The real dockerd on a host, and its command line beside it.
+//! The real dockerd on a host, with all its files in the host's own /run, and its command line beside it.
 
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,10 +17,14 @@ const CLIENT: &str = "/usr/bin/docker";
 pub struct Docker<'h> {
     host: &'h Host,
     arguments: Vec<String>,
+    /// Where it keeps what it knows.
+    root: &'static str,
     /// The control group of its containers, no other test's.
     group: String,
     /// None: stopped.
     daemon: Option<Process>,
+    /// Of its own, as Debian has it: containers outlive dockerd.
+    containerd: Option<Process>,
 }
 
 impl<'h> Docker<'h> {
@@ -28,11 +33,13 @@ impl<'h> Docker<'h> {
     pub fn start(host: &'h Host, arguments: &[&str]) -> Self {
         host.mount_control_groups();
         // What it leaves in there is the host's own, and goes with it.
-        host.sh("mkdir -p /run/docker-root /run/docker-exec /run/docker-etc /run/docker-home");
+        host.sh("mkdir -p /run/docker-exec /run/docker-etc /run/docker-home");
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let processes = std::fs::metadata("/proc/self/ns/pid").expect("process namespace");
         let group = format!("porin-lab-docker-{}", processes.ino());
-        let mut docker = Docker { host, arguments, group, daemon: None };
+        let containerd = Some(containerd(host));
+        let root = "/run/docker-root";
+        let mut docker = Docker { host, arguments, root, group, daemon: None, containerd };
         docker.start_again();
         let image = host.busybox_image();
         docker.run(&["import", &image.to_string_lossy(), "busybox"]).success();
@@ -45,31 +52,45 @@ impl<'h> Docker<'h> {
         let fixed = [
             "dockerd",
             "--config-file=/run/docker-etc/daemon.json",
-            "--data-root=/run/docker-root",
             "--exec-root=/run/docker-exec",
             "--pidfile=/run/docker.pid",
             "--host=unix:///run/docker.sock",
             "--group=root",
             "--storage-driver=vfs",
             "--exec-opt=native.cgroupdriver=cgroupfs",
+            "--containerd=/run/containerd/containerd.sock",
             "--log-level=warn",
         ];
         let mut arguments: Vec<String> = fixed.map(str::to_owned).into();
+        arguments.push(format!("--data-root={}", self.root));
         arguments.push(format!("--cgroup-parent=/{}", self.group));
         arguments.extend(self.arguments.iter().cloned());
         let mut command = self.host.place().command(&arguments);
-        std::fs::write(self.host.run_directory().join("docker-etc/daemon.json"), "{}")
-            .expect("configuration of dockerd");
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path());
+        let run = self.host.run_directory();
+        std::fs::write(run.join("docker-etc/daemon.json"), "{}").expect("configuration of dockerd");
+        // One that was killed leaves it.
+        let _ = std::fs::remove_file(run.join("docker.pid"));
+        let log = OpenOptions::new().create(true).append(true).open(self.log_path());
         let log = log.expect("log of dockerd");
         command.stdout(log.try_clone().expect("log of dockerd")).stderr(log);
         self.daemon = Some(self.host.place().spawn(command));
-        let answered = eventually::some(ARRIVES, || {
+        let answered = eventually::some(ARRIVES * 3, || {
             let daemon = self.daemon.as_mut().is_some_and(Process::is_running);
             assert!(daemon, "dockerd ended:\n{}", self.log());
             self.run(&["version"]).ok().then_some(())
         });
         assert!(answered.is_some(), "dockerd does not answer:\n{}", self.log());
+    }
+
+    /// As it would be on a new machine: it knows of nothing.
+    pub fn start_afresh(&mut self) {
+        self.root = "/run/docker-root-2";
+        self.start_again();
+    }
+
+    /// As SIGKILL leaves it.
+    pub fn kill(&mut self) {
+        self.daemon.take().expect("dockerd runs").kill();
     }
 
     /// Asks it to end, and waits. With `--live-restore` its containers go on.
@@ -110,6 +131,7 @@ impl Drop for Docker<'_> {
             eprintln!("--- log of dockerd\n{}---", self.log());
         }
         drop(self.daemon.take());
+        drop(self.containerd.take());
         // The groups of its containers are the machine's, and last as long as something runs in them.
         let groups =
             format!("find /sys/fs/cgroup -mindepth 2 -maxdepth 2 -type d -name {}", self.group);
@@ -124,4 +146,19 @@ impl Drop for Docker<'_> {
         let left = self.host.place().command(&["timeout", "10", "sh", "-c", &clean]);
         let _ = self.host.slowly(left);
     }
+}
+
+fn containerd(host: &Host) -> Process {
+    let run = host.run_directory();
+    let config = "version = 2\nroot = \"/run/containerd-root\"\nstate = \"/run/containerd\"\n\
+                  disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
+                  [grpc]\naddress = \"/run/containerd/containerd.sock\"\n";
+    std::fs::write(run.join("containerd.toml"), config).expect("configuration of containerd");
+    let log = File::create(run.join("containerd.log")).expect("log of containerd");
+    let mut command = host.place().command(&["containerd", "--config", "/run/containerd.toml"]);
+    command.stdout(log.try_clone().expect("log of containerd")).stderr(log);
+    let process = host.place().spawn(command);
+    let socket = run.join("containerd/containerd.sock");
+    eventually(ARRIVES, "containerd listens", || socket.exists());
+    process
 }

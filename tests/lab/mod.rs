@@ -34,6 +34,7 @@ pub mod traffic;
 pub mod world;
 
 pub use daemon::{Daemon, Setup};
+pub use docker::Docker;
 pub use eventually::eventually;
 pub use host::{Container, Host};
 pub use place::Place;

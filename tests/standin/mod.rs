@@ -42,7 +42,7 @@ impl Handler for Daemon {
 pub fn attached() -> Attached {
     Attached {
         name: "web-0123456789ab".into(),
-        namespace: "/run/netns/web".into(),
+        namespace: Some("/run/netns/web".into()),
         interface: "eth0".into(),
         host_interface: "pn0123456789ab".into(),
         mac: "02:00:00:00:00:07".into(),

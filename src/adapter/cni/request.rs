@@ -52,7 +52,19 @@ pub fn attach(
         network.asked_labels,
         found,
     ])?;
-    Ok(Attach { id, about, name, place, labels, ipv6, ipv4, again: false })
+    Ok(Attach {
+        id,
+        about,
+        name,
+        place,
+        labels,
+        ipv6,
+        ipv4,
+        mac: None,
+        shut: false,
+        again: false,
+        replaces: false,
+    })
 }
 
 /// At most one of each family; the same one twice is one.

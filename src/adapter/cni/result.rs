@@ -1,6 +1,7 @@
 //! What ADD prints, in the form of the version asked in, and what CHECK compares: specification, section 5.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
@@ -98,7 +99,7 @@ fn everywhere(address: IpAddr) -> &'static str {
 pub fn compare(previous: &Value, attached: &Attached) -> Result<(), Failure> {
     let differs = |what: String| Err(Failure::new(Code::Refused, what));
     let entries = |key: &str| previous[key].as_array().cloned().unwrap_or_default();
-    let sandbox = attached.namespace.to_string_lossy();
+    let sandbox = attached.namespace.as_deref().unwrap_or(Path::new("")).to_string_lossy();
     let ours = entries("interfaces").into_iter().find(|one| {
         one["name"] == attached.interface.as_str() && one["sandbox"] == sandbox.as_ref()
     });

@@ -117,7 +117,19 @@ impl Container {
         // The operator's own first, as with CNI.
         let labels = labels::join([self.options.labels, self.own.labels, found])?;
         let place = Place::Inside { namespace, interface };
-        Ok(Attach { id, about, name, place, labels, ipv6, ipv4, again: false })
+        Ok(Attach {
+            id,
+            about,
+            name,
+            place,
+            labels,
+            ipv6,
+            ipv4,
+            mac: None,
+            shut: false,
+            again: false,
+            replaces: false,
+        })
     }
 }
 

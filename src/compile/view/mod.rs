@@ -85,7 +85,12 @@ impl View {
         View::new(Inputs {
             host: Arc::clone(&snapshot.host),
             host_addresses: snapshot.host_addresses.to_vec(),
-            endpoints: snapshot.endpoints.values().map(|endpoint| of_endpoint(endpoint)).collect(),
+            endpoints: snapshot
+                .endpoints
+                .values()
+                .filter(|endpoint| !endpoint.shut)
+                .map(|endpoint| of_endpoint(endpoint))
+                .collect(),
             policies: snapshot.policies.values().cloned().collect(),
             groups: snapshot.groups.to_vec(),
         })
@@ -97,7 +102,7 @@ impl View {
         View::new(Inputs {
             host: Arc::new(config.host.clone()),
             host_addresses: Vec::new(),
-            endpoints: config.endpoints.iter().map(member).collect(),
+            endpoints: config.endpoints.iter().filter(|one| !one.shut).map(member).collect(),
             policies: config.policies.values().cloned().collect(),
             groups: config.groups.clone(),
         })

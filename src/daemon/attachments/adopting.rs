@@ -120,6 +120,8 @@ fn endpoint(adoption: &Adoption, origin: Origin) -> Endpoint {
         ipv6: wish(ipv6.map(Into::into)),
         ipv4: wish(ipv4.map(Into::into)),
         ports: BTreeMap::new(),
+        mac: None,
+        shut: false,
         origin,
     }
 }

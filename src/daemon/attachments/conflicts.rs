@@ -25,6 +25,11 @@ pub fn with_written<'a>(
         if new.is_adopted() && other.attachment == new.attachment {
             return Err(format!("endpoint `{name}` is behind `{}` already", new.interface()));
         }
+        if let Some(interface) = new.handed_over()
+            && other.handed_over() == Some(interface)
+        {
+            return Err(format!("endpoint `{name}` hands over `{interface}` already"));
+        }
         let taken = fixed(new).find(|address| fixed(other).any(|theirs| theirs == *address));
         if let Some(address) = taken {
             return Err(format!("{address} is the address of endpoint `{name}`"));

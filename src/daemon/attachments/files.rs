@@ -46,14 +46,7 @@ impl Files {
         asked: &Endpoint,
     ) -> Result<(String, Arc<Endpoint>), String> {
         let path = self.path(id);
-        let mut about = about.to_owned();
-        about.truncate(about.floor_char_boundary(Attach::ABOUT_MAX));
-        let about = about.replace(|c: char| c.is_control(), " ");
-        let text = format!(
-            "# {}: {about}\n# porind removes this file when the container goes.\n\n{}",
-            if asked.is_adopted() { "Adopted" } else { "Made on request" },
-            print::endpoint(asked).trim_start()
-        );
+        let text = text(about, asked);
         match one::endpoints(&path, text.clone()) {
             Ok(read) => match <[_; 1]>::try_from(read) {
                 Ok([endpoint]) => Ok((text, endpoint)),
@@ -75,6 +68,7 @@ impl Files {
             Place::Behind { interface, .. } => {
                 (Attachment::Adopted { interface }, AddressWish::None)
             }
+            Place::HandOver(interface) => (Attachment::HandedOver { interface }, AddressWish::Auto),
         };
         let wish = |address: Option<IpAddr>| address.map_or(otherwise, AddressWish::Fixed);
         Endpoint {
@@ -84,12 +78,19 @@ impl Files {
             ipv6: wish(attach.ipv6.map(Into::into)),
             ipv4: wish(attach.ipv4.map(Into::into)),
             ports: Default::default(),
+            mac: attach.mac,
+            shut: attach.shut,
             origin: Origin { file: self.path(&attach.id).as_path().into(), line: 1, column: 1 },
         }
     }
 
     pub fn write(&self, id: &AttachmentId, text: &str) -> io::Result<()> {
         store::replace(&self.path(id), text)
+    }
+
+    /// Writes what was there before a request.
+    pub fn restore(&self, id: &AttachmentId, endpoint: &Endpoint) -> io::Result<()> {
+        self.write(id, &text("as before a request that failed", endpoint))
     }
 
     pub fn exists(&self, id: &AttachmentId) -> bool {
@@ -131,4 +132,14 @@ impl Files {
         }
         all
     }
+}
+
+fn text(about: &str, endpoint: &Endpoint) -> String {
+    let about = &about[..about.floor_char_boundary(Attach::ABOUT_MAX)];
+    let about = about.replace(|c: char| c.is_control(), " ");
+    format!(
+        "# {}: {about}\n# porind removes this file when the container goes.\n\n{}",
+        if endpoint.is_adopted() { "Adopted" } else { "Made on request" },
+        print::endpoint(endpoint).trim_start()
+    )
 }

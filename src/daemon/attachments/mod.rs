@@ -21,6 +21,7 @@ use crate::adapter::docker;
 use crate::config::model::{Config, Endpoint};
 use crate::control::attach::{self, Attach, Attached, AttachmentId};
 use crate::control::wire::{ErrorCode, Response};
+use crate::desired::digest;
 use crate::desired::snapshot::{self, Attachment};
 use crate::kernel::netlink::ready;
 
@@ -60,6 +61,14 @@ struct Known {
     ticket: Ticket,
 }
 
+/// A request that waits for its round.
+struct Begun {
+    ticket: Ticket,
+    told: Receiver<Outcome>,
+    /// What it is to replace.
+    before: Option<Arc<Endpoint>>,
+}
+
 /// Why a request is refused.
 struct Refusal(ErrorCode, String);
 
@@ -87,16 +96,19 @@ impl Attachments {
         }
     }
 
-    /// Waits until the endpoint is in force. After any failure nothing is left of it.
-    /// `board`: the last one, whenever it is asked for.
+    /// Waits until the endpoint is in force. After any failure nothing is left of it; but of one that was to replace another, that is
+    /// as before. `board`: the last one, whenever it is asked for.
     pub fn attach(&self, attach: &Attach, board: impl Fn() -> Arc<Board>) -> Response {
-        let (ticket, told) = match self.begin(attach, board) {
-            Ok(told) => told,
+        let Begun { ticket, told, before } = match self.begin(attach, board) {
+            Ok(begun) => begun,
             Err(Refusal(code, what)) => return Response::error(code, what),
         };
         let (code, what) = match told.recv_timeout(PATIENCE) {
             Ok(Outcome::InForce(attached, namespace)) => {
-                until_ready(&attached, &namespace);
+                // The other end of what is handed over is not up before the runtime has it.
+                if let Some(namespace) = namespace {
+                    until_ready(&attached, &namespace);
+                }
                 return Response::Attached(attached);
             }
             // When it is ready is for the program to know that made it.
@@ -111,15 +123,11 @@ impl Attachments {
             }
             Err(_) => (ErrorCode::Later, format!("it is not in force after {PATIENCE:?}")),
         };
-        self.forget(&attach.id, ticket);
+        self.forget(&attach.id, ticket, before);
         Response::error(code, what)
     }
 
-    fn begin(
-        &self,
-        attach: &Attach,
-        board: impl Fn() -> Arc<Board>,
-    ) -> Result<(Ticket, Receiver<Outcome>), Refusal> {
+    fn begin(&self, attach: &Attach, board: impl Fn() -> Arc<Board>) -> Result<Begun, Refusal> {
         let asked = self.files.asked(attach);
         let (text, endpoint) =
             self.files.compose(&attach.id, &attach.about, &asked).map_err(Refusal::refused)?;
@@ -130,12 +138,13 @@ impl Attachments {
                 && known.endpoint.attachment == endpoint.attachment
                 && self.files.exists(&attach.id)
         });
+        let before = same.filter(|_| attach.replaces).map(|known| known.endpoint.clone());
         match same {
             Some(known) if attach.again && known.endpoint == endpoint => {}
-            Some(_) => {
+            Some(_) if !attach.replaces => {
                 return Err(Refusal(ErrorCode::Exists, already(&attach.place)));
             }
-            None => {
+            _ => {
                 // Not before the lock: what was waited for may be in force now.
                 let board = board();
                 let check = |state: &State| self.check(state, &attach.id, &endpoint, place, &board);
@@ -160,7 +169,8 @@ impl Attachments {
             known.ticket = ticket;
         }
         let wants = Wants::Endpoint(endpoint, place);
-        Ok((ticket, self.wait(state, attach.id.clone(), wants)))
+        let told = self.wait(state, attach.id.clone(), wants);
+        Ok(Begun { ticket, told, before })
     }
 
     fn check(
@@ -354,11 +364,46 @@ impl Attachments {
         pruned
     }
 
-    /// Removes what the request with this ticket has made, unless it is another's by now.
-    fn forget(&self, id: &AttachmentId, ticket: Ticket) {
+    /// A host interface is gone. If it was one's whose other end was handed over, that end's namespace is gone, and the endpoint
+    /// goes, too: it is not for porin to make it anew.
+    pub fn vanished(&self, host_interface: &str) {
+        let mut state = self.lock();
+        let State { known, waiting, touched, .. } = &mut *state;
+        let its = |endpoint: &Endpoint| {
+            let handed = endpoint.handed_over().map(digest::handed_host_interface);
+            handed.is_some_and(|interface| interface == host_interface)
+        };
+        let Some((id, one)) = known.iter().find(|(_, one)| its(&one.endpoint)) else { return };
+        if waiting.iter().any(|waiter| waiter.id == *id) {
+            return;
+        }
+        log::info!("endpoint `{}` is gone with its interface", one.endpoint.name);
+        let (id, path) = (id.clone(), self.files.path(id));
+        match self.files.remove(&id) {
+            Ok(_) => {
+                known.remove(&id);
+                touched.insert(path);
+            }
+            Err(error) => log::warn!("cannot remove {}: {error}", path.display()),
+        }
+    }
+
+    /// Removes what the request with this ticket has made, or puts back what it replaced, unless it is another's by now.
+    fn forget(&self, id: &AttachmentId, ticket: Ticket, before: Option<Arc<Endpoint>>) {
         let mut state = self.lock();
         state.waiting.retain(|waiter| waiter.ticket != ticket);
-        if state.known.get(id).is_none_or(|known| known.ticket != ticket) {
+        let Some(known) = state.known.get_mut(id).filter(|known| known.ticket == ticket) else {
+            return;
+        };
+        if let Some(before) = before {
+            let same = known.endpoint == before;
+            known.endpoint = before.clone();
+            if !same {
+                if let Err(error) = self.files.restore(id, &before) {
+                    log::warn!("cannot write {}: {error}", self.files.path(id).display());
+                }
+                self.touch(state, id);
+            }
             return;
         }
         state.known.remove(id);
@@ -425,6 +470,7 @@ fn find(asked: &attach::Place, endpoint: &Endpoint) -> Result<Place, String> {
             let is_it = |found: &Place| *found == Place::Behind { ifindex: *ifindex };
             found.filter(is_it).ok_or_else(|| format!("`{interface}` is not there any more"))
         }
+        attach::Place::HandOver(_) => Ok(Place::HandedOver),
     }
 }
 
@@ -434,6 +480,7 @@ fn already(asked: &attach::Place) -> String {
             format!("`{interface}` in {} is attached already", namespace.display())
         }
         attach::Place::Behind { interface, .. } => format!("`{interface}` is adopted already"),
+        attach::Place::HandOver(interface) => format!("`{interface}` is handed over already"),
     }
 }
 

@@ -26,11 +26,11 @@ fn board(endpoints: Vec<Arc<Endpoint>>) -> Arc<Board> {
     let host = Host { pools: vec![pool], ..Host::default() };
     let config = Arc::new(Config { host, endpoints, ..Config::default() });
     let namespace = |endpoint: &Arc<Endpoint>| {
-        let Some(Place::Inside { device, inode }) = Place::now(endpoint) else { panic!() };
-        let path = endpoint.namespace().unwrap().to_owned();
-        (endpoint.name.clone(), Ok(Namespace { path, device, inode }))
+        let Some(Place::Inside { device, inode }) = Place::now(endpoint) else { return None };
+        let path = endpoint.namespace()?.to_owned();
+        Some((endpoint.name.clone(), Ok(Namespace { path, device, inode })))
     };
-    let namespaces: Namespaces = config.endpoints.iter().map(namespace).collect();
+    let namespaces: Namespaces = config.endpoints.iter().filter_map(namespace).collect();
     let mut desired = Desired::default();
     desired.apply(Change::Config(config.clone()));
     desired.apply(Change::Namespaces(namespaces));
@@ -63,7 +63,10 @@ fn asked(app: &str) -> Attach {
         labels: labels(app),
         ipv6: None,
         ipv4: None,
+        mac: None,
+        shut: false,
         again: false,
+        replaces: false,
     }
 }
 
@@ -165,6 +168,52 @@ fn a_file_that_nobody_knows_is_removed_and_looked_at() {
     assert_eq!(lab.attachments.mark().1.len(), 1);
     assert!(matches!(lab.attachments.detach(&id), Response::Detached {}));
     assert_eq!(lab.attachments.mark().1.len(), 0);
+}
+
+/// A container that runs must not lose its network because something new about it cannot be.
+#[test]
+fn what_could_not_be_replaced_is_as_before() {
+    let lab = Lab::new();
+    let attaching = lab.attach(asked("web"));
+    eventually("it waits", || lab.waiting() == 1);
+    let before = lab.known();
+    let (ticket, _) = lab.attachments.mark();
+    lab.attachments.tell(ticket, &board(vec![before.clone()]));
+    assert!(matches!(attaching.join().unwrap(), Response::Attached(_)));
+    let replacing = lab.attach(Attach { replaces: true, again: true, ..asked("new") });
+    eventually("it waits", || lab.waiting() == 1);
+    assert_ne!(lab.known(), before);
+    let (ticket, _) = lab.attachments.mark();
+    let mut refused = Board::clone(&board(vec![before.clone()]));
+    refused.in_force = false;
+    lab.attachments.tell(ticket, &refused);
+    assert_eq!(code(&replacing.join().unwrap()), ErrorCode::Later);
+    assert_eq!(lab.known(), before);
+    assert_eq!(lab.attachments.files.all()[0].1, before);
+    assert_eq!(lab.attachments.mark().1.len(), 1, "a round looks at it");
+    // Without the word it is another one's place.
+    let again = lab.attach(asked("new"));
+    assert_eq!(code(&again.join().unwrap()), ErrorCode::Exists);
+}
+
+#[test]
+fn what_is_handed_over_goes_with_its_interface() {
+    let lab = Lab::new();
+    let asked = Attach { place: attach::Place::HandOver("taken".into()), ..asked("web") };
+    let attaching = lab.attach(asked.clone());
+    eventually("it waits", || lab.waiting() == 1);
+    let interface = digest::handed_host_interface("taken");
+    // Not while it is being made.
+    lab.attachments.vanished(&interface);
+    assert!(lab.attachments.prune().is_empty());
+    let (ticket, _) = lab.attachments.mark();
+    lab.attachments.tell(ticket, &board(vec![lab.known()]));
+    assert!(matches!(attaching.join().unwrap(), Response::Attached(_)));
+    lab.attachments.vanished("pn0123456789ab");
+    assert!(lab.attachments.files.exists(&asked.id));
+    lab.attachments.vanished(&interface);
+    assert!(!lab.attachments.files.exists(&asked.id));
+    assert_eq!(lab.attachments.mark().1.len(), 1, "a round looks at it");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::control::attach::{Adopted, Attached, AttachmentId};
 use crate::control::view::Severity;
 use crate::daemon::board::Board;
 use crate::desired::snapshot::{self, Attachment, Made};
-use crate::types::{Mac, Name};
+use crate::types::Name;
 
 use super::place::Place;
 
@@ -30,7 +30,7 @@ pub enum Wants {
 }
 
 pub enum Outcome {
-    InForce(Box<Attached>, snapshot::Namespace),
+    InForce(Box<Attached>, Option<snapshot::Namespace>),
     /// Likewise, behind another program's interface.
     Adopted(Box<Adopted>),
     Gone,
@@ -104,11 +104,11 @@ pub fn find<'a>(board: &'a Board, name: &Name) -> Option<&'a snapshot::Endpoint>
 pub fn attached(endpoint: &snapshot::Endpoint, made: &Made, board: &Board) -> Attached {
     Attached {
         name: endpoint.name.to_string(),
-        namespace: made.namespace.path.clone(),
+        namespace: made.namespace.as_ref().map(|there| there.path.clone()),
         interface: made.interface.clone(),
         host_interface: endpoint.host_interface.clone(),
         mac: made.mac.to_string(),
-        host_mac: Mac::GATEWAY.to_string(),
+        host_mac: made.host_mac().to_string(),
         mtu: made.mtu,
         ipv6: endpoint.ipv6,
         ipv4: endpoint.ipv4,

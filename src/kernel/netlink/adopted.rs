@@ -65,7 +65,7 @@ impl Adopted {
         let Some(made) = endpoint.made() else { return false };
         let mut addresses = super::endpoint::addresses(endpoint);
         link.up
-            && link.mtu == made.mtu
+            && (link.mtu == made.mtu || made.namespace.is_none())
             && host::forwards(&link.name)
             && addresses.all(|address| {
                 let route = self.routes.get(&address).map(Vec::as_slice);

@@ -1,7 +1,12 @@
-//! An endpoint's interface: a veth whose one end is born inside the endpoint's namespace.
+//! An endpoint's interface: a veth whose one end is born inside the endpoint's namespace, or on the host for a container
+//! runtime to take.
 //!
-//! Both ends get their final names in one message, so there is no moment in which the container
+//! Of the former, both ends get their final names in one message, so there is no moment in which the container
 //! sees an interface of another name, or the host one that nobody owns.
+//!
+//! The runtime gives what it takes its address and routes, but no neighbours; and ARP and neighbour discovery are not answered here.
+//! So that end has IFF_NOARP, which stays with it in any namespace: what it sends is then addressed to its own MAC
+//! (`arp_constructor` in net/ipv4/arp.c, `ndisc_constructor` in net/ipv6/ndisc.c), which the host's end bears too.
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
@@ -13,7 +18,7 @@ use rustix::io::Errno;
 
 use super::message::{self, Link};
 use super::{Error, Namespace, Netlink, Request, host};
-use crate::desired::snapshot::{Endpoint, Made};
+use crate::desired::snapshot::{self, Endpoint, Made};
 use crate::kernel::ops::Sources;
 use crate::types::Mac;
 use crate::types::addr::{GATEWAY_IPV4, GATEWAY_IPV6};
@@ -40,16 +45,19 @@ pub fn create(
     keep: &dyn Fn(&str) -> bool,
 ) -> Result<u32, Error> {
     let made = made(endpoint)?;
-    let namespace = open(netlink, made)?;
-    let link = match make(netlink, endpoint, made, &namespace) {
+    let namespace = made.namespace.as_ref().map(|wanted| open(netlink, wanted)).transpose()?;
+    let namespace = namespace.as_ref();
+    let link = match make(netlink, endpoint, made, namespace) {
         Err(error) if error.is(Errno::EXIST) => {
-            make_way(netlink, endpoint, made, &namespace, keep)?;
-            make(netlink, endpoint, made, &namespace)
+            make_way(netlink, endpoint, made, namespace, keep)?;
+            make(netlink, endpoint, made, namespace)
         }
         made => made,
     }?;
-    let furnished = host::sysctls(&link.name)
-        .and_then(|()| furnish_inside(netlink, endpoint, made, &namespace, link.peer));
+    let furnished = host::sysctls(&link.name).and_then(|()| match namespace {
+        Some(namespace) => furnish_inside(netlink, endpoint, made, namespace, link.peer),
+        None => Ok(()),
+    });
     match furnished {
         Ok(()) => Ok(link.ifindex),
         Err(error) => {
@@ -95,14 +103,16 @@ pub fn configure(
     }
 }
 
-/// Of both ends: a veth drops what its other end can't receive.
+/// Of both ends: a veth drops what its other end can't receive. Where one that was handed over is by now, only the runtime knows:
+/// it keeps its MTU.
 fn set_mtu(netlink: &Netlink, made: &Made, link: &Link) -> Result<(), Error> {
+    let Some(wanted) = &made.namespace else { return Ok(()) };
     let mtu = |index: u32, name: &str| {
         let change = LinkUnspec::new_with_index(index).mtu(made.mtu).build();
         let what = format!("set the MTU of {name} to {}", made.mtu);
         Request::change(what, RouteNetlinkMessage::SetLink(change))
     };
-    let namespace = open(netlink, made)?;
+    let namespace = open(netlink, wanted)?;
     netlink.socket_in(&namespace)?.one(mtu(link.peer, &made.interface))?;
     netlink.socket().one(mtu(link.ifindex, &link.name)).map(|_| ())
 }
@@ -142,8 +152,7 @@ fn made(endpoint: &Endpoint) -> Result<&Made, Error> {
 }
 
 /// The namespace that was meant, still at its path, and not the host's.
-fn open(netlink: &Netlink, made: &Made) -> Result<Namespace, Error> {
-    let wanted = &made.namespace;
+fn open(netlink: &Netlink, wanted: &snapshot::Namespace) -> Result<Namespace, Error> {
     let namespace = Namespace::open(&wanted.path)?;
     let what = || format!("use {namespace}");
     if (namespace.device, namespace.inode) != (wanted.device, wanted.inode) {
@@ -161,22 +170,25 @@ fn make(
     netlink: &Netlink,
     endpoint: &Endpoint,
     made: &Made,
-    namespace: &Namespace,
+    namespace: Option<&Namespace>,
 ) -> Result<Link, Error> {
     let name = &endpoint.host_interface;
-    let peer = LinkUnspec::new_with_name(&made.interface)
-        .mtu(made.mtu)
-        .address(made.mac.0.to_vec())
-        .setns_by_fd(namespace.as_fd().as_raw_fd())
-        .build();
+    let peer =
+        LinkUnspec::new_with_name(&made.interface).mtu(made.mtu).address(made.mac.0.to_vec());
+    let peer = match namespace {
+        Some(namespace) => peer.setns_by_fd(namespace.as_fd().as_raw_fd()),
+        None => peer.arp(false),
+    }
+    .build();
     let veth = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
         .name(name.as_str())
         .link_group(GROUP)
         .mtu(made.mtu)
-        .address(Mac::GATEWAY.0.to_vec())
+        .address(made.host_mac().0.to_vec())
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
         .build();
-    let create = format!("create {} in {namespace}, with {name} on the host", made.interface);
+    let inside = namespace.map_or_else(String::new, |namespace| format!(" in {namespace}"));
+    let create = format!("create {}{inside}, with {name} on the host", made.interface);
     let socket = netlink.socket();
     socket.one(Request::create(create, RouteNetlinkMessage::NewLink(veth)))?;
 
@@ -208,7 +220,7 @@ fn make_way(
     netlink: &Netlink,
     endpoint: &Endpoint,
     made: &Made,
-    namespace: &Namespace,
+    namespace: Option<&Namespace>,
     keep: &dyn Fn(&str) -> bool,
 ) -> Result<(), Error> {
     let name = &endpoint.host_interface;
@@ -220,9 +232,11 @@ fn make_way(
         return remove(netlink, name);
     }
     let inside = &made.interface;
-    let Some(there) = host::link_by_name(&netlink.socket_in(namespace)?, inside)? else {
+    let socket = namespace.map_or_else(|| Ok(netlink.socket()), |one| netlink.socket_in(one))?;
+    let Some(there) = host::link_by_name(&socket, inside)? else {
         return Ok(());
     };
+    let place = namespace.map_or_else(|| "on the host".to_owned(), |one| format!("in {one}"));
     let query = message::link_query(LinkUnspec::new_with_index(there.peer).build());
     let read = Request::read(format!("read the peer of {inside}"), query);
     let found = netlink.socket().one(read.tolerate(&[Errno::NODEV, Errno::INVAL]))?;
@@ -233,11 +247,11 @@ fn make_way(
     match ours {
         Some(link) if keep(&link.name) => {
             let owner = link.alias.strip_prefix(ALIAS).unwrap_or(&link.name);
-            Err(taken(format!("create {inside} in {namespace}, which endpoint {owner} has there")))
+            Err(taken(format!("create {inside} {place}, which endpoint {owner} has there")))
         }
         Some(link) => remove(netlink, &link.name),
         None => Err(taken(format!(
-            "create {inside} in {namespace}: an interface of that name is there and is not porin's"
+            "create {inside} {place}: an interface of that name is there and is not porin's"
         ))),
     }
 }

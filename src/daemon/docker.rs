@@ -1,0 +1,58 @@
+//! Docker's driver beside the daemon: started and ended as `[docker]` says.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::adapter::docker::{PLUGINS, Plugin, Store};
+use crate::config::model;
+use crate::control::server::Handler;
+
+use super::store;
+
+pub struct Docker {
+    /// What the daemon keeps of it over reboots.
+    path: PathBuf,
+    handler: Arc<dyn Handler>,
+    running: Option<(model::Docker, Plugin)>,
+    /// Why it could not be started, to be told once.
+    failed: Option<String>,
+}
+
+impl Docker {
+    /// `state`: directory of what outlives reboots.
+    pub fn new(state: &Path, handler: Arc<dyn Handler>) -> Self {
+        Docker { path: state.join("docker.toml"), handler, running: None, failed: None }
+    }
+
+    /// To be called when a generation is in force. What could not be started is tried again.
+    pub fn follow(&mut self, config: &model::Docker) {
+        if self.running.as_ref().is_some_and(|(running, _)| running == config) {
+            return;
+        }
+        self.running = None;
+        if !config.driver {
+            self.failed = None;
+            return;
+        }
+        match self.start(config) {
+            Ok(plugin) => {
+                self.running = Some((config.clone(), plugin));
+                self.failed = None;
+            }
+            Err(why) if self.failed.as_ref() != Some(&why) => {
+                log::error!("Docker is not served: {why}");
+                self.failed = Some(why);
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn start(&self, config: &model::Docker) -> Result<Plugin, String> {
+        let path = self.path.clone();
+        let unreadable = |error| format!("{} cannot be read: {error}", path.display());
+        let text = store::read(&path).map_err(unreadable)?;
+        let to = path.clone();
+        let store = Store { path, text, save: Box::new(move |text| store::replace(&to, text)) };
+        Plugin::start(config, Path::new(PLUGINS), store, self.handler.clone())
+    }
+}
