@@ -65,6 +65,9 @@ impl Files {
             origin: Origin { file: path.as_path().into(), line: 1, column: 1 },
         };
         let text = text(&attach.about, &asked);
+        if text.len() as u64 > LARGEST {
+            return Err(format!("its file would have {} bytes, of {LARGEST} at most", text.len()));
+        }
         match one::endpoints(&path, text.clone()) {
             Ok(read) => match <[_; 1]>::try_from(read) {
                 Ok([endpoint]) => Ok((text, endpoint)),

@@ -195,6 +195,16 @@ fn what_could_not_be_replaced_is_as_before() {
     assert_eq!(code(&again.join().unwrap()), ErrorCode::Exists);
 }
 
+/// The next daemon would not read it.
+#[test]
+fn more_labels_than_a_file_may_have_are_refused() {
+    let lab = Lab::new();
+    let label = |n: u32| Label { key: format!("l{n}").parse().unwrap(), value: "x".repeat(4000) };
+    let many = Attach { labels: (0..40).map(label).collect(), ..asked("web") };
+    assert_eq!(code(&lab.attach(many).join().unwrap()), ErrorCode::Refused);
+    assert!(!lab.attachments.files.exists(&asked("web").id));
+}
+
 #[test]
 fn what_is_handed_over_goes_with_its_interface() {
     let lab = Lab::new();
