@@ -11,9 +11,20 @@ use super::traffic::ARRIVES;
 /// Debian's; what else may be called so first in PATH speaks another version of the protocol.
 const CLIENT: &str = "/usr/bin/docker";
 
+/// Ends what is left in the control groups named, of containers that a dockerd forgot, and removes the groups.
+const TIDY: &str = r#"
+    find /sys/fs/cgroup -path "*/$1/*" -name cgroup.procs -exec cat {} + | sort -u | xargs -r kill -9
+    for _ in $(seq 100); do
+        find /sys/fs/cgroup -depth -type d -path "*/$1*" -exec rmdir {} + 2>/dev/null
+        [ -z "$(find /sys/fs/cgroup -type d -name "$1")" ] && exit
+        sleep 0.05
+    done"#;
+
 pub struct Docker<'h> {
     host: &'h Host,
     arguments: Vec<String>,
+    /// The control group that its containers' are in: the machine's are shared.
+    groups: String,
     process: Process,
     /// Of its own, as Debian has it: containers outlive dockerd.
     _containerd: Process,
@@ -24,9 +35,13 @@ impl<'h> Docker<'h> {
     pub fn start(host: &'h Host, more: &[&str]) -> Self {
         host.mount_control_groups();
         let containerd = containerd(host);
-        let process = spawn(host, more);
-        let arguments = more.iter().map(|word| (*word).to_owned()).collect();
-        let docker = Docker { host, arguments, process, _containerd: containerd };
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("a clock");
+        let groups = format!("porin-lab-{}", now.as_nanos());
+        let parent = format!("--cgroup-parent=/{groups}");
+        let arguments: Vec<String> =
+            more.iter().map(|word| (*word).to_owned()).chain([parent]).collect();
+        let process = spawn(host, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let docker = Docker { host, arguments, groups, process, _containerd: containerd };
         docker.answers();
         let image = host.busybox_image();
         docker.run(&["import", &image.to_string_lossy(), "busybox"]).success();
@@ -89,7 +104,7 @@ impl Drop for Docker<'_> {
             .try_for_each(|id| self.run(&["rm", "-f", id]).ok().then_some(()));
         self.process.signal(rustix::process::Signal::TERM);
         self.process.wait(super::daemon::EFFECT * 2);
-        self.host.sh("find /sys/fs/cgroup -depth -type d -name docker -exec rmdir {} + || true");
+        self.host.place().run(&["sh", "-c", TIDY, "tidy", &self.groups]);
     }
 }
 
