@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use crate::types::{Generation, Invalid, Labels, Mac, Name};
 
 /// Who makes attachments: the first word of their files' names.
-pub const ADAPTERS: &[&str] = &["cni", "netavark", "docker"];
+pub const ADAPTERS: &[&str] = &["cni", "netavark", "docker", "adopt"];
 
 /// Which attachment: the name of its file without `.toml`.
 ///

@@ -9,7 +9,7 @@ use crate::types::addr::check_unicast;
 use crate::types::label::check_value;
 use crate::types::{Label, LabelKey, Labels, Mac, Name};
 
-pub const ADAPTER: &str = "docker";
+pub const ADAPTER: &str = "adopt";
 
 /// Bytes of a container's labels at most, keys and values: those that come later are left out.
 const LABELS: usize = 64 << 10;

@@ -47,6 +47,9 @@ impl Files {
     ) -> Result<(String, Arc<Endpoint>), String> {
         let path = self.path(id);
         let text = text(about, asked);
+        if text.len() as u64 > LARGEST {
+            return Err(format!("its file would have {} bytes, of {LARGEST} at most", text.len()));
+        }
         match one::endpoints(&path, text.clone()) {
             Ok(read) => match <[_; 1]>::try_from(read) {
                 Ok([endpoint]) => Ok((text, endpoint)),

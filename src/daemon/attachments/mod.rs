@@ -345,7 +345,7 @@ impl Attachments {
         let mut pruned = BTreeSet::new();
         known.retain(|id, one| {
             // Who adopts a whole network's knows when they are gone.
-            if one.endpoint.is_adopted() && id.adapter() == docker::ADAPTER {
+            if id.adapter() == docker::ADAPTER {
                 return true;
             }
             let stays = !Place::is_gone(one.place, &one.endpoint);
