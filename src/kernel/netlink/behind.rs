@@ -1,15 +1,11 @@
 //! Where an interface of a container ends on this host: the other end of its veth.
 
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
-
-use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
 
 use super::endpoint::is_porins;
 use super::message::Link;
-use super::{Error, Namespace, Netlink, Request, host};
+use super::{Error, Namespace, Netlink, host, veth};
 use crate::types::Mac;
 
 /// Why it was not found. `Display` is for the operator.
@@ -52,8 +48,7 @@ pub fn host_end(netlink: &Netlink, wanted: Wanted<'_>) -> Result<String, Unfound
     let inside = netlink.socket_in(&namespace)?;
     let links = host::links_in(&inside)?;
     let borne = host::addresses_in(&inside)?;
-    let number = number(netlink, &namespace)?;
-    let end = |link: &Link| end(netlink, number, link);
+    let end = |link: &Link| veth::host_end(netlink, &namespace, link);
     let bears = |link: &&Link| {
         borne.iter().any(|a| a.ifindex == link.ifindex && wanted.addresses.contains(&a.address))
     };
@@ -76,31 +71,4 @@ pub fn host_end(netlink: &Netlink, wanted: Wanted<'_>) -> Result<String, Unfound
         Some(end) => Ok(end.name),
         None => Err(Unfound::NoEnd(link.name.clone())),
     }
-}
-
-/// The other end of a veth of the namespace that home knows by `number`. Numbers of interfaces repeat from namespace to
-/// namespace: both must say that they are each other's.
-fn end(netlink: &Netlink, number: Option<i32>, link: &Link) -> Result<Option<Link>, Error> {
-    if link.peer == 0 || number.is_none() {
-        return Ok(None);
-    }
-    let end = host::link_by_index(&netlink.socket(), link.peer)?;
-    Ok(end.filter(|end| end.peer == link.ifindex && end.peer_namespace == number))
-}
-
-/// By which number home knows the namespace (rtnetlink(7), RTM_GETNSID); none: nothing leads from there to here.
-fn number(netlink: &Netlink, namespace: &Namespace) -> Result<Option<i32>, Error> {
-    let mut query = NsidMessage::default();
-    query.attributes.push(NsidAttribute::Fd(namespace.as_fd().as_raw_fd() as u32));
-    let request = Request::read(format!("number {namespace}"), RouteNetlinkMessage::GetNsId(query));
-    let answers = netlink.socket().one(request)?;
-    let numbers = answers.iter().filter_map(|answer| match answer {
-        RouteNetlinkMessage::NewNsId(message) => Some(&message.attributes),
-        _ => None,
-    });
-    let id = numbers.flatten().find_map(|attribute| match attribute {
-        NsidAttribute::Id(number) => Some(*number),
-        _ => None,
-    });
-    Ok(id.filter(|number| *number >= 0))
 }

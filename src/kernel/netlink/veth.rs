@@ -6,6 +6,7 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
 
 use super::endpoint::is_porins;
+use super::message::Link;
 use super::{Error, Namespace, Netlink, Request, host};
 use crate::types::Mac;
 
@@ -36,8 +37,7 @@ pub enum NoVeth {
     Failed(#[from] Error),
 }
 
-/// The veth whose end in `namespace` is called `inside`. Numbers of interfaces mean nothing without their namespace, and
-/// the same ones are in each: so both ends must say that the other is the other.
+/// The veth whose end in `namespace` is called `inside`.
 pub fn to(netlink: &Netlink, namespace: &Namespace, inside: &str) -> Result<Veth, NoVeth> {
     if namespace.is_same(netlink.home()) {
         return Err(NoVeth::IsHost(namespace.to_string()));
@@ -49,26 +49,39 @@ pub fn to(netlink: &Netlink, namespace: &Namespace, inside: &str) -> Result<Veth
         let kind = if near.kind.is_empty() { "hardware".to_owned() } else { near.kind };
         return Err(NoVeth::OtherKind(inside.to_owned(), kind));
     }
-    // Older kernels do not say the other end's number if it is this one's.
-    let peer = if near.peer == 0 { near.ifindex } else { near.peer };
-    let elsewhere = || NoVeth::Elsewhere(inside.to_owned());
-    if near.peer_namespace.is_none() {
-        return Err(elsewhere());
-    }
-    let far = host::link_by_index(&netlink.socket(), peer)?.ok_or_else(elsewhere)?;
-    let back = if far.peer == 0 { far.ifindex } else { far.peer };
-    let there = far.kind == "veth" && back == near.ifindex;
-    // Asked for last: to tell of the link above, the kernel gives a number to a namespace that had none.
-    if !there || far.peer_namespace.is_none() || far.peer_namespace != number(netlink, namespace)? {
-        return Err(elsewhere());
-    }
+    let Some(far) = host_end(netlink, namespace, &near)? else {
+        return Err(NoVeth::Elsewhere(inside.to_owned()));
+    };
     if is_porins(&far) {
         return Err(NoVeth::IsPorins(inside.to_owned()));
     }
     Ok(Veth { name: far.name, ifindex: far.ifindex, mac: near.mac })
 }
 
-/// What the host's namespace calls another; none: nothing yet.
+/// The other end, on the host, of the veth `near` in `namespace`; none: it is no veth, or leads elsewhere. Numbers of
+/// interfaces mean nothing without their namespace, and the same ones are in each: so both ends must say that the other is the other.
+pub fn host_end(
+    netlink: &Netlink,
+    namespace: &Namespace,
+    near: &Link,
+) -> Result<Option<Link>, Error> {
+    if near.kind != "veth" || near.peer_namespace.is_none() {
+        return Ok(None);
+    }
+    // Older kernels do not say the other end's number if it is this one's.
+    let number_of = |other: u32, own: u32| if other == 0 { own } else { other };
+    let peer = number_of(near.peer, near.ifindex);
+    let Some(far) = host::link_by_index(&netlink.socket(), peer)? else { return Ok(None) };
+    let mutual = far.kind == "veth" && number_of(far.peer, far.ifindex) == near.ifindex;
+    if !mutual || far.peer_namespace.is_none() {
+        return Ok(None);
+    }
+    // Asked for last: to tell of the link above, the kernel gives a number to a namespace that had none.
+    let known = number(netlink, namespace)?;
+    Ok(Some(far).filter(|far| far.peer_namespace == known))
+}
+
+/// What the host's namespace calls another; none: nothing yet (rtnetlink(7), RTM_GETNSID).
 fn number(netlink: &Netlink, namespace: &Namespace) -> Result<Option<i32>, Error> {
     let mut query = NsidMessage::default();
     let fd = namespace.as_fd().as_raw_fd();
