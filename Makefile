@@ -5,6 +5,7 @@
 #   make test        all tests; those that need the kernel run as root, in private namespaces
 #   make test-long   the proof of the policy language with a million verdicts; VERDICTS=50000 for so many
 #   make test-podman5  the real Podman 5, from a Debian 13 of its own under target/ (300 MB)
+#   make fuzz        TARGET=cni SECONDS=60: hostile bytes for a parser (tests/fuzz); needs cargo-fuzz and a nightly toolchain
 #   make bench       figures for BENCHMARKS.md; ONLY=tcp. measures those whose names begin so
 #   make demo        a shop of containers on two hosts; KEEP=1 leaves it open
 #   make install     DESTDIR and PREFIX as usual
@@ -41,7 +42,7 @@ BENCH_NEEDS := nft:nftables /usr/lib/cni/bridge:containernetworking-plugins
 DEMO_NEEDS := nginx:nginx-light curl:curl redis-server:redis-server redis-cli:redis-tools ping:iputils-ping
 CHECK_NEEDS := clang-format-19|clang-format:clang-format-19|clang-format
 
-.PHONY: all build setup check test test-long test-podman5 bench demo install clean
+.PHONY: all build setup check test test-long fuzz test-podman5 bench demo install clean
 all: build
 
 build: setup-build
@@ -77,6 +78,7 @@ test-long: setup-test
 		$(CARGO) test --locked --profile bench --test proof -- --nocapture
 
 # Debian 12 has no netavark that knows plugins. What is half made does not count.
+# A mirror; empty: mmdebstrap's own.
 DEBIAN ?=
 PODMAN5 := $(CURDIR)/target/podman5
 test-podman5: setup-podman5
@@ -84,6 +86,11 @@ test-podman5: setup-podman5
 		$(AS_ROOT) mmdebstrap --variant=minbase --include=podman,netavark,crun,iproute2 \
 			trixie $(PODMAN5)/new $(DEBIAN) && $(AS_ROOT) mv $(PODMAN5)/new $(PODMAN5)/root; }
 	PORIN_PODMAN5_ROOT=$(PODMAN5)/root $(CARGO) test --locked --test lab_podman5
+
+TARGET ?= cni
+SECONDS ?= 60
+fuzz: setup-build
+	$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $(TARGET) -- -max_total_time=$(SECONDS) -max_len=16384
 
 bench: setup-bench
 	$(CARGO) bench --locked --bench porin -- --only '$(ONLY)' $(if $(ROUNDS),--rounds $(ROUNDS))

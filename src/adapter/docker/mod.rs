@@ -89,6 +89,28 @@ impl Plugin {
     }
 }
 
+/// From a call's path and body to its answer's status and body.
+pub type Answering = Box<dyn Fn(&str, &[u8]) -> (u16, Vec<u8>)>;
+
+/// What the driver would answer on its socket, to who has calls without one, such as a fuzzer.
+///
+/// # Errors
+/// What is saved cannot be read.
+pub fn answering(
+    config: &model::Docker,
+    store: Store,
+    handler: Arc<dyn Handler>,
+) -> Result<Answering, String> {
+    let pools = Pools::open(config.networks.clone(), store, handler.clone())?;
+    let (opener, joined) = channel();
+    let driver = Driver::new(pools, &config.socket, handler, opener);
+    Ok(Box::new(move |path, body| {
+        let answer = calls::call(&driver, path, body);
+        joined.try_iter().for_each(drop);
+        answer
+    }))
+}
+
 /// Why a call is refused: one sentence, and what to do about it.
 #[derive(Debug)]
 struct Failure {
