@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::adapter::docker::{PLUGINS, Plugin, Store};
 use crate::config::model;
 use crate::control::server::Handler;
+use crate::desired::Fault;
 
 use super::store;
 
@@ -14,7 +15,7 @@ pub struct Docker {
     path: PathBuf,
     handler: Arc<dyn Handler>,
     running: Option<(model::Docker, Plugin)>,
-    /// Why it could not be started, to be told once.
+    /// Why it could not be started; told in the log once, and by `porinctl status` as long as it is so.
     failed: Option<String>,
 }
 
@@ -26,6 +27,8 @@ impl Docker {
 
     /// To be called when a generation is in force. What could not be started is tried again.
     pub fn follow(&mut self, config: &model::Docker) {
+        // Adoption is not the driver's.
+        let config = &model::Docker { adopt: Vec::new(), ..config.clone() };
         if self.running.as_ref().is_some_and(|(running, _)| running == config) {
             return;
         }
@@ -45,6 +48,11 @@ impl Docker {
             }
             Err(_) => {}
         }
+    }
+
+    pub fn faults(&self) -> Option<Fault> {
+        let why = self.failed.as_ref()?;
+        Some(Fault::whole(format!("Docker is not served: {why}")))
     }
 
     fn start(&self, config: &model::Docker) -> Result<Plugin, String> {

@@ -38,6 +38,8 @@ use super::sweeper::Sweeper;
 use super::watch::Watcher;
 use super::{Exit, Fatal};
 
+/// Until Docker's driver is started again that could not be.
+const DRIVER_AGAIN: Duration = Duration::from_secs(2);
 /// How often to look for what no event tells of (a namespace that is mounted later).
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// How often to look anyway: events may be missed (NFS has none).
@@ -365,6 +367,7 @@ impl Daemon {
             self.retry.succeeded();
         }
         round.faults.extend(self.adopter.faults());
+        round.faults.extend(self.docker.faults());
         if let Some(config) = self.reconciler.config() {
             self.debounce.set(config.host.reload.quiet, config.host.reload.at_most);
         }
@@ -375,6 +378,9 @@ impl Daemon {
         }
         if let Some(config) = self.reconciler.config().filter(|_| self.board.committed.is_some()) {
             self.docker.follow(&config.host.docker);
+            if self.docker.faults().is_some() {
+                self.look_again_in(DRIVER_AGAIN);
+            }
         }
         // Warnings take their time, and nobody waits for them.
         let report = self.reconciler.report();
