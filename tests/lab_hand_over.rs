@@ -101,3 +101,40 @@ fn what_is_handed_over_is_an_endpoint_like_others() {
         });
     });
 }
+
+#[test]
+fn one_that_cannot_be_made_is_closed_and_keeps_no_other_waiting() {
+    World::run(|world| {
+        let shop = Shop::open(world);
+        let host = &shop.host;
+        let daemon = host.porind();
+        // Somebody else's interface has the name.
+        host.sh("ip link add taken type veth peer name taken-peer");
+        let other = format!(
+            "[[endpoint]]\nname = \"other\"\nhand-over = \"free\"\nipv6 = \"{}\"\n",
+            config::ipv6(NUMBER + 1)
+        );
+        daemon.commit(|| {
+            host.write("endpoints.d/late.toml", &file("", false));
+            host.write("endpoints.d/other.toml", &other);
+        });
+        let state = |name: &str| {
+            let row = host.porinctl(&["endpoints", "--json"]).json();
+            let rows = row["endpoints"].as_array().unwrap();
+            let row = rows.iter().find(|one| one["name"] == name);
+            row.map_or_else(String::new, |row| row["state"].as_str().unwrap_or_default().to_owned())
+        };
+        lab::eventually(EFFECT, "the other one is there", || state("other") == "attached");
+        let faults = host.porinctl(&["status", "--json"]).stdout;
+        assert!(faults.contains("endpoint `late` cannot be made"), "{faults}");
+        // It is tried again.
+        host.sh("ip link del taken");
+        lab::eventually(EFFECT, "it is there, too", || state("late") == "attached");
+        daemon.commit(|| {
+            host.remove("endpoints.d/late.toml");
+            host.remove("endpoints.d/other.toml");
+        });
+        let gone = || !host.links().iter().any(|link| ["taken", "free"].contains(&link.as_str()));
+        lab::eventually(EFFECT, "nothing is left of them", gone);
+    });
+}

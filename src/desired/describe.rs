@@ -97,6 +97,10 @@ fn examine<'a>(config: &'a model::Endpoint, facts: &Facts) -> Result<Openable<'a
             examine_made(config, namespace, interface, facts)
         }
         model::Attachment::HandedOver { interface } => {
+            // The kernel refused it in this round.
+            if let Some(Err(why)) = facts.namespaces.get(&config.name) {
+                return Err(Box::new(closed(config, "cannot be made").why(why.clone())));
+            }
             let addresses = addresses(config, facts)?;
             let all = addresses.into_iter().flatten();
             let incarnation = digest::handed_incarnation(interface, all, config.mac);

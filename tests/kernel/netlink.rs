@@ -237,6 +237,7 @@ fn an_interface_of_another_s_is_known_by_itself_and_by_its_bridge() {
         assert_eq!(port.ifindex, alone.ifindex);
         let bridge = host::link_by_name(&netlink.socket(), "br0").unwrap().unwrap();
         assert_eq!(port.via, bridge.ifindex);
+        assert!(reason("br0").contains("name one of its ports"));
         // Nothing can be done to it.
         let foreign = Endpoint { attachment: Attachment::Adopted(port), ..Endpoint::clone(&e1) };
         assert!(create(&netlink, &foreign, false).unwrap_err().to_string().contains("not porin's"));

@@ -237,6 +237,11 @@ fn decode<'t, T: Deserialize<'t>>(text: &'t [u8]) -> Result<T, Failure> {
                 Failure::new(Code::Decode, "the network configuration is no JSON object")
             }
         }
-        .details(error.to_string())
+        .details(match error.to_string() {
+            why if why.starts_with("unknown field `plugins`") => {
+                "this is a list: a plugin gets one of its `plugins`, with the list's `cniVersion` and `name`".to_owned()
+            }
+            why => why,
+        })
     })
 }

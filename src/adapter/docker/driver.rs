@@ -203,7 +203,8 @@ impl Driver {
 
     pub fn info(&self, of: &OfEndpoint) -> Result<Info, Failure> {
         check(of)?;
-        let attached = self.look(&id(of))?;
+        // While it is being opened it is not in force; Docker needs nothing of this.
+        let attached = self.look(&id(of)).ok().flatten();
         let value = attached.map(|attached| ("porin.host-interface", attached.host_interface));
         Ok(Info { value: value.into_iter().collect() })
     }

@@ -76,14 +76,15 @@ impl Plugin {
             given: driver.pools.given(),
         };
         let weak = Arc::downgrade(&driver);
+        let path: PathBuf = plugins.join(format!("{NAME}.sock"));
+        // First: who is not served by this one must not have its state saved by it.
+        let server = Server::start(&path, driver).map_err(|error| error.to_string())?;
         let opened = weak.clone();
         let open = move || opener::run(&opened, &joined, left);
         std::thread::Builder::new()
             .name("docker-opener".to_owned())
             .spawn(open)
             .map_err(|error| error.to_string())?;
-        let path: PathBuf = plugins.join(format!("{NAME}.sock"));
-        let server = Server::start(&path, driver).map_err(|error| error.to_string())?;
         log::info!("serving Docker on {}", path.display());
         Ok(Plugin { driver: weak, _server: server })
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::place::Place;
 use super::{Attachments, Known, State, conflicts};
 use crate::config::model::{AddressWish, Attachment, Config, Endpoint};
 use crate::control::attach::AttachmentId;
@@ -102,7 +103,8 @@ impl Attachments {
             .write(&one.id, &text)
             .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
         state.touched.insert(path);
-        state.known.insert(one.id.clone(), Known { endpoint, place: None, ticket: 0 });
+        let place = Place::now(&endpoint);
+        state.known.insert(one.id.clone(), Known { endpoint, place, ticket: 0 });
         Ok(())
     }
 }

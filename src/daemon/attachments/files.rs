@@ -71,7 +71,7 @@ impl Files {
             Place::Behind { interface, .. } => {
                 (Attachment::Adopted { interface }, AddressWish::None)
             }
-            Place::HandOver(interface) => (Attachment::HandedOver { interface }, AddressWish::Auto),
+            Place::HandOver(interface) => (Attachment::HandedOver { interface }, AddressWish::None),
         };
         let wish = |address: Option<IpAddr>| address.map_or(otherwise, AddressWish::Fixed);
         Endpoint {

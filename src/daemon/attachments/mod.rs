@@ -121,7 +121,13 @@ impl Attachments {
             Ok(Outcome::Gone) => {
                 return Response::error(ErrorCode::Refused, "it was detached meanwhile");
             }
-            Err(_) => (ErrorCode::Later, format!("it is not in force after {PATIENCE:?}")),
+            Err(_) => {
+                let name = &attach.name;
+                let what = format!(
+                    "endpoint `{name}` is not in force after {PATIENCE:?}: porind is still at work, its log may say at what"
+                );
+                (ErrorCode::Later, what)
+            }
         };
         self.forget(&attach.id, ticket, before);
         Response::error(code, what)
@@ -374,7 +380,9 @@ impl Attachments {
             handed.is_some_and(|interface| interface == host_interface)
         };
         let Some((id, one)) = known.iter().find(|(_, one)| its(&one.endpoint)) else { return };
-        if waiting.iter().any(|waiter| waiter.id == *id) {
+        // The event may be of one before it, of the same name.
+        let gone = Place::is_gone(Some(Place::HandedOver), &one.endpoint);
+        if !gone || waiting.iter().any(|waiter| waiter.id == *id) {
             return;
         }
         log::info!("endpoint `{}` is gone with its interface", one.endpoint.name);

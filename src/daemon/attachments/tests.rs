@@ -209,7 +209,9 @@ fn more_labels_than_a_file_may_have_are_refused() {
 #[test]
 fn what_is_handed_over_goes_with_its_interface() {
     let lab = Lab::new();
-    let asked = Attach { place: attach::Place::HandOver("taken".into()), ..asked("web") };
+    // It has no other addresses than those that the runtime gives it.
+    let ipv4 = Some("10.0.0.5".parse().unwrap());
+    let asked = Attach { place: attach::Place::HandOver("taken".into()), ipv4, ..asked("web") };
     let attaching = lab.attach(asked.clone());
     eventually("it waits", || lab.waiting() == 1);
     let interface = digest::handed_host_interface("taken");

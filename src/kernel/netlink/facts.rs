@@ -38,6 +38,8 @@ pub enum Unusable {
     NotEthernet(String),
     #[error("`{0}` has no Ethernet frames: only veths, taps and the like can be adopted")]
     NotLike(String),
+    #[error("`{0}` is a {1}, which leads to more than one endpoint: name one of its ports")]
+    Shared(String, String),
     #[error("`{0}` is an endpoint's interface")]
     IsEndpoint(String),
     #[error("`{0}` is the host's own network namespace: porin would cut the host off")]
@@ -74,6 +76,9 @@ pub fn adopted(netlink: &Netlink, name: &str) -> Result<Adopted, Unusable> {
     }
     if !link.ethernet {
         return Err(Unusable::NotLike(name.to_owned()));
+    }
+    if ["bridge", "bond", "team"].contains(&link.kind.as_str()) {
+        return Err(Unusable::Shared(name.to_owned(), link.kind));
     }
     let via = if link.master == 0 { link.ifindex } else { link.master };
     Ok(Adopted { ifindex: link.ifindex, via })
