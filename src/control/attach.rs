@@ -119,7 +119,7 @@ pub struct Attach {
     pub place: Place,
     #[serde(default)]
     pub labels: Labels,
-    /// Fixed addresses; none: from a pool or, of an interface on the host, no address of this family.
+    /// Fixed addresses; none: from a pool. Of another's interface, or one that is handed over: no address of this family.
     #[serde(default)]
     pub ipv6: Option<Ipv6Addr>,
     #[serde(default)]
@@ -141,6 +141,23 @@ pub struct Attach {
 impl Attach {
     /// Bytes of [`Attach::about`] at most.
     pub const ABOUT_MAX: usize = 1024;
+
+    /// Asked for the first time, and nothing in particular.
+    pub fn new(id: AttachmentId, about: String, name: Name, place: Place, labels: Labels) -> Self {
+        Attach {
+            id,
+            about,
+            name,
+            place,
+            labels,
+            ipv6: None,
+            ipv4: None,
+            mac: None,
+            shut: false,
+            again: false,
+            replaces: false,
+        }
+    }
 
     pub fn fixed(&self) -> impl Iterator<Item = IpAddr> {
         let ipv6 = self.ipv6.map(IpAddr::V6);

@@ -52,19 +52,7 @@ pub fn attach(
         network.asked_labels,
         found,
     ])?;
-    Ok(Attach {
-        id,
-        about,
-        name,
-        place,
-        labels,
-        ipv6,
-        ipv4,
-        mac: None,
-        shut: false,
-        again: false,
-        replaces: false,
-    })
+    Ok(Attach { ipv6, ipv4, ..Attach::new(id, about, name, place, labels) })
 }
 
 /// At most one of each family; the same one twice is one.

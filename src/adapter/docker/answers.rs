@@ -46,9 +46,9 @@ pub struct Container {
 #[derive(Debug, Default, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct State {
-    /// 0: it does not run.
+    /// 0: it does not run. None: it is not said.
     #[serde(deserialize_with = "or_default")]
-    pub pid: i64,
+    pub pid: Option<i64>,
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Deserialize)]
@@ -164,7 +164,7 @@ mod tests {
         let odd = r#"{"Id":7,"Name":[],"State":{"Pid":"x","Status":"stopping"},"Config":{"Labels":[]},
             "HostConfig":0,"NetworkSettings":{"Networks":{"a":null,"b":7},"SandboxKey":{}},"New":{"x":1}}"#;
         let odd = read(odd);
-        assert_eq!((odd.id.as_str(), odd.state.pid), ("", 0));
+        assert_eq!((odd.id.as_str(), odd.state.pid), ("", None));
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Wish {
 /// In the place of a wish: why there is none.
 pub fn wishes(container: &Container, adopt: &[String]) -> Vec<Result<Wish, String>> {
     let shares = container.host_config.network_mode.starts_with("container:");
-    if container.state.pid <= 0 || container.id.is_empty() || shares {
+    if container.state.pid.is_none_or(|pid| pid <= 0) || container.id.is_empty() || shares {
         return Vec::new();
     }
     let (labels, left_out) = labels(container);
@@ -128,7 +128,8 @@ fn mac(text: &str) -> Option<Mac> {
 
 fn namespaces(container: &Container) -> Vec<(PathBuf, bool)> {
     let sandbox = PathBuf::from(&container.network_settings.sandbox_key);
-    let process = PathBuf::from(format!("/proc/{}/ns/net", container.state.pid));
+    let process =
+        PathBuf::from(format!("/proc/{}/ns/net", container.state.pid.unwrap_or_default()));
     // In one of several networks, its interface may be yet to come.
     let certain = !sandbox.starts_with("/proc") && container.network_settings.networks.len() == 1;
     [(sandbox, certain), (process, false)]

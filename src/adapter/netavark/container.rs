@@ -117,19 +117,7 @@ impl Container {
         // The operator's own first, as with CNI.
         let labels = labels::join([self.options.labels, self.own.labels, found])?;
         let place = Place::Inside { namespace, interface };
-        Ok(Attach {
-            id,
-            about,
-            name,
-            place,
-            labels,
-            ipv6,
-            ipv4,
-            mac: None,
-            shut: false,
-            again: false,
-            replaces: false,
-        })
+        Ok(Attach { ipv6, ipv4, ..Attach::new(id, about, name, place, labels) })
     }
 }
 

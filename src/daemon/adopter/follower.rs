@@ -219,6 +219,11 @@ impl Follower {
         let before = self.containers.remove(&id);
         let was_whole = before.as_ref().is_none_or(Seen::is_whole);
         let seen = match answer {
+            // Whether it runs decides whether it is let go: that is not to be guessed.
+            Ok(Some(container)) if container.state.pid.is_none() => {
+                let why = format!("container {} may run or not: its state is not told", short(&id));
+                Some(Seen::failed(before, why))
+            }
             Ok(Some(container)) => Seen::new(&container, &docker.adopt, before.as_ref()),
             Ok(None) => None,
             // Its answer makes no sense; others' may.

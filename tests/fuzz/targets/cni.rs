@@ -2,27 +2,15 @@
 //! configuration. The daemon refuses everything.
 #![no_main]
 
+mod refusal;
+
 use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use porin::adapter::cni::plugin;
-use porin::control::server::{Handler, Server};
-use porin::control::wire::{ErrorCode, Request, Response};
-use porin::observe::hub::{Filter, Hub, Subscription};
+use porin::control::server::Server;
+use refusal::Refusal;
 use serde_json::Value;
-
-#[derive(Default)]
-struct Refusal(Hub);
-
-impl Handler for Refusal {
-    fn handle(&self, _: Request) -> Response {
-        Response::error(ErrorCode::Refused, "no")
-    }
-
-    fn subscribe(&self, filter: Filter) -> Subscription {
-        self.0.subscribe(filter)
-    }
-}
 
 static RUN: LazyLock<(tempfile::TempDir, Server)> = LazyLock::new(|| {
     let run = tempfile::tempdir().expect("a directory");

@@ -1,27 +1,14 @@
 //! What Docker calls its driver with: a byte for the method, the rest is the body. The daemon refuses everything.
 #![no_main]
 
+mod refusal;
+
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use porin::adapter::docker::{self, Answering, Store};
 use porin::config::model::Docker;
-use porin::control::server::Handler;
-use porin::control::wire::{ErrorCode, Request, Response};
-use porin::observe::hub::{Filter, Hub, Subscription};
-
-#[derive(Default)]
-struct Refusal(Hub);
-
-impl Handler for Refusal {
-    fn handle(&self, _: Request) -> Response {
-        Response::error(ErrorCode::Refused, "no")
-    }
-
-    fn subscribe(&self, filter: Filter) -> Subscription {
-        self.0.subscribe(filter)
-    }
-}
+use refusal::Refusal;
 
 const METHODS: [&str; 11] = [
     "/NetworkDriver.CreateNetwork",
