@@ -166,7 +166,23 @@ fn addresses_can_be_asked_for_in_three_ways() {
     assert_eq!(fixed, ["fd00:10::9", "10.10.0.9"]);
     // Two of a family cannot be.
     assert_eq!(code(&lab.says_with("ADD", "IP=10.10.0.8", &config)), 2);
-    assert_eq!(code(&lab.says_with("ADD", "MAC=02:00:00:00:00:01", &lab.config("1.1.0"))), 2);
+}
+
+#[test]
+fn a_mac_address_is_asked_for_in_any_of_three_ways_and_is_one() {
+    let lab = Lab::new();
+    let mut config = lab.config("1.1.0");
+    result(&lab.says_with("ADD", "MAC=02:00:00:00:00:0A", &config));
+    let mac = "02:00:00:00:00:0a".parse().unwrap();
+    assert_eq!(lab.attach().mac, Some(mac));
+    config["runtimeConfig"] = json!({ "mac": "02:00:00:00:00:0a" });
+    config["args"] = json!({ "cni": { "mac": "02:00:00:00:00:0A" } });
+    result(&lab.says_with("ADD", "MAC=02:00:00:00:00:0a", &config));
+    assert_eq!(lab.attach().mac, Some(mac));
+    assert_eq!(code(&lab.says_with("ADD", "MAC=02:00:00:00:00:0b", &config)), 7);
+    assert_eq!(code(&lab.says_with("ADD", "MAC=03:00:00:00:00:0a", &config)), 4);
+    config["args"] = json!({ "cni": { "mac": "02:00:00:00:00" } });
+    assert_eq!(code(&lab.says("ADD", &config)), 7);
 }
 
 #[test]
@@ -190,7 +206,7 @@ fn what_cannot_be_honoured_is_refused_and_nothing_asked() {
     for (key, value, expected) in [
         ("runtimeConfig", json!({ "portMappings": [{ "hostPort": 80, "containerPort": 80 }] }), 2),
         ("runtimeConfig", json!({ "bandwidth": { "ingressRate": 1 } }), 2),
-        ("runtimeConfig", json!({ "mac": "02:00:00:00:00:01" }), 2),
+        ("runtimeConfig", json!({ "mac": "02:00:00:00:00:1" }), 7),
         ("ipam", json!({ "type": "host-local" }), 2),
         ("ipMasq", json!(true), 2),
         ("prevResult", json!({}), 2),

@@ -2,10 +2,11 @@
 
 mod lab;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use lab::cni::{Network, address};
-use lab::shop::{API, Shop, at};
+use lab::ping::ping;
+use lab::shop::{API, FRONT, Shop, at};
 use lab::traffic::{self, ARRIVES, DROPPED};
 use lab::{Host, Place, World, config, eventually};
 use serde_json::{Value, json};
@@ -143,7 +144,7 @@ fn twice_the_same_is_refused_and_so_is_anothers_place() {
             let command = front().command(&shop.host, "ADD", "another", path);
             front().run(&shop.host, command).error()
         };
-        assert!(again("/run/netns/c").1.contains("is in the namespace /run/netns/c already"));
+        assert!(again("/run/netns/c").1.contains("has `eth0` in /run/netns/c already"));
         let inside = container.spawn(container.place().command(&["sleep", "60"]));
         let (_, what) = again(&format!("/proc/{}/ns/net", inside.pid()));
         assert!(what.contains("has `eth0` there already"), "{what}");
@@ -163,6 +164,55 @@ fn twice_the_same_is_refused_and_so_is_anothers_place() {
         let (_, what) = again(&format!("/proc/{}/ns/net", daemon.pid()));
         assert!(what.contains("the host's own network namespace"), "{what}");
         assert_eq!((attached(&daemon.status()), files(&shop.host)), (5, 1));
+    });
+}
+
+/// One interface in each network, each with labels of its own; what has the address of one leaves by that one.
+#[test]
+fn a_container_is_in_two_networks() {
+    World::run(|world| {
+        let shop = Shop::open(world);
+        let daemon = shop.host.porind();
+        let second = Network::new("1.1.0").with("name", json!("second"));
+        let container = shop.host.container("c");
+        let say = |network: &Network, operation: &str, interface: &str| {
+            let mut command = network.command(&shop.host, operation, "c", "/run/netns/c");
+            command.env("CNI_IFNAME", interface);
+            network.run(&shop.host, command)
+        };
+        let first = say(&front(), "ADD", "eth0").result();
+        let other = say(&second, "ADD", "eth1").result();
+        assert_eq!(attached(&daemon.status()), 6);
+        assert_eq!(container.place().interfaces(), ["lo", "eth0", "eth1"]);
+        let of = |added: &Value| [true, false].map(|v6| address(added, v6).unwrap());
+        // By the first one is where all goes that says nothing else.
+        assert!(reaches_api(container.place()));
+        let from = |source: IpAddr, to: SocketAddr, patience| {
+            let socket = container.place().enter(|| UdpSocket::bind((source, 0)).unwrap());
+            socket.connect(to).unwrap();
+            traffic::udp_once(&socket, 16, patience).is_ok()
+        };
+        for ((first, other), api) in of(&first).into_iter().zip(of(&other)).zip(at(API, 8080)) {
+            assert!(from(first, api, ARRIVES), "{first}");
+            assert!(!from(other, api, DROPPED), "{other} has no label that lets it");
+            // Both are reached, and answer by the interface that was asked.
+            for own in [first, other] {
+                assert!(ping(shop.front.place(), own, 16, ARRIVES), "{own}");
+            }
+        }
+        // What is left takes the way of what is gone.
+        say(&front(), "DEL", "eth0").nothing();
+        eventually(ARRIVES, "eth0 is gone", || container.place().interfaces() == ["lo", "eth1"]);
+        for to in at(FRONT, 8080) {
+            assert!(ping(container.place(), to.ip(), 16, ARRIVES), "{to}");
+        }
+        say(&front(), "ADD", "eth0").result();
+        assert!(reaches_api(container.place()));
+        for own in of(&other) {
+            assert!(ping(shop.front.place(), own, 16, ARRIVES), "{own}");
+        }
+        say(&second, "DEL", "eth1").nothing();
+        assert!(reaches_api(container.place()));
     });
 }
 

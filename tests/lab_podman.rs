@@ -134,9 +134,19 @@ fn podmans_containers_are_endpoints() {
         let shown = podman.run(&["run", "--rm", "--network", fixed, "busybox", "ip", "addr"]);
         let shown = shown.success();
         assert!(shown.contains("10.10.3.3/32") && shown.contains("fd00:10::33/128"), "{shown}");
-        // A MAC address is not given, and that is said.
-        let mac = ["run", "--rm", "--mac-address", "02:00:00:00:00:44", "busybox", "true"];
-        assert!(podman.run(&mac).stderr.contains("a MAC address of one's own is not supported"));
+        let mac = ["run", "--rm", "--mac-address", "02:00:00:00:00:44", "busybox", "ip", "link"];
+        let shown = podman.run(&mac).success();
+        assert!(shown.contains("02:00:00:00:00:44"), "{shown}");
+
+        // In two networks at once it is somebody else in each.
+        let both = ["run", "-d", "--name", "both", "--network", "front,porin", "busybox"];
+        podman.run(&[&both[..], &["sleep", "600"]].concat()).success();
+        let path = podman.run(&["inspect", "-f", "{{.NetworkSettings.SandboxKey}}", "both"]);
+        let inside = host.place().inside("both", Path::new(path.success().trim()));
+        assert_eq!(inside.interfaces(), ["lo", "eth0", "eth1"]);
+        assert!(traffic::tcp(&inside, at(API, 8080)[0], ARRIVES));
+        podman.run(&["rm", "-f", "-t", "0", "both"]).success();
+        assert_eq!(addresses(host, "both"), None);
 
         // A pod's containers share one endpoint.
         let infra = ["--infra-image", "busybox", "--infra-command", "sleep 600"];

@@ -148,7 +148,7 @@ fn what_a_container_cannot_have_is_refused_and_nothing_asked() {
     };
     for (pointer, value, what) in [
         ("/port_mappings", json!([{ "container_port": 80, "host_port": 8080 }]), "publish ports"),
-        ("/network_options/static_mac", json!("02:00:00:00:00:01"), "a MAC address"),
+        ("/network_options/static_mac", json!("03:00:00:00:00:01"), "is not a MAC address"),
         ("/network_options/static_ips", json!(["10.0.0.1", "10.0.0.2"]), "has one of a family"),
         ("/network_options/static_ips", json!(["10.0.0"]), "is not netavark's"),
         ("/network_options/options", json!({ "podman": "/x" }), "is not a container's"),
@@ -166,6 +166,9 @@ fn what_a_container_cannot_have_is_refused_and_nothing_asked() {
     assert!(lab.daemon.asked.lock().unwrap().is_empty());
     // Asked for in vain is not asked for.
     result(&setup(&with("/network_options/static_mac", json!(""))));
+    assert_eq!(lab.attach().mac, None);
+    result(&setup(&with("/network_options/static_mac", json!("02:00:00:00:00:01"))));
+    assert_eq!(lab.attach().mac, Some("02:00:00:00:00:01".parse().unwrap()));
     let fixed = with("/network_options/static_ips", json!(["10.10.0.9", "fd00:10::9"]));
     result(&setup(&fixed));
     let fixed: Vec<_> = lab.attach().fixed().map(|ip| ip.to_string()).collect();

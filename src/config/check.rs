@@ -127,8 +127,13 @@ pub fn endpoints(endpoints: &[In<WrittenEndpoint>], host: Option<&Host>, faults:
     unique(
         endpoints,
         faults,
-        |written| Some((written.endpoint.namespace()?.as_os_str(), &written.place)),
-        |path| format!("two endpoints are in the namespace `{}`", path.display()),
+        |written| {
+            let endpoint = &written.endpoint;
+            Some(((endpoint.namespace()?, endpoint.interface()), &written.place))
+        },
+        |(path, interface)| {
+            format!("two endpoints have `{interface}` in the namespace `{}`", path.display())
+        },
     );
     unique(
         endpoints,

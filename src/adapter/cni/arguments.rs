@@ -4,13 +4,14 @@ use std::net::IpAddr;
 
 use super::environment::shortened;
 use super::failure::{Code, Failure};
+use crate::types::{Invalid, Mac};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Arguments {
     pub pod_namespace: Option<String>,
     /// Of the pod; Podman gives the container's name.
     pub pod_name: Option<String>,
-    pub mac: Option<String>,
+    pub mac: Option<Mac>,
     pub ips: Vec<IpAddr>,
 }
 
@@ -41,7 +42,10 @@ pub fn parse(text: &str) -> Result<Arguments, Failure> {
             "IgnoreUnknown" => ignore_unknown = matches!(value, "1" | "true" | "True" | "TRUE"),
             "K8S_POD_NAMESPACE" => arguments.pod_namespace = given(),
             "K8S_POD_NAME" => arguments.pod_name = given(),
-            "MAC" => arguments.mac = given(),
+            "MAC" => {
+                let mac = given().map(|text| mac(&text)).transpose();
+                arguments.mac = mac.map_err(|why| failure(format!("CNI_ARGS: {why}")))?;
+            }
             "IP" => {
                 for text in value.split(',').filter(|text| !text.is_empty()) {
                     let address = address(text).ok_or_else(|| {
@@ -60,6 +64,12 @@ pub fn parse(text: &str) -> Result<Arguments, Failure> {
         return Err(failure(what).details("IgnoreUnknown=1 has them ignored"));
     }
     Ok(arguments)
+}
+
+/// # Errors
+/// Why it is none, in one line.
+pub fn mac(text: &str) -> Result<Mac, String> {
+    text.parse().map_err(|why: Invalid| format!("{} is not a MAC address: {why}", shortened(text)))
 }
 
 /// An address, with a length or without: an endpoint's is its own network.
@@ -87,12 +97,22 @@ mod tests {
         assert_eq!(arguments.pod_name.as_deref(), Some("web"));
         let ips = parse("IP=10.1.2.3/24,fd00::7").unwrap().ips;
         assert_eq!(ips, ["10.1.2.3".parse::<IpAddr>().unwrap(), "fd00::7".parse().unwrap()]);
+        assert_eq!(parse("MAC=02:00:00:00:00:0A").unwrap().mac, Some(Mac([2, 0, 0, 0, 0, 10])));
+        assert_eq!(parse("MAC=").unwrap(), Arguments::default());
         assert_eq!(parse("").unwrap(), Arguments::default());
     }
 
     #[test]
     fn what_cannot_be_honoured_is_refused() {
-        for bad in ["X=y", "IP=10.0.0", "IP=10.0.0.1/33", "IP", "IgnoreUnknown=0;X=1"] {
+        for bad in [
+            "X=y",
+            "IP=10.0.0",
+            "IP=10.0.0.1/33",
+            "IP",
+            "IgnoreUnknown=0;X=1",
+            "MAC=x",
+            "MAC=03:00:00:00:00:01",
+        ] {
             assert_eq!(parse(bad).unwrap_err().code, Code::InvalidEnvironment, "{bad}");
         }
     }

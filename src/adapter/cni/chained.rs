@@ -63,10 +63,8 @@ pub fn place(
         return Err(Failure::new(Code::Unsupported, what).details("see `prevResult`"));
     }
     let veth = find(target)?;
-    if let Some(asked) = arguments.mac.take()
-        && !veth.mac.is_some_and(|mac| mac.to_string().eq_ignore_ascii_case(&asked))
-    {
-        let asked = shortened(&asked);
+    let mut asked = network.mac.take().into_iter().chain(arguments.mac.take());
+    if let Some(asked) = asked.find(|asked| veth.mac != Some(*asked)) {
         let what = format!("{asked} was asked for, and the plugin before has not given it");
         return Err(Failure::new(Code::Unsupported, what));
     }

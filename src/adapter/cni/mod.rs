@@ -6,7 +6,7 @@
 //!
 //! Specification: <https://www.cni.dev/docs/spec/>; conventions: <https://www.cni.dev/docs/conventions/>.
 
-mod arguments;
+pub mod arguments;
 pub(in crate::adapter) mod ask;
 pub(in crate::adapter) mod asked;
 mod chained;

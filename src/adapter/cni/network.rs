@@ -15,6 +15,7 @@ use super::environment::{IDENTIFIER, is_identifier, shortened};
 use super::failure::{Code, Failure};
 use super::labels::WrittenLabels;
 use super::version::Version;
+use crate::types::Mac;
 
 /// Bytes at most.
 pub const LONGEST: usize = 1 << 20;
@@ -37,6 +38,8 @@ pub struct Network {
     /// Of the pod: capability `io.kubernetes.cri.pod-annotations`.
     pub annotations: WrittenLabels,
     pub ips: Vec<IpAddr>,
+    /// Capability `mac`, or `args.cni.mac`.
+    pub mac: Option<Mac>,
     pub dns: Dns,
     /// Sockets, of those that are to be asked for labels.
     pub podman: Option<PathBuf>,
@@ -134,6 +137,8 @@ struct Written {
 struct Runtime {
     #[serde(default)]
     ips: Vec<String>,
+    #[serde(default)]
+    mac: Option<String>,
     dns: Option<Dns>,
     #[serde(default)]
     labels: WrittenLabels,
@@ -156,6 +161,8 @@ struct CniArgs {
     labels: WrittenLabels,
     #[serde(default)]
     ips: Vec<String>,
+    #[serde(default)]
+    mac: Option<String>,
 }
 
 /// # Errors
@@ -199,6 +206,12 @@ pub fn network(text: &[u8]) -> Result<Network, Failure> {
         let what = || format!("{} is not an address", shortened(text));
         arguments::address(text).ok_or_else(|| Failure::new(Code::InvalidNetwork, what()))
     });
+    let macs = [written.runtime.mac.as_deref(), written.args.cni.mac.as_deref()];
+    let macs =
+        macs.into_iter().flatten().filter(|text| !text.is_empty()).map(|text| {
+            arguments::mac(text).map_err(|why| Failure::new(Code::InvalidNetwork, why))
+        });
+    let mac = one_mac(macs.collect::<Result<Vec<_>, _>>()?)?;
     let mut asked_labels = written.args.cni.labels;
     asked_labels.extend(written.runtime.labels);
     Ok(Network {
@@ -206,11 +219,28 @@ pub fn network(text: &[u8]) -> Result<Network, Failure> {
         asked_labels,
         annotations: written.runtime.annotations,
         ips: ips.collect::<Result<_, _>>()?,
+        mac,
         dns: written.runtime.dns.unwrap_or(written.dns),
         podman: written.podman,
         containerd: written.containerd,
         previous: written.previous,
     })
+}
+
+/// The one MAC address that is asked for, however often.
+///
+/// # Errors
+/// The specification's code 7.
+pub fn one_mac(asked: impl IntoIterator<Item = Mac>) -> Result<Option<Mac>, Failure> {
+    let mut asked = asked.into_iter();
+    let Some(mac) = asked.next() else { return Ok(None) };
+    match asked.find(|other| *other != mac) {
+        Some(other) => {
+            let what = format!("{mac} and {other} are asked for; an interface has one MAC address");
+            Err(Failure::new(Code::InvalidNetwork, what))
+        }
+        None => Ok(Some(mac)),
+    }
 }
 
 /// Which attachments are to stay.

@@ -6,7 +6,7 @@ use super::arguments::Arguments;
 use super::environment::Target;
 use super::failure::{Code, Failure};
 use super::labels::{self, ANNOTATION, POD_NAME, POD_NAMESPACE, WrittenLabels};
-use super::network::{Basics, Network};
+use super::network::{self, Basics, Network};
 use crate::control::attach::{Attach, AttachmentId, Place};
 use crate::types::{Invalid, Name};
 
@@ -29,11 +29,8 @@ pub fn attach(
     network: Network,
     found: WrittenLabels,
 ) -> Result<Attach, Failure> {
-    if arguments.mac.is_some() {
-        let what = "a MAC address of one's own is not supported by porin-cni";
-        return Err(Failure::new(Code::Unsupported, what)
-            .details("CNI_ARGS asks for one; porin derives them from names"));
-    }
+    // Podman says it twice.
+    let mac = network::one_mac(network.mac.into_iter().chain(arguments.mac))?;
     let (ipv6, ipv4) = fixed(network.ips.into_iter().chain(arguments.ips))?;
     let Arguments { pod_namespace, pod_name, .. } = arguments;
     let id = id(&basics.name, &target.container, &target.interface);
@@ -52,7 +49,7 @@ pub fn attach(
         network.asked_labels,
         found,
     ])?;
-    Ok(Attach { ipv6, ipv4, ..Attach::new(id, about, name, place, labels) })
+    Ok(Attach { ipv6, ipv4, mac, ..Attach::new(id, about, name, place, labels) })
 }
 
 /// At most one of each family; the same one twice is one.

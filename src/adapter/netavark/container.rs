@@ -10,9 +10,9 @@ use super::network::{self, Options, Written};
 use crate::adapter::cni::environment::{IDENTIFIER, is_identifier, shortened};
 use crate::adapter::cni::failure::{Code, Failure};
 use crate::adapter::cni::labels;
-use crate::adapter::cni::{asked, request, result};
+use crate::adapter::cni::{arguments, asked, request, result};
 use crate::control::attach::{Attach, Attached, AttachmentId, Place};
-use crate::types::{Invalid, Name};
+use crate::types::{Invalid, Mac, Name};
 
 pub const ADAPTER: &str = "netavark";
 
@@ -60,6 +60,7 @@ pub struct Container {
     exec: Exec,
     options: Options,
     own: Options,
+    mac: Option<Mac>,
     /// The daemon's run directory.
     pub run: PathBuf,
 }
@@ -79,9 +80,9 @@ pub fn read(text: &[u8]) -> Result<Container, Failure> {
     if exec.port_mappings.as_ref().is_some_and(|ports| !ports.is_empty()) {
         return unsupported("to publish ports", "policies say who may reach the container itself");
     }
-    if exec.network_options.static_mac.as_ref().is_some_and(|mac| !mac.is_empty()) {
-        return unsupported("a MAC address of one's own", "porin derives them from names");
-    }
+    let mac = exec.network_options.static_mac.as_deref().filter(|mac| !mac.is_empty());
+    let mac = mac.map(arguments::mac).transpose();
+    let mac = mac.map_err(|why| Failure::new(Code::InvalidNetwork, why))?;
     let options = network::options(&exec.network.options.clone().unwrap_or_default())?;
     // Who starts a container may say labels, not whom to ask.
     let own = exec.network_options.options.clone().unwrap_or_default();
@@ -91,7 +92,7 @@ pub fn read(text: &[u8]) -> Result<Container, Failure> {
     }
     let own = network::options(&own)?;
     let run = options.run.clone();
-    Ok(Container { exec, options, own, run })
+    Ok(Container { exec, options, own, mac, run })
 }
 
 impl Container {
@@ -117,7 +118,7 @@ impl Container {
         // The operator's own first, as with CNI.
         let labels = labels::join([self.options.labels, self.own.labels, found])?;
         let place = Place::Inside { namespace, interface };
-        Ok(Attach { ipv6, ipv4, ..Attach::new(id, about, name, place, labels) })
+        Ok(Attach { ipv6, ipv4, mac: self.mac, ..Attach::new(id, about, name, place, labels) })
     }
 }
 

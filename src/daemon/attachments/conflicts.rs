@@ -18,9 +18,9 @@ pub fn with_written<'a>(
         if *name == new.name {
             return Err(format!("there is an endpoint `{name}` already"));
         }
-        if let Some(path) = new.namespace().filter(|path| other.namespace() == Some(*path)) {
-            let path = path.display();
-            return Err(format!("endpoint `{name}` is in the namespace {path} already"));
+        if let Some(path) = new.namespace().filter(|_| other.attachment == new.attachment) {
+            let (interface, path) = (new.interface(), path.display());
+            return Err(format!("endpoint `{name}` has `{interface}` in {path} already"));
         }
         if new.is_adopted() && other.attachment == new.attachment {
             return Err(format!("endpoint `{name}` is behind `{}` already", new.interface()));

@@ -33,6 +33,8 @@ const DOOMED: u32 = 0x706f_7269;
 /// The kernel takes so many bytes of an alias (`IFALIASZ`, with its NUL).
 const ALIAS_MAX: usize = 255;
 const LOOPBACK: u32 = 1;
+/// Metrics and tables of routes, in containers, are numbered from here, by interfaces' numbers. "por", and none.
+const BESIDE: u32 = 0x706f_7200;
 
 /// Makes the interface, with all that belongs into the namespace. The host side stays down, so that
 /// gates can be attached before anything passes. Returns its ifindex.
@@ -276,22 +278,57 @@ fn furnish_inside(
         .tolerate(&[Errno::AFNOSUPPORT]),
         Request::change(format!("bring {name} up in {namespace}"), up(ifindex)),
     ];
+    let mut defaults = Vec::new();
     for address in addresses(endpoint) {
-        let gateway = match address {
-            IpAddr::V4(_) => IpAddr::V4(GATEWAY_IPV4),
-            IpAddr::V6(_) => IpAddr::V6(GATEWAY_IPV6),
-        };
+        let gateway = gateway(address);
         requests.push(Request::replace(format!("add {address} to {name} in {namespace}"), {
             RouteNetlinkMessage::NewAddress(message::address(ifindex, address))
         }));
         requests.push(Request::replace(format!("add neighbour {gateway} in {namespace}"), {
             RouteNetlinkMessage::NewNeighbour(message::neighbour(ifindex, gateway, Mac::GATEWAY))
         }));
-        requests.push(Request::replace(format!("add the route via {gateway} in {namespace}"), {
+        defaults.push(Request::create(format!("add the route via {gateway} in {namespace}"), {
             RouteNetlinkMessage::NewRoute(message::default_route(ifindex, gateway))
         }));
     }
-    netlink.socket_in(namespace)?.all(requests).map(|_| ())
+    let socket = netlink.socket_in(namespace)?;
+    socket.all(requests)?;
+    let mut beside = Vec::new();
+    for (address, added) in addresses(endpoint).zip(socket.each(defaults)) {
+        match added {
+            Err(error) if error.is(Errno::EXIST) => {
+                beside.extend(routes_beside(address, name, namespace, ifindex));
+            }
+            added => _ = added?,
+        }
+    }
+    socket.all(beside).map(|_| ())
+}
+
+/// Another interface of the container has the default route. What has this one's address leaves by this one all the same: its
+/// gate would let no other pass, nor the other's gate this. And it takes over when the other one is gone.
+fn routes_beside(address: IpAddr, name: &str, namespace: &Namespace, ifindex: u32) -> [Request; 3] {
+    let number = BESIDE.saturating_add(ifindex);
+    let gateway = gateway(address);
+    let route = |what: &str, message| {
+        let what = format!("add {what} via {gateway} by {name} in {namespace}");
+        Request::create(what, RouteNetlinkMessage::NewRoute(message))
+    };
+    let rule = format!("route what {address} sends by {name} in {namespace}");
+    let rule = Request::create(rule, RouteNetlinkMessage::NewRule(message::rule(address, number)));
+    [
+        route("a second route", message::second_default_route(ifindex, gateway, number)),
+        route("a route", message::default_route_in(number, ifindex, gateway)),
+        // An earlier interface of the same number and address may have left it.
+        rule.tolerate(&[Errno::EXIST]),
+    ]
+}
+
+fn gateway(of: IpAddr) -> IpAddr {
+    match of {
+        IpAddr::V4(_) => IpAddr::V4(GATEWAY_IPV4),
+        IpAddr::V6(_) => IpAddr::V6(GATEWAY_IPV6),
+    }
 }
 
 pub(super) fn addresses(endpoint: &Endpoint) -> impl Iterator<Item = IpAddr> {

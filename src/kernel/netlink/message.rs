@@ -11,7 +11,8 @@ use rtnetlink::packet_route::link::{
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
-use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol};
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 
@@ -69,6 +70,33 @@ pub fn default_route(ifindex: u32, gateway: IpAddr) -> RouteMessage {
             .onlink()
             .build(),
     }
+}
+
+/// The same, when no other default route is there any more: what has a lower metric comes first.
+pub fn second_default_route(ifindex: u32, gateway: IpAddr, metric: u32) -> RouteMessage {
+    let mut route = default_route(ifindex, gateway);
+    route.attributes.push(RouteAttribute::Priority(metric));
+    route
+}
+
+/// The same, in a table of its own (see [`rule`]).
+pub fn default_route_in(table: u32, ifindex: u32, gateway: IpAddr) -> RouteMessage {
+    let mut route = default_route(ifindex, gateway);
+    // What does not fit into the octet of the header is in the attribute (rtnetlink(7)).
+    route.header.table = RouteHeader::RT_TABLE_UNSPEC;
+    route.attributes.push(RouteAttribute::Table(table));
+    route
+}
+
+/// What has the address as its source is routed by that table first.
+pub fn rule(source: IpAddr, table: u32) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = family(source);
+    message.header.src_len = bits(source);
+    message.header.action = RuleAction::ToTable;
+    message.attributes.push(RuleAttribute::Source(source));
+    message.attributes.push(RuleAttribute::Table(table));
+    message
 }
 
 /// `address` is behind the interface. What the host sends there comes from `source`.
