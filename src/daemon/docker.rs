@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::adapter::docker::{PLUGINS, Plugin, Store};
+use crate::adapter::docker::{PLUGINS, Plugin, Store, networks_in};
 use crate::config::model;
 use crate::control::server::Handler;
 use crate::desired::Fault;
@@ -34,7 +34,7 @@ impl Docker {
         }
         self.running = None;
         if !config.driver {
-            self.failed = None;
+            self.failed = self.left_over();
             return;
         }
         match self.start(config) {
@@ -53,6 +53,19 @@ impl Docker {
     pub fn faults(&self) -> Option<Fault> {
         let why = self.failed.as_ref()?;
         Some(Fault::whole(format!("Docker is not served: {why}")))
+    }
+
+    /// Why Docker waits in vain: it has networks of a driver that is no more.
+    fn left_over(&self) -> Option<String> {
+        let text = store::read(&self.path).ok()??;
+        let networks = networks_in(&text);
+        let path = self.path.display();
+        (networks > 0).then(|| {
+            format!(
+                "{networks} of its networks are porin's, and `driver` in [docker] is not on; its calls about them wait in vain \
+                 (turn it on, and remove them first; if they are gone, remove {path})"
+            )
+        })
     }
 
     fn start(&self, config: &model::Docker) -> Result<Plugin, String> {

@@ -7,24 +7,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use ipnet::IpNet;
 use serde_json::Value;
 
-use crate::adapter::http;
+use super::engine::{self, Engine};
+use super::is_id;
 use crate::types::label::{VALUE_MAX, check_value};
 use crate::types::{Label, LabelKey, Labels, Mac};
 
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of an answer at most: of the list of all containers.
 const LONGEST: usize = 64 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("Docker cannot be asked at {0}: {1}")]
-    Http(PathBuf, http::Error),
-    #[error("Docker answered something else than JSON: {0}")]
-    Json(#[from] serde_json::Error),
+    Engine(PathBuf, engine::Error),
     #[error("Docker does not know yet whose endpoint this is")]
     NobodysYet,
 }
@@ -55,15 +53,20 @@ pub struct Endpoint {
     pub mac: Option<Mac>,
 }
 
-/// Docker's API on a socket.
+/// Docker's API on a socket, for threads that have no runtime.
 #[derive(Debug)]
 pub struct Api {
-    pub socket: PathBuf,
+    socket: PathBuf,
 }
 
 impl Api {
     pub fn new(socket: &Path) -> Self {
         Api { socket: socket.to_owned() }
+    }
+
+    /// Of all networks, whoever their driver is.
+    pub fn subnets(&self) -> Result<BTreeSet<IpNet>, Error> {
+        Ok(subnets(&self.get("/networks")?))
     }
 
     /// Ids of the networks whose driver is called so.
@@ -95,9 +98,10 @@ impl Api {
 
     /// `target`: made of what `is_id` allows.
     fn get(&self, target: &str) -> Result<Value, Error> {
-        let body = http::get_blocking(&self.socket, target, LONGEST, PATIENCE);
-        let body = body.map_err(|error| Error::Http(self.socket.clone(), error))?;
-        Ok(serde_json::from_slice(&body)?)
+        let failed = |error: engine::Error| Error::Engine(self.socket.clone(), error);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| failed(engine::Error::Http(error.into())))?;
+        runtime.block_on(Engine::new(&self.socket).ask(target, LONGEST)).map_err(failed)
     }
 }
 
@@ -126,6 +130,13 @@ fn reserved(network: &Value) -> BTreeSet<IpAddr> {
     addresses.filter_map(|address| address.parse().ok()).collect()
 }
 
+fn subnets(networks: &Value) -> BTreeSet<IpNet> {
+    let networks = networks.as_array().into_iter().flatten();
+    let parts = networks.flat_map(|one| one["IPAM"]["Config"].as_array()).flatten();
+    let subnets = parts.filter_map(|part| part["Subnet"].as_str()?.parse::<IpNet>().ok());
+    subnets.map(|subnet| subnet.trunc()).collect()
+}
+
 fn container(list: &Value, id: &str) -> Option<Container> {
     let one = list.as_array()?.iter().find(|one| one["Id"] == id)?;
     let name = one["Names"][0].as_str().unwrap_or_default();
@@ -146,11 +157,6 @@ fn label(key: &str, value: &str) -> Option<Label> {
         value.truncate(value.floor_char_boundary(VALUE_MAX));
     }
     Some(Label { key, value })
-}
-
-/// Docker's ids are 64 hexadecimal digits, or 25 letters and digits in a swarm.
-pub fn is_id(text: &str) -> bool {
-    (12..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 #[cfg(test)]
@@ -202,12 +208,23 @@ mod tests {
         ] } });
         assert_eq!(reserved(&ipam), BTreeSet::from(["10.0.0.9".parse().unwrap()]));
         assert_eq!(reserved(&Value::Null), BTreeSet::new());
+        let networks = serde_json::json!([
+            { "Driver": "null", "IPAM": { "Config": [] } },
+            { "Driver": "bridge", "IPAM": { "Driver": "porin", "Config": [
+                { "Subnet": "10.0.0.0/24", "Gateway": "10.0.0.1" }, { "Subnet": "fd00::1/80" }, {},
+                { "Subnet": 7 }, { "Subnet": "x" },
+            ] } },
+            { "IPAM": null }, 7,
+        ]);
+        let all = ["10.0.0.0/24", "fd00::/80"].map(|subnet| subnet.parse().unwrap());
+        assert_eq!(subnets(&networks), BTreeSet::from(all));
+        assert_eq!(subnets(&Value::Null), BTreeSet::new());
     }
 
     #[test]
     fn only_ids_get_into_a_target() {
         assert!(is_id(&"0f".repeat(32)));
-        for bad in ["", "short", "../../containers", &"a".repeat(129), "aaaaaaaaaaaaaaaa?b"] {
+        for bad in ["", "../../containers", &"a".repeat(129), "aaaaaaaaaaaaaaaa?b"] {
             assert!(!is_id(bad), "{bad}");
         }
     }

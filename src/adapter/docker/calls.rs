@@ -28,10 +28,11 @@ pub fn call(driver: &Driver, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
         "/NetworkDriver.EndpointOperInfo" => on(body, |of| driver.info(&of), same),
         "/NetworkDriver.Join" => on(body, |of| driver.join(&of), same),
         "/NetworkDriver.ProgramExternalConnectivity" => on(body, |of| driver.open(&of), nothing),
+        // Docker puts the interface back before it deletes the endpoint, so that stays.
+        "/NetworkDriver.Leave" => on(body, |of| driver.leave(&of), nothing),
         "/NetworkDriver.DeleteEndpoint" => on(body, |of| driver.delete_endpoint(&of), nothing),
-        // What is to be undone is when the endpoint is deleted: Docker puts the interface back in between.
+        // What is to be undone is when the endpoint is deleted.
         "/NetworkDriver.RevokeExternalConnectivity"
-        | "/NetworkDriver.Leave"
         | "/NetworkDriver.DiscoverNew"
         | "/NetworkDriver.DiscoverDelete" => json(&Nothing {}),
         "/IpamDriver.GetCapabilities" => {
@@ -41,7 +42,7 @@ pub fn call(driver: &Driver, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
             local_default_address_space: "porin",
             global_default_address_space: "porin",
         }),
-        "/IpamDriver.RequestPool" => on(body, |asked| driver.pools.request_pool(asked), same),
+        "/IpamDriver.RequestPool" => on(body, |asked| driver.request_pool(asked), same),
         "/IpamDriver.ReleasePool" => on(body, |asked| driver.pools.release_pool(asked), nothing),
         "/IpamDriver.RequestAddress" => on(body, |asked| driver.pools.request_address(asked), same),
         "/IpamDriver.ReleaseAddress" => {

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::adapter::docker::left::{Left, Progress};
 use crate::adapter::docker::pools::{Pools, Store};
 use crate::adapter::docker::serve::Server;
 use crate::control::attach::{Attach, Attached, AttachmentId, Place};
@@ -84,18 +85,34 @@ impl Handler for Daemon {
 struct Lab {
     daemon: Arc<Daemon>,
     driver: Driver,
+    saved: Arc<Mutex<Option<String>>>,
 }
 
 impl Lab {
     fn new(socket: &Path) -> Lab {
-        let daemon = Arc::new(Daemon::default());
+        Lab::over(Arc::default(), Arc::default(), socket)
+    }
+
+    /// One that starts over what an earlier one left.
+    fn over(daemon: Arc<Daemon>, saved: Arc<Mutex<Option<String>>>, socket: &Path) -> Lab {
         let ranges = vec!["10.77.128.0/17".parse().unwrap(), "fd00:77::/64".parse().unwrap()];
-        let store = Store { path: "docker.toml".into(), text: None, save: Box::new(|_| Ok(())) };
+        let (text, to) = (saved.lock().unwrap().clone(), saved.clone());
+        let save = Box::new(move |text: &str| {
+            *to.lock().unwrap() = Some(text.to_owned());
+            Ok(())
+        });
+        let store = Store { path: "docker.toml".into(), text, save };
         let pools = Pools::open(ranges, store, daemon.clone()).unwrap();
-        let (opener, joined) = channel();
-        std::mem::forget(joined);
+        let (opener, tells) = channel();
+        std::mem::forget(tells);
         let driver = Driver::new(pools, socket, daemon.clone(), opener);
-        Lab { daemon, driver }
+        Lab { daemon, driver, saved }
+    }
+
+    fn started_anew(self, socket: &Path) -> (Lab, Left) {
+        let lab = Lab::over(self.daemon, self.saved, socket);
+        let left = Left::new(lab.driver.attachments().unwrap(), lab.driver.pools.given());
+        (lab, left)
     }
 
     fn call(&self, method: &str, body: &Value) -> Result<Value, String> {
@@ -209,6 +226,15 @@ fn an_endpoint_is_shut_until_its_labels_are_known() {
 
     // Asked again because the answer got lost, it is the same.
     assert_eq!(lab.must("NetworkDriver.Join", &of()), joined);
+    // Whoever joins it is not known, and so not believed to be the one before.
+    assert!(lab.daemon.only().unwrap().shut);
+    open().unwrap();
+    lab.must("NetworkDriver.Leave", &of());
+    assert!(open().unwrap_err().contains("in no container"));
+    assert_eq!(lab.must("NetworkDriver.Join", &of()), joined);
+    let again = lab.daemon.only().unwrap();
+    assert!(again.shut && again.labels == Default::default());
+    assert_eq!(again.mac.unwrap().to_string(), mac);
     for _ in 0..2 {
         lab.must("NetworkDriver.Leave", &of());
         lab.must("NetworkDriver.DeleteEndpoint", &of());
@@ -217,6 +243,78 @@ fn an_endpoint_is_shut_until_its_labels_are_known() {
     }
     assert!(open().is_err());
     assert_eq!(lab.daemon.only(), None);
+}
+
+/// `/networks`, and a network.
+fn networks(there: bool, containers: &Value) -> impl Fn(&str) -> Value + Send + 'static {
+    let containers = containers.clone();
+    move |path| match path.split('/').nth(1) {
+        Some("networks") if path == "/networks" && !there => json!([]),
+        Some("networks") if path == "/networks" => {
+            json!([{ "Id": network(), "Driver": "porin",
+                "IPAM": { "Config": [{ "Subnet": "10.77.128.0/24" }] } }])
+        }
+        Some("networks") => json!({ "Containers": containers }),
+        _ => json!([{ "Id": "c".repeat(64), "Names": ["/web"], "Labels": { "app": "web" } }]),
+    }
+}
+
+#[test]
+fn what_is_left_is_gone_only_if_two_looks_do_not_find_it() {
+    let endpoint = json!({ "EndpointID": "b".repeat(64), "IPv4Address": "10.77.128.2/24" });
+    let nobodys = json!({ format!("ep-{}", "b".repeat(64)): endpoint });
+    let webs = json!({ "c".repeat(64): endpoint });
+    let lab = Lab::new(Path::new("/nowhere"));
+    create(&lab);
+    lab.must("NetworkDriver.Join", &of());
+    let (lab, mut left) = lab.started_anew(Path::new("/nowhere"));
+    assert!(left.look(&lab.driver).is_err());
+    // Not found once, found then: not yet joined, then joined.
+    let mut seen = Vec::new();
+    let nobodys = [(false, &nobodys), (true, &nobodys), (true, &nobodys)];
+    for (there, containers) in nobodys.into_iter().chain([(true, &webs)]) {
+        let (_docker, socket) = docker(networks(there, containers));
+        let lab = Lab::over(lab.daemon.clone(), lab.saved.clone(), &socket);
+        seen.push((left.look(&lab.driver).unwrap(), lab.daemon.only().unwrap().shut));
+        assert_eq!(lab.driver.pools.given()[&network()].len(), 1);
+    }
+    let shut = [Progress::More, Progress::More, Progress::Waits].map(|progress| (progress, true));
+    assert_eq!(seen[..3], shut);
+    assert_eq!(seen[3], (Progress::Done, false));
+
+    // Its address is in use, so what was left is all found.
+    let (_docker, socket) = docker(networks(true, &webs));
+    let (lab, mut left) = lab.started_anew(&socket);
+    assert_eq!(left.look(&lab.driver).unwrap(), Progress::More);
+    assert_eq!(left.look(&lab.driver).unwrap(), Progress::Done);
+    assert_eq!(lab.driver.pools.given()[&network()].len(), 1);
+
+    // Not found twice: the endpoint goes, then its address; or all of the network.
+    for (there, given) in [(true, 1), (false, 0)] {
+        let (_docker, socket) = docker(networks(there, &json!({})));
+        let lab = Lab::over(lab.daemon.clone(), lab.saved.clone(), &socket);
+        let (lab, mut left) = lab.started_anew(&socket);
+        assert_eq!(left.look(&lab.driver).unwrap(), Progress::More);
+        assert_eq!(left.look(&lab.driver).unwrap(), Progress::Done);
+        assert_eq!(lab.daemon.only(), None);
+        assert_eq!(lab.driver.pools.given().len(), given);
+        assert!(lab.driver.pools.given().values().all(|addresses| addresses.is_empty()));
+    }
+}
+
+#[test]
+fn a_subnet_that_another_driver_uses_is_kept_and_one_that_nobody_uses_is_not() {
+    let lab = Lab::new(Path::new("/nowhere"));
+    let ask = |lab: &Lab| lab.must("IpamDriver.RequestPool", &json!({}))["Pool"].clone();
+    assert_eq!([ask(&lab), ask(&lab)], ["10.77.128.0/24", "10.77.129.0/24"]);
+    assert!(lab.driver.sweep_subnets().is_err());
+    // What was just made may be made a network of.
+    let (_docker, socket) = docker(networks(true, &json!({})));
+    let lab =
+        Lab { driver: Lab::over(lab.daemon.clone(), lab.saved.clone(), &socket).driver, ..lab };
+    assert_eq!(ask(&lab), "10.77.130.0/24");
+    assert!(lab.driver.sweep_subnets().unwrap());
+    assert_eq!([ask(&lab), ask(&lab)], ["10.77.129.0/24", "10.77.131.0/24"]);
 }
 
 #[test]

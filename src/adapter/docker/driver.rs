@@ -13,12 +13,14 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Failure;
-use super::api::{Api, is_id};
+use super::api::Api;
+use super::is_id;
+use super::opener::Told;
 use super::pools::Pools;
 use super::subnets::shortened;
 use super::wire::{
     CreateEndpoint, CreateNetwork, Created, CreatedInterface, Info, InterfaceName, Joined,
-    OfEndpoint,
+    OfEndpoint, Pool, RequestPool,
 };
 use crate::control::attach::{Attach, Attached, AttachmentId, Place};
 use crate::control::server::Handler;
@@ -37,8 +39,7 @@ pub struct Driver {
     pub pools: Pools,
     api: Api,
     handler: Arc<dyn Handler>,
-    /// Tells the opener of endpoints that were joined.
-    opener: Sender<OfEndpoint>,
+    opener: Sender<Told>,
     /// That Docker has spoken of since this began.
     endpoints: Mutex<BTreeMap<OfEndpoint, Arc<Mutex<Stage>>>>,
 }
@@ -51,6 +52,8 @@ enum Stage {
     Joined {
         open: bool,
     },
+    /// Its container is gone; it may still be there.
+    Left,
     Deleted,
 }
 
@@ -66,7 +69,7 @@ impl Driver {
         pools: Pools,
         socket: &Path,
         handler: Arc<dyn Handler>,
-        opener: Sender<OfEndpoint>,
+        opener: Sender<Told>,
     ) -> Self {
         let endpoints = Mutex::default();
         Driver { pools, api: Api::new(socket), handler, opener, endpoints }
@@ -74,6 +77,26 @@ impl Driver {
 
     pub fn api(&self) -> &Api {
         &self.api
+    }
+
+    pub fn request_pool(&self, asked: RequestPool) -> Result<Pool, Failure> {
+        let pool = self.pools.request_pool(asked)?;
+        // It ends with this daemon, and then nobody needs to be told.
+        let _ = self.opener.send(Told::Subnet);
+        Ok(pool)
+    }
+
+    /// Forgets subnets that nobody has made a network of. Whether some may be left.
+    ///
+    /// # Errors
+    /// Docker does not say which networks there are.
+    pub fn sweep_subnets(&self) -> Result<bool, Failure> {
+        if !self.pools.has_loose() {
+            return Ok(false);
+        }
+        let used = self.api.subnets().map_err(|error| error.to_string())?;
+        self.pools.sweep(&used)?;
+        Ok(self.pools.has_loose())
     }
 
     pub fn create_network(&self, asked: &CreateNetwork) -> Result<(), Failure> {
@@ -127,11 +150,17 @@ impl Driver {
                 self.detach(&id(of))?;
                 self.attach(shut(of, wanted)?)?
             }
-            // Either the answer to the same question got lost, or an earlier daemon knew it.
-            _ => match self.look(&id(of))? {
-                Some(attached) => attached,
-                None => self.attach(shut(of, self.recall(of)?)?)?,
-            },
+            // The answer to the same question got lost, or an earlier daemon knew it, or it has left another container.
+            _ => {
+                let wanted = match self.look(&id(of))? {
+                    Some(Attached { ipv6, ipv4, mac, .. }) => {
+                        Wanted { ipv6, ipv4, mac: mac.parse()? }
+                    }
+                    None => self.recall(of)?,
+                };
+                let (again, replaces) = (true, true);
+                self.attach(Attach { again, replaces, ..shut(of, wanted)? })?
+            }
         };
         *stage = Stage::Joined { open: false };
         drop(stage);
@@ -140,7 +169,7 @@ impl Driver {
             gateway.map_or_else(String::new, |gateway| gateway.to_string())
         };
         // It ends with this daemon, and then nobody needs to be told.
-        let _ = self.opener.send(of.clone());
+        let _ = self.opener.send(Told::Joined(of.clone()));
         Ok(Joined {
             interface_name: InterfaceName { src_name: attached.interface, dst_prefix: "eth" },
             gateway: gateway(attached.ipv4.map(IpAddr::V4)),
@@ -169,7 +198,7 @@ impl Driver {
         match *stage {
             Stage::Joined { open: true } => return Ok(()),
             Stage::Joined { open: false } => {}
-            Stage::Created(_) | Stage::Deleted => {
+            Stage::Created(_) | Stage::Left | Stage::Deleted => {
                 return Err("the endpoint is in no container".to_owned().into());
             }
         }
@@ -209,6 +238,19 @@ impl Driver {
         Ok(Info { value: value.into_iter().collect() })
     }
 
+    /// Whatever joins it next is another container: see [`Driver::join`]. Nobody opens it before.
+    pub fn leave(&self, of: &OfEndpoint) -> Result<(), Failure> {
+        check(of)?;
+        let known = self.lock().get(of).cloned();
+        if let Some(known) = known {
+            let mut stage = locked(&known);
+            if matches!(*stage, Stage::Joined { .. }) {
+                *stage = Stage::Left;
+            }
+        }
+        Ok(())
+    }
+
     /// Answers when nothing passes any more. It is fine if there is none.
     pub fn delete_endpoint(&self, of: &OfEndpoint) -> Result<(), Failure> {
         check(of)?;
@@ -232,7 +274,7 @@ impl Driver {
         let stages: Vec<_> = self.lock().values().cloned().collect();
         let addresses = |stage: &Arc<Mutex<Stage>>| match *locked(stage) {
             Stage::Created(wanted) => [wanted.ipv6.map(IpAddr::V6), wanted.ipv4.map(IpAddr::V4)],
-            Stage::Joined { .. } | Stage::Deleted => [None, None],
+            Stage::Joined { .. } | Stage::Left | Stage::Deleted => [None, None],
         };
         stages.iter().flat_map(addresses).flatten().collect()
     }
@@ -296,8 +338,9 @@ fn make_room(endpoints: &mut BTreeMap<OfEndpoint, Arc<Mutex<Stage>>>) -> Result<
     if endpoints.len() < KNOWN {
         return Ok(());
     }
-    endpoints.retain(|_, stage| match stage.try_lock() {
-        Ok(stage) => matches!(*stage, Stage::Created(_)),
+    endpoints.retain(|_, shared| match shared.try_lock() {
+        // Who has it in hands without a lock yet would have another than who asks next.
+        Ok(stage) => matches!(*stage, Stage::Created(_)) || Arc::strong_count(shared) > 1,
         Err(_) => true,
     });
     match endpoints.len() < KNOWN {

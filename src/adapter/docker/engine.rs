@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::answers::{Container, Listed, Network, Told};
+use super::is_id;
 use crate::adapter::http;
 
 /// For an answer.
@@ -93,7 +94,12 @@ impl Engine {
         found(self.ask(&format!("/containers/{id}/json"), CONTAINER).await)
     }
 
-    async fn ask<T: DeserializeOwned>(&self, target: &str, longest: usize) -> Result<T, Error> {
+    /// `target`: a path with a query, percent-encoded.
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        longest: usize,
+    ) -> Result<T, Error> {
         let answer = http::get(&self.socket, target, longest, PATIENCE).await?;
         Ok(serde_json::from_slice(&answer)?)
     }
@@ -196,11 +202,6 @@ fn encoded(text: &str) -> String {
             false => format!("%{byte:02X}"),
         })
         .collect()
-}
-
-/// Ids go into paths.
-fn is_id(text: &str) -> bool {
-    (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 #[cfg(test)]

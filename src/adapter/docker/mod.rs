@@ -3,7 +3,7 @@
 //! The network and IPAM driver `porin` is on a socket that Docker discovers, inside porind. Unlike `porin-cni`, which a runtime starts, a driver has to be there all the time. It still speaks to the daemon in requests and
 //! answers (`control::wire`), and knows nothing of what is behind them.
 //!
-//! For adoption, `engine` asks the Engine API (Podman's compatible one speaks likewise), `answers` is what comes back, `wishes`
+//! `engine` asks the Engine API (Podman's compatible one speaks likewise); the driver's threads, which have no runtime, ask by `api`. For adoption `answers` is what comes back, `wishes`
 //! makes endpoints of that; nothing is ever changed over there.
 
 mod answers;
@@ -11,6 +11,7 @@ mod api;
 mod calls;
 mod driver;
 mod engine;
+mod left;
 mod opener;
 mod pools;
 mod serve;
@@ -30,11 +31,11 @@ use crate::types::Invalid;
 pub use answers::Container;
 use driver::Driver;
 pub use engine::{Engine, Error, Event, Events};
-use opener::Left;
+use left::Left;
 use pools::Pools;
-pub use pools::Store;
+pub use pools::{Store, networks_in};
 use serve::Server;
-pub use wishes::{ADAPTER, Wish, attachment, short, wishes};
+pub use wishes::{ADOPTED, Wish, attachment, short, wishes};
 
 /// The driver's name, and its socket's without `.sock`.
 pub const NAME: &str = "porin";
@@ -68,19 +69,17 @@ impl Plugin {
         handler: Arc<dyn Handler>,
     ) -> Result<Self, String> {
         let pools = Pools::open(config.networks.clone(), store, handler.clone())?;
-        let (opener, joined) = channel();
+        let (opener, tells) = channel();
         let driver = Arc::new(Driver::new(pools, &config.socket, handler, opener));
         // Before Docker can speak of any: these are an earlier daemon's.
-        let left = Left {
-            attachments: driver.attachments().map_err(|failure| failure.to_string())?,
-            given: driver.pools.given(),
-        };
+        let attachments = driver.attachments().map_err(|failure| failure.to_string())?;
+        let left = Left::new(attachments, driver.pools.given());
         let weak = Arc::downgrade(&driver);
         let path: PathBuf = plugins.join(format!("{NAME}.sock"));
         // First: who is not served by this one must not have its state saved by it.
         let server = Server::start(&path, driver).map_err(|error| error.to_string())?;
         let opened = weak.clone();
-        let open = move || opener::run(&opened, &joined, left);
+        let open = move || opener::run(&opened, &tells, left);
         std::thread::Builder::new()
             .name("docker-opener".to_owned())
             .spawn(open)
@@ -103,13 +102,18 @@ pub fn answering(
     handler: Arc<dyn Handler>,
 ) -> Result<Answering, String> {
     let pools = Pools::open(config.networks.clone(), store, handler.clone())?;
-    let (opener, joined) = channel();
+    let (opener, tells) = channel();
     let driver = Driver::new(pools, &config.socket, handler, opener);
     Ok(Box::new(move |path, body| {
         let answer = calls::call(&driver, path, body);
-        joined.try_iter().for_each(drop);
+        tells.try_iter().for_each(drop);
         answer
     }))
+}
+
+/// Ids go into paths. Docker's are 64 hexadecimal digits, or 25 letters and digits in a swarm.
+fn is_id(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// Why a call is refused: one sentence, and what to do about it.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use super::Failure;
-use super::subnets::{Subnet, Subnets, shortened};
+use super::subnets::{Subnets, shortened};
 use super::wire::{
     Address, CreateNetwork, Pool, ReleaseAddress, ReleasePool, RequestAddress, RequestPool,
 };
@@ -21,9 +21,9 @@ use crate::types::Family;
 /// How Docker calls a gateway, in its requests and in answers.
 const GATEWAY: &str = "com.docker.network.gateway";
 const KIND: &str = "RequestAddressType";
-/// Docker makes a network right after it has asked for its subnet. One that is nobody's after that long was left by a daemon
-/// that died.
-const UNUSED: Duration = Duration::from_secs(60);
+/// Docker makes a network right after it has asked for its subnet. One that no network has after that long was left by a
+/// daemon that died.
+pub const UNUSED: Duration = Duration::from_secs(60);
 
 pub type Save = Box<dyn Fn(&str) -> io::Result<()> + Send + Sync>;
 
@@ -39,6 +39,12 @@ pub struct Store {
 
 /// Addresses, by the id of the Docker network that they are of.
 pub type Given = BTreeMap<String, BTreeSet<IpAddr>>;
+
+/// How many Docker networks there are in what was saved; none if that cannot be read.
+pub fn networks_in(saved: &str) -> usize {
+    let subnets: Subnets = toml::from_str(saved).unwrap_or_default();
+    subnets.iter().filter_map(|subnet| subnet.docker.as_ref()).collect::<BTreeSet<_>>().len()
+}
 
 pub struct Pools {
     ranges: Vec<IpNet>,
@@ -93,8 +99,6 @@ impl Pools {
         };
         self.change(|state| {
             let State { subnets, made, .. } = state;
-            let old = |one: &Subnet| made.get(&one.network).is_none_or(|at| at.elapsed() > UNUSED);
-            subnets.forget_unused(old);
             let subnet = subnets.make(&self.ranges, family, wanted, range)?;
             made.insert(subnet.network, Instant::now());
             let gateway = subnet.with_length(subnet.gateway);
@@ -167,6 +171,23 @@ impl Pools {
         self.change(|state| {
             let unbound = state.subnets.unbind(docker);
             state.made.extend(unbound.into_iter().map(|network| (network, Instant::now())));
+            Ok(())
+        })
+    }
+
+    /// Whether there are subnets that are not of a network of porin's driver: another driver may have taken one, or nobody.
+    pub fn has_loose(&self) -> bool {
+        self.lock().subnets.iter().any(|subnet| subnet.docker.is_none())
+    }
+
+    /// Forgets loose ones that are old and, by what Docker says, of no network. `used`: of all networks.
+    pub fn sweep(&self, used: &BTreeSet<IpNet>) -> Result<(), Failure> {
+        self.change(|state| {
+            let State { subnets, made, .. } = state;
+            subnets.forget_unused(|one| {
+                let old = made.get(&one.network).is_none_or(|at| at.elapsed() > UNUSED);
+                old && !used.contains(&one.network)
+            });
             Ok(())
         })
     }

@@ -9,7 +9,7 @@ use crate::types::addr::check_unicast;
 use crate::types::label::check_value;
 use crate::types::{Label, LabelKey, Labels, Mac, Name};
 
-pub const ADAPTER: &str = "adopt";
+pub const ADOPTED: &str = "adopt";
 
 /// Bytes of a container's labels at most, keys and values: those that come later are left out.
 const LABELS: usize = 64 << 10;
@@ -86,7 +86,7 @@ pub fn wishes(container: &Container, adopt: &[String]) -> Vec<Result<Wish, Strin
 
 /// Of a container in a network.
 pub fn attachment(network: &str, container: &str) -> AttachmentId {
-    AttachmentId::new(ADAPTER, network, &[container])
+    AttachmentId::new(ADOPTED, network, &[container])
 }
 
 /// What it is called in words to people.

@@ -35,7 +35,7 @@ fn a_container_of_dockers() {
     assert_eq!(wish.labels.to_string(), "app=web");
     assert_eq!((wish.ipv6, wish.ipv4), (None, Some([172, 17, 0, 2].into())));
     assert_eq!(wish.mac.unwrap().to_string(), "02:42:ac:11:00:02");
-    assert!(wish.id.as_str().starts_with(&AttachmentId::prefix(ADAPTER, "bridge")));
+    assert!(wish.id.as_str().starts_with(&AttachmentId::prefix(ADOPTED, "bridge")));
     let process = (PathBuf::from("/proc/482/ns/net"), false);
     assert_eq!(wish.namespaces, [("/run/docker-exec/netns/80e31b88936b".into(), true), process]);
     assert_eq!(made(DOCKER, &["shop"]), []);

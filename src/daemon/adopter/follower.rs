@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::Faults;
 use super::asking::{Answer, Asking};
 use super::seen::Seen;
-use crate::adapter::docker::{ADAPTER, Engine, Error, Event, Events, attachment, short};
+use crate::adapter::docker::{ADOPTED, Engine, Error, Event, Events, attachment, short};
 use crate::config::model::Docker;
 use crate::control::attach::AttachmentId;
 use crate::daemon::attachments::Attachments;
@@ -85,8 +85,8 @@ impl Follower {
         loop {
             let Some(docker) = self.settings.borrow_and_update().clone() else { return };
             let prefixes: Vec<String> =
-                docker.adopt.iter().map(|name| AttachmentId::prefix(ADAPTER, name)).collect();
-            self.attachments.release(ADAPTER, |id| {
+                docker.adopt.iter().map(|name| AttachmentId::prefix(ADOPTED, name)).collect();
+            self.attachments.release(ADOPTED, |id| {
                 prefixes.iter().any(|prefix| id.as_str().starts_with(prefix))
             });
             match self.follow(&docker, &mut pause) {
@@ -249,7 +249,7 @@ impl Follower {
         let attachments = |id| docker.adopt.iter().map(move |network| attachment(network, id));
         let undecided = undecided.flat_map(attachments).collect();
         let board = self.answers.board();
-        self.refusals = self.attachments.adopt(ADAPTER, &wanted, &undecided, &board);
+        self.refusals = self.attachments.adopt(ADOPTED, &wanted, &undecided, &board);
         let fit = self.networks.values().all(Result::is_ok);
         fit && self.refusals.is_empty() && self.containers.values().all(Seen::is_whole)
     }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::attachments::Attachments;
 use super::board::Answers;
-use crate::adapter::docker::ADAPTER;
+use crate::adapter::docker::ADOPTED;
 use crate::config::model::Docker;
 use crate::desired::Fault;
 use follower::Follower;
@@ -42,7 +42,7 @@ impl Adopter {
         if docker.adopt.is_empty() {
             self.following = None;
             self.faults.set(Vec::new());
-            self.attachments.release(ADAPTER, |_| false);
+            self.attachments.release(ADOPTED, |_| false);
             return;
         }
         if let Some(following) = &self.following {

@@ -351,7 +351,7 @@ impl Attachments {
         let mut pruned = BTreeSet::new();
         known.retain(|id, one| {
             // Who adopts a whole network's knows when they are gone.
-            if id.adapter() == docker::ADAPTER {
+            if id.adapter() == docker::ADOPTED {
                 return true;
             }
             let stays = !Place::is_gone(one.place, &one.endpoint);

@@ -244,7 +244,7 @@ fn what_a_killed_daemon_was_about_to_write_is_removed() {
 
 fn adoption(container: &str, interface: &str, last: u8) -> Adoption {
     Adoption {
-        id: AttachmentId::new(docker::ADAPTER, "bridge", &[container]),
+        id: AttachmentId::new(docker::ADOPTED, "bridge", &[container]),
         about: format!("container {container}\n[x]"),
         name: format!("bridge/{container}").parse().unwrap(),
         labels: labels("web"),
@@ -266,7 +266,7 @@ fn the_adopted_are_what_is_wanted_and_no_others() {
     let (web, db) = (adoption("web", "veth1", 2), adoption("db", "veth2", 3));
     let path = |one: &Adoption| attach::file(root.path(), &one.id);
     assert!(
-        attachments.adopt(docker::ADAPTER, &[web.clone(), db.clone()], &none, &board).is_empty()
+        attachments.adopt(docker::ADOPTED, &[web.clone(), db.clone()], &none, &board).is_empty()
     );
     assert_eq!(wakes.load(Ordering::Relaxed), 1);
     assert_eq!(attachments.mark().1, [path(&web), path(&db)].into());
@@ -276,28 +276,28 @@ fn the_adopted_are_what_is_wanted_and_no_others() {
 
     // The same again is nothing new; a file that others removed comes back; and pruning leaves them alone.
     assert!(
-        attachments.adopt(docker::ADAPTER, &[web.clone(), db.clone()], &none, &board).is_empty()
+        attachments.adopt(docker::ADOPTED, &[web.clone(), db.clone()], &none, &board).is_empty()
     );
     assert!(attachments.prune().is_empty());
     assert!(attachments.mark().1.is_empty());
     std::fs::remove_file(path(&db)).unwrap();
-    attachments.adopt(docker::ADAPTER, &[web.clone(), db.clone()], &none, &board);
+    attachments.adopt(docker::ADOPTED, &[web.clone(), db.clone()], &none, &board);
     assert_eq!(attachments.mark().1, [path(&db)].into());
 
     // What is not known now stays.
     let undecided = [db.id.clone()].into();
-    assert!(attachments.adopt(docker::ADAPTER, &[], &undecided, &board).is_empty());
+    assert!(attachments.adopt(docker::ADOPTED, &[], &undecided, &board).is_empty());
     assert!(!path(&web).exists() && path(&db).exists());
-    attachments.adopt(docker::ADAPTER, &[web.clone(), db.clone()], &none, &board);
+    attachments.adopt(docker::ADOPTED, &[web.clone(), db.clone()], &none, &board);
 
     // One takes over what another had, in one go; the other cannot have what is taken.
     let mut taken = adoption("new", "veth1", 2);
     assert!(
-        attachments.adopt(docker::ADAPTER, &[taken.clone(), db.clone()], &none, &board).is_empty()
+        attachments.adopt(docker::ADOPTED, &[taken.clone(), db.clone()], &none, &board).is_empty()
     );
     assert!(!path(&web).exists());
     let refused = attachments.adopt(
-        docker::ADAPTER,
+        docker::ADOPTED,
         &[taken.clone(), db.clone(), web.clone()],
         &none,
         &board,
@@ -305,18 +305,18 @@ fn the_adopted_are_what_is_wanted_and_no_others() {
     assert_eq!(refused.len(), 1);
     assert!(refused[&web.id].contains("veth1"), "{refused:?}");
     taken.ipv4 = Some([10, 0, 0, 7].into());
-    let refused = attachments.adopt(docker::ADAPTER, &[taken.clone(), web.clone()], &none, &board);
+    let refused = attachments.adopt(docker::ADOPTED, &[taken.clone(), web.clone()], &none, &board);
     assert!(refused[&taken.id].contains("inside the pool"), "{refused:?}");
     assert!(path(&web).exists() && !path(&taken).exists() && !path(&db).exists());
 
     // A later daemon knows them, and lets them go; what else there is stays.
     drop(attachments);
     let attachments = Attachments::open(root.path(), || ());
-    attachments.release(docker::ADAPTER, |id| *id == web.id);
+    attachments.release(docker::ADOPTED, |id| *id == web.id);
     assert!(path(&web).exists());
     attachments.release("cni", |_| false);
     assert!(path(&web).exists());
-    attachments.release(docker::ADAPTER, |_| false);
+    attachments.release(docker::ADOPTED, |_| false);
     assert!(!path(&web).exists());
 }
 
@@ -342,8 +342,8 @@ fn an_endpoint_by_hand_is_not_adopted_as_another() {
         ("name = \"x\"\ninterface = \"veth9\"\nipv4 = \"172.17.0.2\"", "172.17.0.2"),
     ] {
         let board = with(by_hand(&format!("[[endpoint]]\n{hand}\n")));
-        let refused = attachments.adopt(docker::ADAPTER, std::slice::from_ref(&web), &none, &board);
+        let refused = attachments.adopt(docker::ADOPTED, std::slice::from_ref(&web), &none, &board);
         assert!(refused[&web.id].contains(why), "{refused:?}");
     }
-    assert!(attachments.adopt(docker::ADAPTER, &[web], &none, &with(Vec::new())).is_empty());
+    assert!(attachments.adopt(docker::ADOPTED, &[web], &none, &with(Vec::new())).is_empty());
 }
