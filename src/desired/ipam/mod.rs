@@ -136,9 +136,15 @@ fn drop_unwanted(
     let mut left = Vec::new();
     for (address, lease) in leases.iter().filter(|(a, _)| Family::of(*a) == family) {
         let is_fixed = fixed.get(&address).is_some_and(|name| **name == lease.endpoint);
+        // What is in use stays in use, though it has come to be reserved.
+        let in_use = lease.released.is_none() && wanting.contains(&lease.endpoint);
+        let allows = |space: &Space| match in_use {
+            true => space.special(address).is_none(),
+            false => !space.is_blocked(address),
+        };
         let possible = is_fixed
             || !fixed.contains_key(&address)
-                && spaces.iter().any(|s| s.contains(address) && !s.is_blocked(address));
+                && spaces.iter().any(|space| space.contains(address) && allows(space));
         if !possible {
             gone.push(address);
         } else if lease.released.is_none() && !wanting.contains(&lease.endpoint) {
