@@ -14,7 +14,7 @@ use super::terminal::Terminal;
 use super::view::{State, Versioned};
 use super::why;
 use super::wire::{Request, Response};
-use super::{show, tables};
+use super::{names, show, tables};
 use crate::observe::text::plain;
 
 /// The whole program.
@@ -135,9 +135,30 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
+/// The endpoint that is meant by a container's name. One that is not there may have been, and have left flows.
+fn whose(client: &mut Client, endpoint: &mut String) -> Result<(), Failure> {
+    let Response::Endpoints(all) = client.ask(&Request::Endpoints)? else {
+        return Err(Failure::Unasked);
+    };
+    let meant = names::meant(endpoint, all.iter().map(|one| one.name.as_str()));
+    match meant.map_err(|invalid| Failure::Question(invalid.into()))? {
+        Some(name) => name.clone_into(endpoint),
+        None => {
+            let name = plain(endpoint);
+            // Nobody to tell if this fails.
+            let _ = writeln!(anstream::stderr(), "there is no endpoint `{name}` now");
+        }
+    }
+    Ok(())
+}
+
 /// Flows, until there are no more.
 fn follow(client: &mut Client, terminal: &mut Terminal, flows: &Flows) -> Result<Exit, Failure> {
-    let request = Request::Flows { follow: flows.follow, filter: flows.filter() };
+    let mut filter = flows.filter();
+    if let Some(endpoint) = &mut filter.endpoint {
+        whose(client, endpoint)?;
+    }
+    let request = Request::Flows { follow: flows.follow, filter };
     let zone = TimeZone::system();
     let mut answer = client.ask(&request)?;
     loop {

@@ -9,6 +9,7 @@ pub mod client;
 pub mod command;
 pub mod exit;
 pub mod fault;
+pub mod names;
 pub mod rows;
 pub mod server;
 pub mod show;

@@ -174,16 +174,21 @@ impl Host {
         self.ahead = Ahead::start(&self.maps, constants.collect());
     }
 
-    /// Takes the gates off an interface, also if it has another name by now.
+    /// Takes the gates off an interface, also if it has another name by now. Its name may be another's by now, whose gates stay.
     pub fn detach(&mut self, name: &str) -> Result<(), Reason> {
+        let others = self.gated.iter().filter(|(other, _)| *other != name);
+        let others: BTreeSet<u32> = others.map(|(_, ifindex)| *ifindex).collect();
         if let Some(ifindex) = self.gated.get(name) {
             let found = netlink::host::link_by_index(&self.netlink.socket(), *ifindex);
             let renamed = found.map_err(reason)?.filter(|link| link.name != name);
-            if let Some(link) = renamed {
+            if let Some(link) = renamed.filter(|link| !others.contains(&link.ifindex)) {
                 self.links.detach(&self.netlink, &link.name).map_err(reason)?;
             }
         }
-        self.links.detach(&self.netlink, name).map_err(reason)?;
+        let bears = netlink::host::link_by_name(&self.netlink.socket(), name).map_err(reason)?;
+        if bears.is_none_or(|link| !others.contains(&link.ifindex)) {
+            self.links.detach(&self.netlink, name).map_err(reason)?;
+        }
         self.gated.remove(name);
         Ok(())
     }

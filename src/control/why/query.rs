@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::port;
 use crate::compile::view::{Party, View};
+use crate::control::names;
 use crate::types::label::check_value;
 use crate::types::{Entity, Family, Invalid, Label, Labels, Name, PortMatch, PortSpec, Protocol};
 
@@ -129,6 +130,13 @@ fn party(
         }
         let member = Arc::new(view.hypothetical(labels));
         return Ok(Party::Endpoint { member, family: None });
+    }
+    let names = view.endpoints().filter_map(|member| Some(member.name.as_ref()?.as_str()));
+    if let Some(name) = names::meant(text, names)?
+        && let Some(member) = view.endpoint(&name.parse()?)
+    {
+        notes.push(format!("`{text}` is taken for the endpoint `{name}`"));
+        return Ok(Party::Endpoint { member: Arc::clone(member), family: None });
     }
     let unknown = Invalid::new(format!("there is no endpoint `{text}`"));
     Err(match guess.nearest(text, view) {

@@ -5,7 +5,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{OpenObject, libbpf_sys};
+use libbpf_rs::{ErrorKind, OpenObject, libbpf_sys};
 
 use super::abi::Features;
 use super::error::{Cause, Context, Error, Result};
@@ -16,6 +16,8 @@ use super::skel::uplink::UplinkSkelBuilder;
 use crate::kernel::sys::{self, bytes_of, from_bytes};
 
 pub use crate::kernel::sys::{TestContext, TestOutcome};
+
+const RETRIES: usize = 10;
 
 /// The four programs behind gates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -117,8 +119,15 @@ fn programs<const N: usize>(
     found.try_into().map_err(|_| std::io::Error::from(std::io::ErrorKind::NotFound).into())
 }
 
-fn load<T>(name: &str, f: impl FnOnce() -> libbpf_rs::Result<T>) -> Result<T> {
-    let (result, log) = print::keep(f);
+fn load<T>(name: &str, f: impl Fn() -> libbpf_rs::Result<T>) -> Result<T> {
+    let (mut result, mut log) = print::keep(&f);
+    // The verifier gives up when a signal comes (EAGAIN); libbpf tries five times, which a busy machine can outlast.
+    for _ in 0..RETRIES {
+        if !result.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+            break;
+        }
+        (result, log) = print::keep(&f);
+    }
     result.map_err(|error| Error {
         operation: "load",
         object: format!("program {name}"),
