@@ -1,4 +1,5 @@
-//! The real dockerd on a host, with all its files in the host's own /run, and its command line beside it.
+//! The real dockerd on a host, with all its files in the host's own /run, and its command line beside it: those of this
+//! machine, or of a newer Debian if there is one to try.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::MetadataExt;
@@ -7,6 +8,7 @@ use std::process::Command;
 
 use super::eventually;
 use super::host::Host;
+use super::newer;
 use super::process::{Output, Process};
 use super::traffic::ARRIVES;
 
@@ -16,6 +18,8 @@ const CLIENT: &str = "/usr/bin/docker";
 /// A running dockerd. Dropped: killed, and with it, in the test's process namespace, all containers.
 pub struct Docker<'h> {
     host: &'h Host,
+    /// The newer Debian; as long as it is there, so are its mounts.
+    newer: Option<Process>,
     arguments: Vec<String>,
     /// Where it keeps what it knows.
     root: &'static str,
@@ -37,10 +41,16 @@ impl<'h> Docker<'h> {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let processes = std::fs::metadata("/proc/self/ns/pid").expect("process namespace");
         let group = format!("porin-lab-docker-{}", processes.ino());
-        let containerd = Some(containerd(host));
+        let newer = newer::root().map(|root| newer::enter(host, &root));
         let root = "/run/docker-root";
-        let mut docker = Docker { host, arguments, root, group, daemon: None, containerd };
+        let (daemon, containerd) = (None, None);
+        let mut docker = Docker { host, newer, arguments, root, group, daemon, containerd };
+        docker.containerd = Some(docker.start_containerd());
         docker.start_again();
+        if docker.newer.is_some() {
+            let version = docker.run(&["version", "--format", "{{.Server.Version}}"]).success();
+            assert!(version.starts_with("26."), "{version}");
+        }
         let image = host.busybox_image();
         docker.run(&["import", &image.to_string_lossy(), "busybox"]).success();
         docker
@@ -65,7 +75,7 @@ impl<'h> Docker<'h> {
         arguments.push(format!("--data-root={}", self.root));
         arguments.push(format!("--cgroup-parent=/{}", self.group));
         arguments.extend(self.arguments.iter().cloned());
-        let mut command = self.host.place().command(&arguments);
+        let mut command = self.command_of(&arguments);
         let run = self.host.run_directory();
         std::fs::write(run.join("docker-etc/daemon.json"), "{}").expect("configuration of dockerd");
         // One that was killed leaves it.
@@ -106,7 +116,7 @@ impl<'h> Docker<'h> {
 
     pub fn command(&self, arguments: &[&str]) -> Command {
         let fixed = [CLIENT, "--host", "unix:///run/docker.sock"];
-        let mut command = self.host.place().command(&[&fixed[..], arguments].concat());
+        let mut command = self.command_of(&[&fixed[..], arguments].concat());
         command.env("HOME", "/run/docker-home").env_remove("DOCKER_HOST");
         command
     }
@@ -114,6 +124,29 @@ impl<'h> Docker<'h> {
     /// One value of `docker inspect`, by a Go template.
     pub fn inspect(&self, what: &str, template: &str) -> String {
         self.run(&["inspect", "--format", template, what]).success().trim().to_owned()
+    }
+
+    fn command_of<S: AsRef<str>>(&self, arguments: &[S]) -> Command {
+        let arguments: Vec<&str> = arguments.iter().map(AsRef::as_ref).collect();
+        match &self.newer {
+            Some(inside) => newer::command(self.host, inside, &arguments),
+            None => self.host.place().command(&arguments),
+        }
+    }
+
+    fn start_containerd(&self) -> Process {
+        let run = self.host.run_directory();
+        let config = "version = 2\nroot = \"/run/containerd-root\"\nstate = \"/run/containerd\"\n\
+                      disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
+                      [grpc]\naddress = \"/run/containerd/containerd.sock\"\n";
+        std::fs::write(run.join("containerd.toml"), config).expect("configuration of containerd");
+        let log = File::create(run.join("containerd.log")).expect("log of containerd");
+        let mut command = self.command_of(&["containerd", "--config", "/run/containerd.toml"]);
+        command.stdout(log.try_clone().expect("log of containerd")).stderr(log);
+        let process = self.host.place().spawn(command);
+        let socket = run.join("containerd/containerd.sock");
+        eventually(ARRIVES, "containerd listens", || socket.exists());
+        process
     }
 
     pub fn log(&self) -> String {
@@ -146,19 +179,4 @@ impl Drop for Docker<'_> {
         let left = self.host.place().command(&["timeout", "10", "sh", "-c", &clean]);
         let _ = self.host.slowly(left);
     }
-}
-
-fn containerd(host: &Host) -> Process {
-    let run = host.run_directory();
-    let config = "version = 2\nroot = \"/run/containerd-root\"\nstate = \"/run/containerd\"\n\
-                  disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
-                  [grpc]\naddress = \"/run/containerd/containerd.sock\"\n";
-    std::fs::write(run.join("containerd.toml"), config).expect("configuration of containerd");
-    let log = File::create(run.join("containerd.log")).expect("log of containerd");
-    let mut command = host.place().command(&["containerd", "--config", "/run/containerd.toml"]);
-    command.stdout(log.try_clone().expect("log of containerd")).stderr(log);
-    let process = host.place().spawn(command);
-    let socket = run.join("containerd/containerd.sock");
-    eventually(ARRIVES, "containerd listens", || socket.exists());
-    process
 }

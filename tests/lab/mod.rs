@@ -21,6 +21,7 @@ pub mod flips;
 pub mod flows;
 pub mod generation;
 pub mod host;
+pub mod newer;
 pub mod notify;
 pub mod ping;
 pub mod place;

@@ -1,34 +1,17 @@
-//! Podman 5 with netavark, from a Debian of its own, which `make test-podman5` puts under `target/`.
-//!
-//! It sees the host's /run, and whatever either side mounts there, so that the daemon outside finds its containers'
-//! network namespaces. Nothing else of that Debian can be written to.
+//! Podman 5 with netavark, from a newer Debian.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
 
-use super::eventually;
 use super::host::Host;
+use super::newer;
 use super::process::{Output, Process};
-use super::traffic::ARRIVES;
-
-/// Where `make test-podman5` has put it.
-const ROOT: &str = "PORIN_PODMAN5_ROOT";
 
 pub struct Podman5<'h> {
     host: &'h Host,
     /// In that Debian; as long as it is there, so are its mounts.
     inside: Process,
-}
-
-/// None: it is not to be tried.
-pub fn root() -> Option<PathBuf> {
-    let root = std::env::var_os(ROOT).map(PathBuf::from);
-    if root.is_none() {
-        eprintln!("not tried: `make test-podman5` does");
-    }
-    root
 }
 
 impl<'h> Podman5<'h> {
@@ -46,22 +29,7 @@ impl<'h> Podman5<'h> {
         std::fs::write(run.join("containers.conf"), config).unwrap();
         let accept = "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}";
         std::fs::write(run.join("policy.json"), accept).unwrap();
-        // Podman would else lay a mount over those that are there.
-        host.sh("mount --rbind /run/netns /run/netns; mount --make-rshared /run");
-        // A chroot is not enough: crun pivots the container's root itself.
-        let script = format!(
-            "mount --bind {root} {root}; mount --make-private {root}; cd {root}
-             mount -t proc proc proc; mount --rbind /sys sys; mount --rbind /dev dev; mount --rbind /run run
-             # Or what is unmounted below would be unmounted for the host as well.
-             mount --make-rprivate /run
-             mount -o remount,bind,ro {root}
-             for own in tmp var/tmp var/lib var/cache; do mount -t tmpfs tmpfs $own; done
-             pivot_root . .; umount -l .; cd /; touch /run/podman5.ready; exec sleep infinity",
-            root = root.display()
-        );
-        let unshare = ["unshare", "--mount", "--propagation", "unchanged", "sh", "-euc", &script];
-        let inside = host.place().spawn(host.place().command(&unshare));
-        eventually(ARRIVES, "the other Debian is there", || run.join("podman5.ready").exists());
+        let inside = newer::enter(host, root);
         let podman = Podman5 { host, inside };
         let import = podman.run(&["import", &image.to_string_lossy(), "busybox"]);
         import.success();
@@ -73,11 +41,9 @@ impl<'h> Podman5<'h> {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let pid = self.inside.pid().to_string();
-        let enter = ["nsenter", "--target", &pid, "--mount", "--root", "--wd", "podman"];
-        let fixed = ["--root", "/run/storage", "--runroot", "/run/storage-run"];
-        let fixed = [&enter[..], &fixed, &["--storage-driver", "vfs"], arguments].concat();
-        let mut command = self.host.place().command(&fixed);
+        let fixed = ["podman", "--root", "/run/storage", "--runroot", "/run/storage-run"];
+        let fixed = [&fixed[..], &["--storage-driver", "vfs"], arguments].concat();
+        let mut command = newer::command(self.host, &self.inside, &fixed);
         command.env("CONTAINERS_CONF", "/run/containers.conf").env("HOME", "/tmp");
         command
     }
