@@ -3,7 +3,7 @@
 //! With a width, long cells are broken so that the table fits; without one (a pipe, a file) every row
 //! is one line.
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 
 use super::view::{EndpointState, EndpointView, HitView, IdentityView, PolicyView};
 use crate::observe::text::plain;
@@ -11,19 +11,39 @@ use crate::types::{Labels, Mode};
 
 /// What stands where there is nothing.
 const NOTHING: &str = "-";
+/// Between columns.
+const PADDING: usize = 2;
+/// Characters that a last column needs at least, to be read.
+const LAST: usize = 18;
 
+/// Names and addresses are copied from it, so they are not broken: where they do not fit side by side, addresses are
+/// one above the other, and there are no identities.
 pub fn endpoints(endpoints: &[EndpointView], width: Option<usize>) -> String {
-    let mut table = Columns::new(&["NAME", "STATE", "IDENTITY", "IPV6", "IPV4", "LABELS"]);
+    let state = |one: &EndpointView| one.state.as_str().to_owned();
+    let side_by_side = endpoints.iter().map(|one| {
+        let (name, labels) = (one.name.clone(), labels(&one.labels));
+        let identity = or_nothing(one.identity);
+        [name, state(one), identity, or_nothing(one.ipv6), or_nothing(one.ipv4), labels]
+    });
+    let header = ["NAME", "STATE", "IDENTITY", "IPV6", "IPV4", "LABELS"];
+    let (mut table, fits) = Columns::whole(header, side_by_side, width);
     table.right(2);
-    for endpoint in endpoints {
-        table.row([
-            endpoint.name.clone(),
-            endpoint.state.as_str().to_owned(),
-            or_nothing(endpoint.identity),
-            or_nothing(endpoint.ipv6),
-            or_nothing(endpoint.ipv4),
-            labels(&endpoint.labels),
-        ]);
+    if !fits {
+        let above = endpoints.iter().map(|one| {
+            let addresses = [one.ipv6.map(|a| a.to_string()), one.ipv4.map(|a| a.to_string())];
+            let addresses: Vec<_> = addresses.into_iter().flatten().collect();
+            let addresses = match addresses.is_empty() {
+                true => NOTHING.to_owned(),
+                false => addresses.join("\n"),
+            };
+            [one.name.clone(), state(one), addresses, labels(&one.labels)]
+        });
+        let header = ["NAME", "STATE", "ADDRESSES", "LABELS"];
+        let (above, fits) = Columns::whole(header, above, width);
+        table = above;
+        if !fits {
+            table.breakable(0);
+        }
     }
     let mut text = table.render(width);
     for endpoint in endpoints.iter().filter(|one| one.state == EndpointState::Closed) {
@@ -140,9 +160,32 @@ impl Columns {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_header(header.to_vec());
         for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
+            column.set_padding((0, PADDING as u16));
         }
         Columns { table }
+    }
+
+    /// Only the last column is broken. Whether that leaves it enough.
+    fn whole<const N: usize>(
+        header: [&str; N],
+        rows: impl Iterator<Item = [String; N]>,
+        width: Option<usize>,
+    ) -> (Self, bool) {
+        let mut table = Columns::new(&header);
+        let mut longest = header.map(str::len);
+        for cells in rows {
+            for (longest, cell) in longest.iter_mut().zip(&cells) {
+                let lines = cell.lines().map(|line| line.chars().count());
+                *longest = lines.fold(*longest, usize::max);
+            }
+            table.row(cells);
+        }
+        let Some(width) = width else { return (table, true) };
+        for column in table.table.column_iter_mut().take(N.saturating_sub(1)) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+        let taken: usize = longest.iter().take(N.saturating_sub(1)).map(|one| one + PADDING).sum();
+        (table, taken + LAST <= width)
     }
 
     fn right(&mut self, column: usize) {
@@ -151,8 +194,15 @@ impl Columns {
         }
     }
 
+    fn breakable(&mut self, column: usize) {
+        if let Some(column) = self.table.column_mut(column) {
+            column.remove_constraint();
+        }
+    }
+
     fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.table.add_row(cells.iter().map(|cell| plain(cell)));
+        let lines = |cell: &String| cell.split('\n').map(plain).collect::<Vec<_>>().join("\n");
+        self.table.add_row(cells.iter().map(lines));
     }
 
     fn render(mut self, width: Option<usize>) -> String {

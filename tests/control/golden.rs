@@ -2,6 +2,7 @@
 //!
 //! `UPDATE_GOLDEN=1 cargo test --test control` writes the files anew: look at the difference.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use jiff::tz::TimeZone;
@@ -50,6 +51,13 @@ fn status() {
 fn endpoints() {
     let endpoints = fixture::endpoints();
     compare("endpoints.txt", fits(&tables::endpoints(&endpoints, Some(80))));
+    let mut long = endpoints.clone();
+    for (one, end) in long.iter_mut().zip(1..) {
+        one.name.push_str("-0123456789ab");
+        one.ipv6 = one.ipv6.map(|_| Ipv6Addr::new(0xfd00, 0x10, 0, 0, 0x1f2e, 0x3d4c, 0x5b6a, end));
+        one.ipv4 = one.ipv4.map(|_| Ipv4Addr::new(10, 128, 200, end as u8));
+    }
+    compare("endpoints-long.txt", fits(&tables::endpoints(&long, Some(80))));
     compare("endpoints-pipe.txt", &tables::endpoints(&endpoints, None));
     compare("endpoints-none.txt", &tables::endpoints(&[], Some(80)));
     json("endpoints.json", Response::Endpoints(endpoints));
