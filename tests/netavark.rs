@@ -213,10 +213,15 @@ fn the_program_is_netavarks_if_it_is_told_what_to_do() {
     let info = json!({ "version": env!("CARGO_PKG_VERSION"), "api_version": "1.0.0" });
     assert_eq!(run(&["info"]), (true, info));
     for words in
-        [&["--help"][..], &["setup"], &["setup", ""], &["create", "x"], &["teardown", "a", "b"]]
+        [&["--halp"][..], &["setup"], &["setup", ""], &["create", "x"], &["teardown", "a", "b"]]
     {
         let (success, said) = run(words);
         assert!(!success && said["error"].as_str().unwrap().contains("porin-cni(8)"), "{said}");
+    }
+    for word in ["--help", "--version", "-h", "-V"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_porin-cni")).arg(word).output().unwrap();
+        let begins = concat!("porin-cni ", env!("CARGO_PKG_VERSION"));
+        assert!(output.status.success() && output.stdout.starts_with(begins.as_bytes()), "{word}");
     }
 }
 

@@ -79,9 +79,21 @@ fn docker(merged: &Merged, faults: &mut Faults) {
         && merged.host.docker.networks.is_empty()
     {
         let what = "Docker's driver has no addresses to give out";
-        let hint = "name parts of pools: networks = [\"10.10.128.0/17\"]";
+        let parts: Vec<String> =
+            merged.pools.iter().filter_map(|(_, pool)| upper_half(pool.pool.network)).collect();
+        let hint = match parts.is_empty() {
+            true => "add a [[pool]], and name a part of it as `networks`".to_owned(),
+            false => format!("name parts of pools: networks = [{}]", parts.join(", ")),
+        };
         faults.push(Fault::error(source.place(span), what).hint(hint));
     }
+}
+
+/// For a hint: what endpoints given by hand are least likely to have.
+fn upper_half(network: IpNet) -> Option<String> {
+    let length = network.prefix_len().checked_add(1)?;
+    let half = network.subnets(length).ok()?.last()?;
+    Some(format!("\"{half}\""))
 }
 
 /// An address is of one kind: an endpoint's, another host's or an unmanaged container's.

@@ -1,6 +1,6 @@
 //! The program: one subcommand, by arguments and standard input, to standard output and an exit status.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,8 +19,34 @@ const API: &str = "1.0.0";
 /// Everything that is done by a subcommand.
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let [word] = arguments.as_slice()
+        && let Some(text) = for_people(word)
+    {
+        print!("{text}");
+        return ExitCode::SUCCESS;
+    }
     tell(run(&arguments, &mut io::stdin().lock()))
 }
+
+/// What somebody asks who has found the program and is no runtime.
+fn for_people(word: &OsStr) -> Option<String> {
+    let version = concat!("porin-cni ", env!("CARGO_PKG_VERSION"), "\n");
+    match word.to_str()? {
+        "-V" | "--version" => Some(version.to_owned()),
+        "-h" | "--help" => Some(format!("{version}{HELP}")),
+        _ => None,
+    }
+}
+
+const HELP: &str = "\
+Container runtimes run this program; porin-cni(8) tells how they are set up.
+
+  as a CNI plugin       CNI_COMMAND=ADD|DEL|CHECK|GC|STATUS|VERSION and the other
+                        variables of the specification, with a network
+                        configuration on standard input
+  as netavark's plugin  create | setup PATH | teardown PATH | info, with
+                        netavark's JSON on standard input
+";
 
 /// `arguments`: the subcommand, and the namespace's path behind `setup` and `teardown`.
 pub fn run(arguments: &[OsString], input: &mut dyn Read) -> Said {
