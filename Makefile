@@ -5,6 +5,7 @@
 #   make test        all tests; those that need the kernel run as root, in private namespaces
 #   make test-long   the proof of the policy language with a million verdicts; VERDICTS=50000 for so many
 #   make test-newer  Podman 5 and Docker 26, from a Debian 13 of their own under target/ (600 MB)
+#   make test-kernels  tests on kernels of Debian's, each in a virtual machine; KERNELS=6.1 TESTS=lab_traffic for some
 #   make fuzz        TARGET=cni SECONDS=60: hostile bytes for a parser (tests/fuzz); needs cargo-fuzz and a nightly toolchain
 #   make bench       figures for BENCHMARKS.md; ONLY=tcp. measures those whose names begin so
 #   make demo        a shop of containers on two hosts; KEEP=1 leaves it open
@@ -37,12 +38,12 @@ endif
 BUILD_NEEDS := clang-19|clang:clang-19|clang gcc:gcc /usr/include/libelf.h:libelf-dev /usr/include/zlib.h:zlib1g-dev pkg-config:pkg-config
 # The last are real container runtimes, which tests start by themselves, in private namespaces.
 TEST_NEEDS := ip:iproute2 podman:podman crun:crun containerd:containerd runc:runc /usr/lib/cni/loopback:containernetworking-plugins /usr/share/doc/busybox-static:busybox-static iptables:iptables dockerd:docker.io
-NEWER_NEEDS := mmdebstrap:mmdebstrap
+NEWER_NEEDS := mmdebstrap:mmdebstrap cpio:cpio xz:xz-utils zstd:zstd strip:binutils
 BENCH_NEEDS := nft:nftables /usr/lib/cni/bridge:containernetworking-plugins
 DEMO_NEEDS := nginx:nginx-light curl:curl redis-server:redis-server redis-cli:redis-tools ping:iputils-ping
 CHECK_NEEDS := clang-format-19|clang-format:clang-format-19|clang-format
 
-.PHONY: all build setup check test test-long fuzz test-newer bench demo install clean
+.PHONY: all build setup check test test-long fuzz test-newer test-kernels bench demo install clean
 all: build
 
 build: setup-build
@@ -88,6 +89,12 @@ test-newer: setup-newer
 			trixie $(NEWER)/new $(DEBIAN) && $(AS_ROOT) mv $(NEWER)/new $(NEWER)/root; }
 	PORIN_NEWER_ROOT=$(NEWER)/root $(CARGO) test --locked \
 		--test lab_podman5 --test lab_docker --test lab_docker_adopt
+
+# Hours for all of it: the machines are emulated.
+KERNELS ?=
+TESTS ?=
+test-kernels: setup-newer
+	$(AS_ROOT) env CARGO='$(CARGO)' DEBIAN='$(DEBIAN)' TESTS='$(TESTS)' tests/kernels/run $(CURDIR)/target/kernels $(KERNELS)
 
 TARGET ?= cni
 SECONDS ?= 60

@@ -67,6 +67,10 @@ impl Support {
                 return Err(Unusable { missing });
             }
         };
+        // Two CPUs that judge one flow must not both write its entry, so there is no doing without.
+        if sys::load_compare_and_swap().is_err() {
+            missing.push("atomic compare-and-swap in BPF (Linux 5.12)".to_owned());
+        }
         missing.extend(maps());
         missing.extend(helpers());
         if !missing.is_empty() {

@@ -728,13 +728,30 @@ pub fn program_load(
     })
 }
 
+/// `r0 = 0` and `exit`.
+const NOTHING: (u8, u8) = (0xb7, 0x95);
+
 /// A program that does nothing, to probe with.
 pub fn load_nothing() -> Result<OwnedFd, Errno> {
-    // r0 = 0; exit
-    let code = [
-        libbpf_sys::bpf_insn { code: 0xb7, ..Default::default() },
-        libbpf_sys::bpf_insn { code: 0x95, ..Default::default() },
-    ];
+    let (zero, exit) = NOTHING;
+    load_probe(&[zero, exit].map(|code| libbpf_sys::bpf_insn { code, ..Default::default() }))
+}
+
+/// One that compares and swaps a word of its stack, atomically.
+pub fn load_compare_and_swap() -> Result<OwnedFd, Errno> {
+    let insn = |code| libbpf_sys::bpf_insn { code, ..Default::default() };
+    let on_stack = |code, imm| {
+        let mut insn = libbpf_sys::bpf_insn { code, off: -8, imm, ..Default::default() };
+        insn.set_dst_reg(10);
+        insn
+    };
+    let (zero, exit) = NOTHING;
+    // BPF_STX | BPF_MEM | BPF_DW, then BPF_STX | BPF_ATOMIC | BPF_DW with BPF_CMPXCHG (RFC 9669, section 5.3).
+    let code = [insn(zero), on_stack(0x7b, 0), on_stack(0xdb, 0xf1), insn(zero), insn(exit)];
+    load_probe(&code)
+}
+
+fn load_probe(code: &[libbpf_sys::bpf_insn]) -> Result<OwnedFd, Errno> {
     // SAFETY: name and licence end in NUL, the code is as long as said, all live through the call.
     owned(unsafe {
         libbpf_sys::bpf_prog_load(
