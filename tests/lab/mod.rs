@@ -22,6 +22,7 @@ pub mod flows;
 pub mod generation;
 pub mod host;
 pub mod notify;
+pub mod package;
 pub mod ping;
 pub mod place;
 pub mod podman5;
