@@ -5,6 +5,7 @@
 #   make test        all tests; those that need the kernel run as root, in private namespaces
 #   make test-long   the proof of the policy language with a million verdicts; VERDICTS=50000 for so many
 #   make test-podman5  the real Podman 5, from a Debian 13 of its own under target/ (300 MB)
+#   make test-system  the packages on a Debian of its own, booted by systemd-nspawn (target/system, 260 MB)
 #   make fuzz        TARGET=cni SECONDS=60: hostile bytes for a parser (tests/fuzz); needs cargo-fuzz and a nightly toolchain
 #   make bench       figures for BENCHMARKS.md; ONLY=tcp. measures those whose names begin so
 #   make demo        a shop of containers on two hosts; KEEP=1 leaves it open
@@ -43,13 +44,14 @@ BUILD_NEEDS := clang-19|clang:clang-19|clang gcc:gcc /usr/include/libelf.h:libel
 # The last are real container runtimes, which tests start by themselves, in private namespaces.
 TEST_NEEDS := ip:iproute2 podman:podman crun:crun containerd:containerd runc:runc /usr/lib/cni/loopback:containernetworking-plugins /usr/share/doc/busybox-static:busybox-static iptables:iptables dockerd:docker.io
 PODMAN5_NEEDS := mmdebstrap:mmdebstrap
+SYSTEM_NEEDS := mmdebstrap:mmdebstrap systemd-nspawn:systemd-container
 BENCH_NEEDS := nft:nftables /usr/lib/cni/bridge:containernetworking-plugins
 DEMO_NEEDS := nginx:nginx-light curl:curl redis-server:redis-server redis-cli:redis-tools ping:iputils-ping
 CHECK_NEEDS := clang-format-19|clang-format:clang-format-19|clang-format mandoc:mandoc
 DEB_NEEDS := dpkg-shlibdeps:dpkg-dev readelf:binutils
 RPM_NEEDS := rpmbuild:rpm readelf:binutils
 
-.PHONY: all build setup check test test-long fuzz test-podman5 bench demo install install-files deb rpm clean
+.PHONY: all build setup check test test-long fuzz test-podman5 test-system bench demo install install-files deb rpm clean
 all: build
 
 build: setup-build
@@ -60,13 +62,14 @@ setup: setup-build setup-test setup-bench setup-demo setup-check
 setup-build: NEEDS = $(BUILD_NEEDS)
 setup-test: NEEDS = $(BUILD_NEEDS) $(TEST_NEEDS)
 setup-podman5: NEEDS = $(BUILD_NEEDS) $(TEST_NEEDS) $(PODMAN5_NEEDS)
+setup-system: NEEDS = $(BUILD_NEEDS) $(TEST_NEEDS) $(DEB_NEEDS) $(SYSTEM_NEEDS)
 setup-bench: NEEDS = $(BUILD_NEEDS) $(TEST_NEEDS) $(BENCH_NEEDS)
 setup-demo: NEEDS = $(BUILD_NEEDS) $(TEST_NEEDS) $(DEMO_NEEDS)
 setup-check: NEEDS = $(BUILD_NEEDS) $(CHECK_NEEDS)
 setup-deb: NEEDS = $(BUILD_NEEDS) $(DEB_NEEDS)
 setup-rpm: NEEDS = $(BUILD_NEEDS) $(RPM_NEEDS)
 
-SETUPS := setup-build setup-test setup-podman5 setup-bench setup-demo setup-check setup-deb setup-rpm
+SETUPS := setup-build setup-test setup-podman5 setup-system setup-bench setup-demo setup-check setup-deb setup-rpm
 .PHONY: $(SETUPS)
 $(SETUPS):
 	@AS_ROOT="$(AS_ROOT)" .ci/need $(foreach need,$(NEEDS),'$(need)')
@@ -97,6 +100,15 @@ test-podman5: setup-podman5
 		$(AS_ROOT) mmdebstrap --variant=minbase --include=podman,netavark,crun,iproute2 \
 			trixie $(PODMAN5)/new $(DEBIAN) && $(AS_ROOT) mv $(PODMAN5)/new $(PODMAN5)/root; }
 	PORIN_PODMAN5_ROOT=$(PODMAN5)/root $(CARGO) test --locked --test lab_podman5
+
+# The package on a Debian that systemd boots.
+SYSTEM := $(CURDIR)/target/system
+SYSTEM_PACKAGES := systemd,systemd-sysv,systemd-container,dbus,udev,iproute2
+test-system: setup-system
+	[ -e $(SYSTEM)/root ] || { mkdir -p $(SYSTEM) && $(AS_ROOT) rm -rf --one-file-system $(SYSTEM)/new && \
+		$(AS_ROOT) mmdebstrap --variant=minbase --include=$(SYSTEM_PACKAGES) \
+			bookworm $(SYSTEM)/new $(DEBIAN) && $(AS_ROOT) mv $(SYSTEM)/new $(SYSTEM)/root; }
+	PORIN_SYSTEM_ROOT=$(SYSTEM)/root $(CARGO) test --locked --test system
 
 TARGET ?= cni
 SECONDS ?= 60
@@ -132,8 +144,10 @@ install-files:
 		install -D -m 644 "$$page" "$(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}"; \
 	done
 	install -d -m 755 $(DESTDIR)$(UNITDIR)
-	sed 's|/usr/sbin/|$(SBINDIR)/|' systemd/porind.service >$(DESTDIR)$(UNITDIR)/porind.service
-	chmod 644 $(DESTDIR)$(UNITDIR)/porind.service
+	for unit in porind.service porin-boot.service; do \
+		sed 's|/usr/sbin/|$(SBINDIR)/|' systemd/$$unit >$(DESTDIR)$(UNITDIR)/$$unit && \
+			chmod 644 $(DESTDIR)$(UNITDIR)/$$unit || exit 1; \
+	done
 	install -m 644 systemd/porin-netns@.service $(DESTDIR)$(UNITDIR)/porin-netns@.service
 	install -D -m 644 systemd/sysusers.conf $(DESTDIR)$(SYSUSERSDIR)/porin.conf
 	install -D -m 644 systemd/tmpfiles.conf $(DESTDIR)$(TMPFILESDIR)/porin.conf

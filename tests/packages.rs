@@ -62,6 +62,7 @@ fn the_deb_is_complete_and_the_same_bytes_each_time() {
         "usr/lib/netavark/porin",
         "usr/lib/systemd/system/porind.service",
         "usr/lib/systemd/system/porin-netns@.service",
+        "usr/lib/systemd/system/porin-boot.service",
         "usr/lib/sysusers.d/porin.conf",
         "usr/lib/tmpfiles.d/porin.conf",
         "etc/porin/porin.toml",
@@ -208,23 +209,34 @@ fn the_rpm_is_the_same_bytes_each_time_and_installs() {
     }
     World::run(|_| {
         let here = Place::here("machine");
-        // An empty root; the scripts are tried by `make test-system`'s.
-        let root = tempfile::tempdir().unwrap();
+        // This system, for what the scripts call, with a layer of its own to write to.
+        here.sh("mkdir /run/layer && mount -t tmpfs tmpfs /run/layer && cd /run/layer && mkdir upper work root
+             mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work overlay root");
+        let root = Path::new("/run/layer/root");
         let rpm_in = |arguments: &[&str]| {
-            here.run(&[&["rpm", "--root", path(root.path())][..], arguments].concat())
+            Output::of(
+                "rpm",
+                &mut here.command(&[&["rpm", "--root", path(root)][..], arguments].concat()),
+                None,
+                PATIENCE,
+            )
         };
-        rpm_in(&["--install", "--nodeps", "--noscripts", path(&rpm)]).success();
+        rpm_in(&["--install", "--nodeps", path(&rpm)]).success();
+        let groups = fs::read_to_string(root.join("etc/group")).unwrap();
+        assert!(groups.lines().any(|line| line.starts_with("porin:")), "{groups}");
         let installed = rpm_in(&["--query", "--list", "porin"]).success();
         for file in installed.lines() {
-            let there = root.path().join(file.trim_start_matches('/'));
+            let there = root.join(file.trim_start_matches('/'));
             assert!(fs::symlink_metadata(&there).is_ok(), "{file}");
         }
         for file in ["/usr/sbin/porind", "/usr/libexec/cni/porin-cni", "/etc/porin/porin.toml"] {
             assert!(installed.lines().any(|line| line == file), "{file}");
         }
         rpm_in(&["--verify", "--nodeps", "porin"]).success();
-        rpm_in(&["--erase", "--noscripts", "porin"]).success();
-        assert!(!root.path().join("usr/sbin/porind").exists());
+        fs::write(root.join("etc/porin/porin.toml"), "boot = \"closed\"\n").unwrap();
+        rpm_in(&["--erase", "porin"]).success();
+        assert!(!root.join("usr/sbin/porind").exists());
+        assert!(root.join("etc/porin/porin.toml.rpmsave").exists(), "what was edited stays");
     });
 }
 

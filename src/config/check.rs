@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -14,7 +15,7 @@ use super::endpoint::WrittenEndpoint;
 use super::fault::{Fault, Faults};
 use super::group::WrittenGroup;
 use super::host::{Merged, POOLS};
-use super::model::{AddressWish, Host, Peer, Pool};
+use super::model::{AddressWish, Host, MACHINES, Peer, Pool};
 use super::policy::WrittenPolicy;
 use super::source::Source;
 use super::table::nearest;
@@ -128,7 +129,10 @@ pub fn endpoints(endpoints: &[In<WrittenEndpoint>], host: Option<&Host>, faults:
         endpoints,
         faults,
         |written| Some((written.endpoint.namespace()?.as_os_str(), &written.place)),
-        |path| format!("two endpoints are in the namespace `{}`", path.display()),
+        |path| match Path::new(path).strip_prefix(MACHINES) {
+            Ok(machine) => format!("two endpoints are the machine `{}`", machine.display()),
+            Err(_) => format!("two endpoints are in the namespace `{}`", path.display()),
+        },
     );
     unique(
         endpoints,

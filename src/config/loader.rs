@@ -13,7 +13,7 @@ use super::files::{self, Files, Listing, Look};
 use super::group::WrittenGroup;
 use super::host::{self, HostPart};
 use super::known::{Fresh, Known, read_file};
-use super::model::{self, Config, Endpoint};
+use super::model::{self, Boot, Config, Endpoint};
 use super::parse::Content;
 use super::policy::WrittenPolicy;
 use super::read;
@@ -248,6 +248,16 @@ impl Loader {
             }
         }
         Arc::clone(&self.report)
+    }
+
+    /// What the files say of the boot that were read last, whatever is wrong with endpoints and policies. What is wrong with the
+    /// host's own may be just this: then it is closed.
+    pub fn boot(&self) -> Boot {
+        let parts = self.parts();
+        match parts.hosts_are_whole {
+            true => host::merge(parts.hosts.into_iter()).host.boot,
+            false => Boot::Closed,
+        }
     }
 
     /// A place in what was last read, with the line to show.

@@ -4,12 +4,14 @@ mod adopter;
 mod attachments;
 mod backoff;
 mod board;
+mod boot;
 mod debounce;
 mod docker;
 mod faults;
 mod inputs;
 mod lock;
 pub mod logging;
+mod machines;
 mod meters;
 pub mod options;
 mod ports;
@@ -76,6 +78,9 @@ pub fn main(options: &Options) -> ExitCode {
         teardown(options)
     } else if options.check_kernel {
         check_kernel(options)
+    } else if options.wait {
+        boot::wait(options);
+        Ok(Exit::Ok)
     } else {
         run::run(options)
     };

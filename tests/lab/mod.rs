@@ -21,6 +21,7 @@ pub mod flips;
 pub mod flows;
 pub mod generation;
 pub mod host;
+pub mod machine;
 pub mod notify;
 pub mod package;
 pub mod ping;
