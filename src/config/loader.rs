@@ -250,11 +250,12 @@ impl Loader {
         Arc::clone(&self.report)
     }
 
-    /// What the files say of the boot that were read last, whatever is wrong with endpoints and policies. What is wrong with the
-    /// host's own may be just this: then it is closed.
+    /// What the files say of the boot that were read last, whatever is written wrong about endpoints and policies. What is wrong
+    /// with the host's own, or cannot be read at all, may be just this: then it is closed.
     pub fn boot(&self) -> Boot {
         let parts = self.parts();
-        match parts.hosts_are_whole {
+        let all_read = self.last.is_some();
+        match parts.hosts_are_whole && all_read {
             true => host::merge(parts.hosts.into_iter()).host.boot,
             false => Boot::Closed,
         }
