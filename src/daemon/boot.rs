@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::options::Options;
-use crate::config::Loader;
 use crate::config::model::Boot;
+use crate::config::{Changed, Loader};
 use crate::control::client::Client;
 use crate::control::view::State;
 use crate::control::wire::{Request, Response};
@@ -18,7 +18,7 @@ pub fn wait(options: &Options) {
     let mut loader = Loader::new(options.roots());
     let mut said = false;
     loop {
-        loader.load();
+        loader.look(&Changed::Any);
         if loader.boot() == Boot::Open || enforces(&options.run) {
             return;
         }

@@ -45,6 +45,10 @@ pub enum Exit {
     Unusable = 4,
 }
 
+impl Exit {
+    pub const ALL: [Exit; 5] = [Exit::Ok, Exit::Failed, Exit::Usage, Exit::Config, Exit::Unusable];
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         ExitCode::from(exit as u8)
