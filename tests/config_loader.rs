@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use porin::config::model::Config;
+use porin::config::model::{Boot, Config};
 use porin::config::{Loaded, Loader};
 use tempfile::TempDir;
 
@@ -591,4 +591,37 @@ fn dockers_networks_are_reserved_parts_of_pools() {
         let (report, config) = load(bad);
         assert!(report.contains(why) && config.is_none(), "{bad}: {report}");
     }
+}
+
+#[test]
+fn a_boot_is_open_unless_the_host_s_files_say_otherwise_or_are_wrong() {
+    let wrong = ("policies.d/x.toml", "[[policy]]\nnaem = 1\n");
+    for (files, boot) in [
+        (&[][..], Boot::Open),
+        (&[("porin.toml", "")], Boot::Open),
+        (&[("porin.toml", "boot = \"open\"")], Boot::Open),
+        (&[("porin.toml", "boot = \"closed\"")], Boot::Closed),
+        // Whatever is wrong elsewhere.
+        (&[("porin.toml", "boot = \"open\""), wrong], Boot::Open),
+        (&[("porin.toml", "boot = \"closed\""), wrong], Boot::Closed),
+        (
+            &[("porin.toml", "boot = \"closed\""), ("porin.toml.d/a.toml", "boot = \"open\"")],
+            Boot::Open,
+        ),
+        // What it was to be is not known.
+        (&[("porin.toml", "boot = \"shut\"")], Boot::Closed),
+        (&[("porin.toml", "boot = \"open\"\nbooot = 1")], Boot::Closed),
+        (&[("porin.toml", "boot = \"open")], Boot::Closed),
+        (&[("porin.toml", "boot = \"open\""), ("porin.toml.d/a.toml", "x")], Boot::Closed),
+    ] {
+        let tree = Tree::new(files);
+        let mut loader = tree.loader();
+        loader.load();
+        assert_eq!(loader.boot(), boot, "{files:?}");
+    }
+    let tree = Tree::new(&[]);
+    symlink("nowhere", tree.path("porin.toml")).unwrap();
+    let mut loader = tree.loader();
+    loader.load();
+    assert_eq!(loader.boot(), Boot::Closed, "a file that cannot be read");
 }

@@ -4,6 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 /// The drop-in of the man page.
 fn drop_in(page: &str) -> String {
     let begin = ".\\\" file: shop.service.d/porin.conf\n.Bd -literal -offset indent\n";
@@ -13,7 +17,7 @@ fn drop_in(page: &str) -> String {
 
 #[test]
 fn a_service_in_a_namespace_of_its_own_is_one_that_systemd_takes() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = root();
     let units = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         let path = units.path().join(name);
@@ -37,4 +41,35 @@ fn a_service_in_a_namespace_of_its_own_is_one_that_systemd_takes() {
     };
     let said = String::from_utf8_lossy(&verified.stderr);
     assert!(verified.status.success() && said.is_empty(), "{said}");
+}
+
+#[test]
+fn the_sandboxes_are_as_tight_as_they_were() {
+    // In tenths, as `systemd-analyze security` counts exposure, of 100. What each needs is in the unit.
+    for (name, program, exposure) in [
+        ("porind.service", "/usr/sbin/porind", "35"),
+        ("porin-boot.service", "/usr/sbin/porind --wait", "15"),
+    ] {
+        let units = tempfile::tempdir().unwrap();
+        let unit = units.path().join(name);
+        let text = fs::read_to_string(root().join("systemd").join(name)).unwrap();
+        // The program is not installed here.
+        let start = format!("ExecStart={program}\n");
+        assert!(text.contains(&start));
+        fs::write(&unit, text.replace(&start, "ExecStart=/bin/true\n")).unwrap();
+        let analyze = |arguments: &[&str]| {
+            let path = format!("{}:", units.path().display());
+            let mut command = Command::new("systemd-analyze");
+            command.args(arguments).arg(&unit).env("SYSTEMD_UNIT_PATH", path).output()
+        };
+        let Ok(verified) = analyze(&["verify", "--man=no"]) else {
+            return println!("not verified: there is no systemd-analyze");
+        };
+        let said = String::from_utf8_lossy(&verified.stderr);
+        assert!(verified.status.success() && said.is_empty(), "{name}: {said}");
+        let threshold = format!("--threshold={exposure}");
+        let scored = analyze(&["security", "--offline=true", "--no-pager", &threshold]).unwrap();
+        let said = String::from_utf8_lossy(&scored.stdout);
+        assert!(scored.status.success() && said.contains("Overall exposure"), "{name}: {said}");
+    }
 }

@@ -14,7 +14,7 @@ use super::endpoint::WrittenEndpoint;
 use super::fault::{Fault, Faults};
 use super::group::WrittenGroup;
 use super::host::{Merged, POOLS};
-use super::model::{AddressWish, Host, Peer, Pool};
+use super::model::{AddressWish, Host, MACHINES, Peer, Pool};
 use super::policy::WrittenPolicy;
 use super::source::Source;
 use super::table::nearest;
@@ -143,8 +143,13 @@ pub fn endpoints(endpoints: &[In<WrittenEndpoint>], host: Option<&Host>, faults:
             let endpoint = &written.endpoint;
             Some(((endpoint.namespace()?, endpoint.interface()), &written.place))
         },
-        |(path, interface)| {
-            format!("two endpoints have `{interface}` in the namespace `{}`", path.display())
+        |(path, interface)| match path.strip_prefix(MACHINES) {
+            Ok(machine) => {
+                format!("two endpoints have `{interface}` in the machine `{}`", machine.display())
+            }
+            Err(_) => {
+                format!("two endpoints have `{interface}` in the namespace `{}`", path.display())
+            }
         },
     );
     unique(

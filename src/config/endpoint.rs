@@ -32,7 +32,8 @@ fn endpoint(table: &Table) -> Option<WrittenEndpoint> {
     let name = table.required("name");
     let name = name.and_then(|item| Some((item.parse::<Name>()?, item.span)));
     let handed = table.optional("hand-over");
-    let adopted = table.optional("namespace").is_none() && handed.is_none();
+    let inside = ["namespace", "machine"].iter().any(|key| table.key_span(key).is_some());
+    let adopted = !inside && handed.is_none();
     let attachment = match handed {
         Some(item) => handed_over(table, &item),
         None if adopted => on_the_host(table),
@@ -82,13 +83,25 @@ fn in_a_namespace(table: &Table) -> Option<(Attachment, Range<usize>)> {
         Some(item) => item.parse_by(value::interface),
         None => Some("eth0".to_owned()),
     };
-    let item = table.required("namespace")?;
-    let namespace = item.parse_by(value::namespace)?;
+    let (namespace, item) = match table.optional("machine") {
+        Some(item) => {
+            if let Some(span) = table.key_span("namespace") {
+                let hint = "leave one of them out: a machine has a namespace of its own";
+                table.sink.fault(&span, "`namespace` has no meaning beside `machine`", hint);
+                return None;
+            }
+            (item.parse_by(value::machine)?, item)
+        }
+        None => {
+            let item = table.required("namespace")?;
+            (item.parse_by(value::namespace)?, item)
+        }
+    };
     Some((Attachment::Made { namespace, interface: interface? }, item.span))
 }
 
 fn handed_over(table: &Table, item: &Item) -> Option<(Attachment, Range<usize>)> {
-    for other in ["namespace", "interface"] {
+    for other in ["namespace", "machine", "interface"] {
         if let Some(span) = table.key_span(other) {
             let what = format!("`{other}` has no meaning beside `hand-over`");
             let hint =

@@ -9,11 +9,11 @@ use ipnet::IpNet;
 
 use super::docker::{self, DockerPart};
 use super::keys;
-use super::model::{Host, Pool, Uplink};
+use super::model::{Boot, Host, Pool, Uplink};
 use super::source::Source;
 use super::table::{Item, Table};
 use super::{networks, value};
-use crate::types::PortRange;
+use crate::types::{Invalid, PortRange};
 
 /// Uplinks at most.
 const UPLINKS: usize = 64;
@@ -23,6 +23,7 @@ pub const POOLS: usize = 1024;
 /// What one file says. None: it does not speak of it.
 #[derive(Debug, Clone, Default)]
 pub struct HostPart {
+    pub boot: Option<Boot>,
     pub mtu: Option<u16>,
     pub uplinks: Option<Vec<Uplink>>,
     pub remote_hosts: Option<Vec<WrittenNetwork>>,
@@ -53,6 +54,7 @@ pub type WrittenNetwork = (IpNet, Range<usize>);
 
 pub fn read(root: &Table) -> HostPart {
     let mut part = HostPart {
+        boot: root.optional("boot").and_then(|item| item.parse_by(boot)),
         mtu: root.optional("mtu").and_then(|item| item.integer(1280..=65535)).map(|mtu| mtu as u16),
         uplinks: uplinks(root),
         remote_hosts: networks(root, "remote-hosts"),
@@ -83,6 +85,14 @@ pub fn read(root: &Table) -> HostPart {
         part.at_most = duration(&reload, "at-most");
     }
     part
+}
+
+fn boot(text: &str) -> Result<Boot, Invalid> {
+    match text {
+        "open" => Ok(Boot::Open),
+        "closed" => Ok(Boot::Closed),
+        _ => Err(Invalid::new(format!("`{text}` is not open or closed"))),
+    }
 }
 
 fn uplinks(root: &Table) -> Option<Vec<Uplink>> {
@@ -181,6 +191,7 @@ pub fn merge<'a>(parts: impl Iterator<Item = (&'a Arc<Source>, &'a HostPart)>) -
     let mut merged = Merged::default();
     let host = &mut merged.host;
     for (source, part) in parts {
+        set(&mut host.boot, &part.boot);
         set(&mut host.labels.include, &part.include);
         set(&mut host.labels.exclude, &part.exclude);
         set(&mut host.uplinks, &part.uplinks);

@@ -38,6 +38,7 @@ const fn key(
 pub const HOST: Keys = Keys {
     title: "porin.toml",
     keys: &[
+        key("boot", "open or closed", "", "\"open\"", "boot = \"closed\""),
         key("mtu", "integer", "bytes", "", "mtu = 1400"),
         key("uplinks", "list of text", "", "[]", "uplinks = [\"eth0\"]"),
         key("remote-hosts", "list of networks", "", "[]", "remote-hosts = [\"192.0.2.7\"]"),
@@ -131,6 +132,7 @@ pub const ENDPOINT: Keys = Keys {
         key("name", "text", "", "", "name = \"web-1\""),
         key("labels", "table of text", "", "{}", "labels = { app = \"web\", env = \"prod\" }"),
         key("namespace", "path", "", "", "namespace = \"/run/netns/web-1\""),
+        key("machine", "text", "", "", "machine = \"web-1\""),
         key("interface", "text", "", "\"eth0\"", "interface = \"eth0\""),
         key("hand-over", "text", "", "", "hand-over = \"web-1\""),
         key("mac", "MAC address", "", "", "mac = \"02:42:0a:4d:80:02\""),

@@ -13,7 +13,7 @@ use super::files::{self, Files, Listing, Look};
 use super::group::WrittenGroup;
 use super::host::{self, HostPart};
 use super::known::{Fresh, Known, read_file};
-use super::model::{self, Config, Endpoint};
+use super::model::{self, Boot, Config, Endpoint};
 use super::parse::Content;
 use super::policy::WrittenPolicy;
 use super::read;
@@ -248,6 +248,17 @@ impl Loader {
             }
         }
         Arc::clone(&self.report)
+    }
+
+    /// What the files say of the boot that were read last, whatever is written wrong about endpoints and policies. What is wrong
+    /// with the host's own, or cannot be read at all, may be just this: then it is closed.
+    pub fn boot(&self) -> Boot {
+        let parts = self.parts();
+        let all_read = self.last.is_some();
+        match parts.hosts_are_whole && all_read {
+            true => host::merge(parts.hosts.into_iter()).host.boot,
+            false => Boot::Closed,
+        }
     }
 
     /// A place in what was last read, with the line to show.

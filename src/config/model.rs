@@ -48,6 +48,7 @@ pub fn by_name(policies: impl IntoIterator<Item = Arc<Policy>>) -> Policies {
 /// `porin.toml`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Host {
+    pub boot: Boot,
     /// In the order written; their networks do not overlap.
     pub pools: Vec<Pool>,
     pub uplinks: Vec<Uplink>,
@@ -63,6 +64,15 @@ pub struct Host {
     pub unmanaged: Vec<IpNet>,
     /// MTU of endpoints' interfaces in bytes; none: the smallest of the uplinks', or 1500 without any.
     pub mtu: Option<u16>,
+}
+
+/// What becomes of containers that start before the first generation of a boot is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Boot {
+    /// They start. Those that are adopted are not judged until then.
+    Open,
+    /// They wait.
+    Closed,
 }
 
 /// Where addresses come from: `[[pool]]`.
@@ -139,6 +149,7 @@ impl Default for Host {
     fn default() -> Self {
         let nat = PortRange::new(61000, 65535).unwrap_or(PortRange::ALL);
         Host {
+            boot: Boot::Open,
             pools: Vec::new(),
             uplinks: Vec::new(),
             labels: LabelFilter::default(),
@@ -176,12 +187,16 @@ pub struct Endpoint {
     pub origin: Origin,
 }
 
+/// Where systemd-machined notes each machine that is running, by name.
+pub const MACHINES: &str = "/run/systemd/machines";
+
 /// Whose an endpoint's interface is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attachment {
     /// Porin's, which makes it.
     Made {
-        /// Absolute path of a network namespace (`/run/netns/web`, `/proc/123/ns/net`).
+        /// Absolute path of a network namespace (`/run/netns/web`, `/proc/123/ns/net`), or of a machine in [`MACHINES`],
+        /// which means the namespace of its first process.
         namespace: PathBuf,
         /// Its name inside; default `eth0`.
         interface: String,
@@ -206,6 +221,13 @@ impl Endpoint {
             Attachment::Made { namespace, .. } => Some(namespace),
             Attachment::HandedOver { .. } | Attachment::Adopted { .. } => None,
         }
+    }
+
+    /// The machine of systemd's that it is.
+    pub fn machine(&self) -> Option<&str> {
+        let path = self.namespace()?;
+        let machine = path.parent() == Some(Path::new(MACHINES));
+        path.file_name().filter(|_| machine)?.to_str()
     }
 
     /// Its name inside the namespace or, if there is none, on the host.

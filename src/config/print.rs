@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::model::{
-    AddressWish, Assert, AssertKind, CidrSet, Endpoint, Group, Host, Peer, Policy, Rule,
+    AddressWish, Assert, AssertKind, Boot, CidrSet, Endpoint, Group, Host, Peer, Policy, Rule,
 };
 use super::peer;
 use crate::types::selector::Requirement;
@@ -19,6 +19,13 @@ use crate::types::{Selector, Tier};
 /// As `porin.toml`.
 pub fn host(host: &Host) -> String {
     let mut out = Lines::default();
+    out.pair(
+        "boot",
+        quoted(match host.boot {
+            Boot::Open => "open",
+            Boot::Closed => "closed",
+        }),
+    );
     if let Some(mtu) = host.mtu {
         out.pair("mtu", mtu);
     }
@@ -60,7 +67,9 @@ pub fn endpoint(endpoint: &Endpoint) -> String {
     let mut out = Lines::default();
     out.header("[[endpoint]]");
     out.pair("name", quoted(&endpoint.name));
-    if let Some(namespace) = endpoint.namespace() {
+    if let Some(machine) = endpoint.machine() {
+        out.pair("machine", quoted(machine));
+    } else if let Some(namespace) = endpoint.namespace() {
         out.pair("namespace", quoted(namespace.display()));
     }
     let key = if endpoint.handed_over().is_some() { "hand-over" } else { "interface" };

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::model::MACHINES;
 use crate::types::{Family, Invalid, LabelKey, PortMatch, PortRange, port, port_text};
 
 /// `ADDRESS/LENGTH` without host bits.
@@ -170,6 +171,23 @@ pub fn namespace(text: &str) -> Result<PathBuf, Invalid> {
     Ok(path.components().collect())
 }
 
+/// A machine's name, as systemd-machined takes it, as the path of its registration: what the endpoint is in.
+pub fn machine(text: &str) -> Result<PathBuf, Invalid> {
+    let label = |label: &str| {
+        let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        !label.is_empty()
+            && label.chars().all(known)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    // A host name, 64 bytes at most (machinectl(1), hostname(7)).
+    if text.len() > 64 || !text.split('.').all(label) {
+        return Err(Invalid::new(format!("`{text}` is not a machine's name"))
+            .hint("write it as `machinectl list` does"));
+    }
+    Ok(Path::new(MACHINES).join(text))
+}
+
 /// The path of a Unix socket: absolute, and no longer than such a socket's may be (unix(7)).
 pub fn socket(text: &str) -> Result<PathBuf, Invalid> {
     if !text.starts_with('/') {
@@ -279,6 +297,18 @@ mod tests {
         }
         assert!(interface("0123456789abcde").is_ok() && uplink("pn0").is_ok());
         assert!(uplink("pn0123456789ab").is_err());
+    }
+
+    #[test]
+    fn machines() {
+        for bad in
+            ["", ".", "..", "a/b", "a..b", ".a", "a.", "-a", "a-", "a b", "é", &"a".repeat(65)]
+        {
+            assert!(machine(bad).is_err(), "{bad}");
+        }
+        for good in ["web", "web-1.example_x", "A9", &"a".repeat(64)] {
+            assert_eq!(machine(good).unwrap(), Path::new(MACHINES).join(good));
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use super::why::query::Query;
 use crate::observe::event::FlowType;
@@ -37,6 +38,8 @@ pub enum Command {
     Why(Why),
     /// Check configuration files, without the daemon and without root
     Check(Check),
+    /// Print what makes a shell complete the words of a command line
+    Completions(Completions),
 }
 
 #[derive(Debug, Clone, Copy, Args)]
@@ -106,6 +109,13 @@ pub struct Check {
 
     #[command(flatten)]
     pub output: Output,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Completions {
+    /// The shell that is to read it
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: Shell,
 }
 
 #[derive(Debug, Args)]

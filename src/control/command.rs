@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use clap::Parser;
 use clap::builder::styling::AnsiColor;
+use clap::{CommandFactory, Parser};
 use jiff::tz::TimeZone;
 
 use super::check::{self, CheckError};
@@ -130,6 +130,11 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
             let text = || check::text(&loaded, width);
             terminal.print(args.output, &Versioned::new(check::view(&loaded)), text)?;
             return Ok(if loaded.config.is_some() { Exit::Ok } else { Exit::Faults });
+        }
+        Command::Completions(args) => {
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut Cli::command(), "porinctl", &mut script);
+            terminal.out.write_all(&script)?;
         }
     }
     Ok(Exit::Ok)

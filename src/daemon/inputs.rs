@@ -16,7 +16,7 @@ use crate::kernel::netlink::Netlink;
 use crate::kernel::netlink::facts::{self, Unusable};
 use crate::types::{Name, PortRange};
 
-use super::ports;
+use super::{machines, ports};
 
 /// All that a generation depends on. Equal inputs need no new one.
 #[derive(Debug, Clone, PartialEq)]
@@ -178,6 +178,7 @@ fn namespace(
     before: Option<&Result<Namespace, String>>,
     path: &Path,
 ) -> Result<Namespace, String> {
+    let path = &*machines::resolve(path)?;
     if let Some(Ok(before)) = before
         && before.path == path
         && facts::namespace_is(

@@ -4,12 +4,14 @@ mod adopter;
 mod attachments;
 mod backoff;
 mod board;
+mod boot;
 mod debounce;
 mod docker;
 mod faults;
 mod inputs;
 mod lock;
 pub mod logging;
+mod machines;
 mod meters;
 pub mod options;
 mod ports;
@@ -41,6 +43,10 @@ pub enum Exit {
     Config = 3,
     /// The kernel, or the rights to use it, are not sufficient.
     Unusable = 4,
+}
+
+impl Exit {
+    pub const ALL: [Exit; 5] = [Exit::Ok, Exit::Failed, Exit::Usage, Exit::Config, Exit::Unusable];
 }
 
 impl From<Exit> for ExitCode {
@@ -76,6 +82,9 @@ pub fn main(options: &Options) -> ExitCode {
         teardown(options)
     } else if options.check_kernel {
         check_kernel(options)
+    } else if options.wait {
+        boot::wait(options);
+        Ok(Exit::Ok)
     } else {
         run::run(options)
     };

@@ -41,6 +41,10 @@ pub struct Options {
     /// Say what this kernel offers and what porin does without; then exit
     #[arg(long)]
     pub check_kernel: bool,
+
+    /// Wait until a generation is in force, unless porin.toml says boot = "open"; then exit
+    #[arg(long, conflicts_with_all = ["teardown", "check_kernel"])]
+    pub wait: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -166,6 +166,11 @@ fn examine_made<'a>(
         Some(Ok(namespace)) => namespace.clone(),
         Some(Err(why)) => {
             let fault = closed(config, "cannot be attached");
+            if let Some(machine) = config.machine() {
+                return Err(Box::new(fault.why(format!("machine {machine}: {why}")).hint(
+                    "start it with a network of its own, or correct `machine`; it is attached as soon as it runs",
+                )));
+            }
             return Err(Box::new(fault.why(format!("{path}: {why}")).hint(
                 "create the namespace (ip netns add), or correct `namespace`; it is opened as soon as it is there",
             )));

@@ -1,6 +1,6 @@
 //! Man pages say all that there is, and what they show works.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,6 +9,8 @@ use clap::CommandFactory;
 use porin::control::check::check;
 use porin::control::cli::Cli;
 use porin::control::exit::Exit;
+use porin::daemon;
+use porin::daemon::options::Options;
 use porin::observe::reason::reasons;
 
 fn directory() -> PathBuf {
@@ -65,14 +67,70 @@ fn every_command_and_option_of_porinctl_is_documented() {
 }
 
 #[test]
+fn every_option_and_signal_of_porind_is_documented() {
+    let page = page("porind.8");
+    assert_eq!(undocumented(&page, Options::command()), [""; 0]);
+    assert!(undocumented("", Options::command()).contains(&"Fl Fl teardown".into()));
+    for item in ["Dv SIGHUP", "Dv SIGTERM", "Dv SIGINT", "Ev NOTIFY_SOCKET", "Ev WATCHDOG_USEC"] {
+        assert!(has_item(&page, item), "{item}");
+    }
+}
+
+/// Defaults that a page tells are those that the program has.
+#[test]
+fn the_defaults_of_options_are_documented() {
+    for (page, program) in
+        [(page("porind.8"), Options::command()), (page("porinctl.1"), Cli::command())]
+    {
+        for argument in program.get_arguments() {
+            let name = argument.get_long().unwrap_or_default();
+            let item = page.split("\n.It ").find(|item| item.starts_with(&format!("Fl Fl {name}")));
+            for default in argument.get_default_values() {
+                let default = default.to_str().unwrap();
+                let told = item.is_some_and(|item| item.contains(default));
+                assert!(told || default == "false", "--{name}: {default}");
+            }
+        }
+    }
+}
+
+fn exit_statuses(page: &str) -> Vec<u8> {
+    let section = page.lines().skip_while(|line| *line != ".Sh EXIT STATUS").skip(1);
+    let section = section.take_while(|line| !line.starts_with(".Sh "));
+    section.filter_map(|line| line.strip_prefix(".It ")?.parse().ok()).collect()
+}
+
+#[test]
 fn every_exit_status_is_documented() {
-    let page = page("porinctl.1");
-    let statuses: Vec<_> = page
-        .lines()
-        .skip_while(|line| *line != ".Sh EXIT STATUS")
-        .filter_map(|line| line.strip_prefix(".It ")?.parse::<u8>().ok())
+    let documented = exit_statuses(&page("porinctl.1"));
+    assert_eq!(documented, Exit::ALL.map(|exit| exit as u8));
+    let documented = exit_statuses(&page("porind.8"));
+    assert_eq!(documented, daemon::Exit::ALL.map(|exit| exit as u8));
+}
+
+#[test]
+fn pages_refer_to_pages_that_there_are_and_to_units_that_are_installed() {
+    let pages: BTreeSet<_> = fs::read_dir(directory())
+        .unwrap()
+        .map(|page| page.unwrap().file_name().into_string().unwrap())
         .collect();
-    assert_eq!(statuses, Exit::ALL.map(|exit| exit as u8));
+    let units = fs::read_dir(directory().with_file_name("systemd")).unwrap();
+    let units: Vec<_> =
+        units.map(|unit| unit.unwrap().file_name().into_string().unwrap()).collect();
+    let mut all = String::new();
+    for name in &pages {
+        let text = page(name);
+        for line in text.lines().filter_map(|line| line.strip_prefix(".Xr porin")) {
+            let mut words = line.split(' ');
+            let referred = format!("porin{}.{}", words.next().unwrap(), words.next().unwrap_or(""));
+            assert!(pages.contains(&referred), "{name}: {referred}");
+        }
+        all += &text;
+    }
+    for unit in units.iter().filter(|unit| unit.ends_with(".service")) {
+        let named = unit.replace('@', "@NAME");
+        assert!(all.contains(unit) || all.contains(&named), "{unit} is in no page");
+    }
 }
 
 #[test]

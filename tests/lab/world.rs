@@ -67,7 +67,7 @@ impl World {
 }
 
 /// Lets `path` be written to without anyone outside seeing it.
-fn writable(path: &str) {
+pub fn writable(path: &str) {
     let layers = format!("/run/overlay{path}");
     for part in ["upper", "work"] {
         std::fs::create_dir_all(format!("{layers}/{part}")).expect("overlay directory");

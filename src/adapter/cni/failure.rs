@@ -27,6 +27,23 @@ pub enum Code {
     Exists = 101,
 }
 
+impl Code {
+    #[cfg(test)]
+    const ALL: [Code; 11] = [
+        Code::IncompatibleVersion,
+        Code::Unsupported,
+        Code::UnknownContainer,
+        Code::InvalidEnvironment,
+        Code::Io,
+        Code::Decode,
+        Code::InvalidNetwork,
+        Code::TryAgainLater,
+        Code::Unavailable,
+        Code::Refused,
+        Code::Exists,
+    ];
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     pub code: Code,
@@ -63,5 +80,19 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
         if self.details.is_empty() { Ok(()) } else { write!(f, " ({})", self.details) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_in_the_man_page() {
+        let page = include_str!("../../../man/porin-cni.8");
+        let (_, section) = page.split_once(".Sh EXIT STATUS").unwrap();
+        let (section, _) = section.split_once("\n.Sh ").unwrap();
+        let items = section.lines().filter_map(|line| line.strip_prefix(".It ")?.parse().ok());
+        assert_eq!(items.collect::<Vec<u32>>(), Code::ALL.map(|code| code as u32));
     }
 }
