@@ -25,6 +25,7 @@ use std::process::ExitCode;
 
 use crate::kernel::Kernel;
 use crate::kernel::probe::Support;
+use crate::proxy::{Unjoined, worker};
 use options::Options;
 
 /// How `porind` ends, as porind(8) documents it.
@@ -76,6 +77,8 @@ pub fn main(options: &Options) -> ExitCode {
         teardown(options)
     } else if options.check_kernel {
         check_kernel(options)
+    } else if options.l7_worker {
+        l7_worker()
     } else {
         run::run(options)
     };
@@ -106,6 +109,11 @@ fn teardown(options: &Options) -> Result<Exit, Fatal> {
         log::error!("{failure}");
     }
     Ok(if report.failures.is_empty() { Exit::Ok } else { Exit::Failed })
+}
+
+fn l7_worker() -> Result<Exit, Fatal> {
+    worker::run(Unjoined).map_err(|error| Fatal::new(Exit::Failed, "serve", error))?;
+    Ok(Exit::Ok)
 }
 
 fn check_kernel(options: &Options) -> Result<Exit, Fatal> {

@@ -41,6 +41,10 @@ pub struct Options {
     /// Say what this kernel offers and what porin does without; then exit
     #[arg(long)]
     pub check_kernel: bool,
+
+    /// Be the worker that judges requests; only the daemon starts it so
+    #[arg(long, hide = true, exclusive = true)]
+    pub l7_worker: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -22,6 +22,7 @@ mod tls;
 mod tunnel;
 mod upstream;
 mod watch;
+pub mod worker;
 
 pub use body::{Body, Malformed, Part};
 pub use head::{
@@ -35,4 +36,4 @@ pub use ruleset::{
 };
 pub use service::{End, Service};
 pub use tls::{Hello, HelloError, hello};
-pub use upstream::{Direct, Upstream};
+pub use upstream::{Direct, Unjoined, Upstream};

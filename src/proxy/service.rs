@@ -30,6 +30,8 @@ pub struct Service<U> {
 pub struct Addresses {
     pub client: SocketAddr,
     pub server: SocketAddr,
+    /// The server is not the one that the client wanted, but the one that was given for all.
+    pub named: bool,
 }
 
 /// Why a connection was not served to its end.
@@ -53,19 +55,27 @@ impl<U: Upstream> Service<U> {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Until the connection is over. Its own address is the server's, as it was taken from the client transparently.
-    pub async fn serve(&self, client: TcpStream, live: Arc<Live>) -> End {
+    /// Until the connection is over. Without a `server`, its own address is the server's, as it was taken from the client
+    /// transparently.
+    pub async fn serve(
+        &self,
+        client: TcpStream,
+        live: Arc<Live>,
+        server: Option<SocketAddr>,
+    ) -> End {
         let Some(_open) = Open::new(&self.open, self.limits.connections) else {
             Counters::add(&self.counters.too_many);
             return End::TooMany;
         };
         Counters::add(&self.counters.connections);
-        let (Ok(peer), Ok(server)) = (client.peer_addr(), client.local_addr()) else {
+        let (Ok(peer), Ok(own)) = (client.peer_addr(), client.local_addr()) else {
             return End::Gone;
         };
+        let addresses =
+            Addresses { client: peer, server: server.unwrap_or(own), named: server.is_some() };
         // Whatever was read is passed on: there is nothing to wait for.
         let _ = client.set_nodelay(true);
-        self.begin(client, Addresses { client: peer, server }, live).await;
+        self.begin(client, addresses, live).await;
         End::Served
     }
 
@@ -108,7 +118,12 @@ impl<U: Upstream> Service<U> {
 
     /// To the server of a connection. An error is the status that tells of it.
     pub(super) async fn connect(&self, addresses: &Addresses) -> Result<TcpStream, u16> {
-        let connect = self.upstream.connect(addresses.client, addresses.server);
+        let connect = async {
+            match addresses.named {
+                true => TcpStream::connect(addresses.server).await,
+                false => self.upstream.connect(addresses.client, addresses.server).await,
+            }
+        };
         let status = match tokio::time::timeout(self.limits.connect_time, connect).await {
             Ok(Ok(stream)) => {
                 let _ = stream.set_nodelay(true);

@@ -11,3 +11,4 @@ mod judge;
 mod second_opinion;
 mod support;
 mod tls;
+mod worker;

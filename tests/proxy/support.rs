@@ -91,7 +91,7 @@ pub async fn scene_of(ruleset: &Ruleset, limits: Limits) -> Scene {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let (service, live) = (Arc::clone(&serving), Arc::clone(&judged));
-            tokio::spawn(async move { service.serve(stream, live).await });
+            tokio::spawn(async move { service.serve(stream, live, None).await });
         }
     });
     Scene { server, worker, live, service, records }

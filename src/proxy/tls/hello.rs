@@ -72,6 +72,9 @@ fn message(bytes: &[u8]) -> Result<Vec<u8>, HelloError> {
     let (mut rest, mut message) = (bytes, Vec::new());
     loop {
         let taken = bytes.len() - rest.len();
+        if taken > LONGEST {
+            return Err(HelloError::TooLong);
+        }
         let &[kind, major, _, high, low, ref after @ ..] = rest else {
             let odd = matches!(rest, [kind, ..] if *kind != HANDSHAKE);
             return Err(if odd { HelloError::NotHandshake } else { more(taken + HEAD) });
