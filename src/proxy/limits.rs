@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Limits {
     /// Connections of clients at a time; those beyond are closed at once.
     pub connections: usize,
+    /// Those of them from one address.
+    pub per_client: usize,
     /// Bytes of a head, with request or status line.
     pub head: usize,
     /// Bytes of a request's target.
@@ -19,7 +21,7 @@ pub struct Limits {
     pub drain: usize,
     /// From the first byte of a head, or of a TLS handshake, to its last.
     pub head_time: Duration,
-    /// Between two bytes of a message's body.
+    /// Between two bytes of a request's body, and for a client to take what it is sent.
     pub body_time: Duration,
     /// Without a byte in either direction.
     pub idle_time: Duration,
@@ -42,6 +44,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             connections: 16_384,
+            per_client: 4096,
             head: 32 << 10,
             target: 8 << 10,
             fields: 100,

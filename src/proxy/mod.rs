@@ -15,6 +15,7 @@ mod h2;
 mod head;
 mod limits;
 mod live;
+mod open;
 mod record;
 mod ruleset;
 mod service;

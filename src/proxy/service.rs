@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
@@ -11,6 +10,7 @@ use super::h1;
 use super::h2;
 use super::limits::Limits;
 use super::live::Live;
+use super::open::Open;
 use super::record::{Counters, Record, Sink};
 use super::tls;
 use super::tunnel::fill;
@@ -22,7 +22,7 @@ pub struct Service<U> {
     pub limits: Limits,
     pub sink: Arc<dyn Sink>,
     pub counters: Counters,
-    open: AtomicUsize,
+    open: Open,
 }
 
 /// Whose connection it is, and to whom.
@@ -38,7 +38,7 @@ pub struct Addresses {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     Served,
-    /// [`Limits::connections`] are open.
+    /// [`Limits::connections`] are open, or [`Limits::per_client`] of the client's.
     TooMany,
     /// It was gone before its addresses could be read.
     Gone,
@@ -46,13 +46,13 @@ pub enum End {
 
 impl<U: Upstream> Service<U> {
     pub fn new(upstream: U, limits: Limits, sink: Arc<dyn Sink>) -> Self {
-        let (counters, open) = (Counters::default(), AtomicUsize::new(0));
+        let (counters, open) = (Counters::default(), Open::default());
         Service { upstream, limits, sink, counters, open }
     }
 
     /// Connections that are open.
     pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
+        self.open.count()
     }
 
     /// Until the connection is over. Without a `server`, its own address is the server's, as it was taken from the client
@@ -63,14 +63,14 @@ impl<U: Upstream> Service<U> {
         live: Arc<Live>,
         server: Option<SocketAddr>,
     ) -> End {
-        let Some(_open) = Open::new(&self.open, self.limits.connections) else {
+        let (Ok(peer), Ok(own)) = (client.peer_addr(), client.local_addr()) else {
+            return End::Gone;
+        };
+        let Some(_open) = self.open.one(peer.ip(), &self.limits) else {
             Counters::add(&self.counters.too_many);
             return End::TooMany;
         };
         Counters::add(&self.counters.connections);
-        let (Ok(peer), Ok(own)) = (client.peer_addr(), client.local_addr()) else {
-            return End::Gone;
-        };
         let addresses =
             Addresses { client: peer, server: server.unwrap_or(own), named: server.is_some() };
         // Whatever was read is passed on: there is nothing to wait for.
@@ -178,25 +178,6 @@ impl Kind {
             _ if PREFACE.starts_with(first) => None,
             _ => Some(Kind::Http1),
         }
-    }
-}
-
-/// Counts a connection while it is open.
-struct Open<'a>(&'a AtomicUsize);
-
-impl<'a> Open<'a> {
-    fn new(open: &'a AtomicUsize, most: usize) -> Option<Self> {
-        if open.fetch_add(1, Ordering::Relaxed) < most {
-            return Some(Open(open));
-        }
-        open.fetch_sub(1, Ordering::Relaxed);
-        None
-    }
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

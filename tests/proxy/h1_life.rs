@@ -96,6 +96,27 @@ fn a_connection_too_many_is_closed() {
 }
 
 #[test]
+fn a_stream_of_events_may_be_silent_for_long() {
+    run(async {
+        let body_time = Duration::from_millis(100);
+        let scene = scene_of(&ruleset(ANY), Limits { body_time, ..Limits::default() }).await;
+        let mut client = scene.client().await;
+        client.says(GET).await;
+        let mut server = scene.accept().await;
+        server.hears(GET).await;
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+        server.says(head).await;
+        client.hears(head).await;
+        // It would be over if it were, and the client would hear that.
+        let mut byte = [0];
+        let silence = tokio::time::timeout(5 * body_time, client.0.peek(&mut byte)).await;
+        assert!(silence.is_err());
+        server.says("1\r\nx\r\n").await;
+        client.hears("1\r\nx\r\n").await;
+    });
+}
+
+#[test]
 fn a_client_may_be_done_with_asking() {
     run(async {
         let scene = scene(ANY).await;

@@ -198,6 +198,22 @@ fn what_rfc_9113_calls_malformed_is_not_forwarded() {
 }
 
 #[test]
+fn a_host_alone_becomes_the_authority() {
+    run(async {
+        let scene = small().await;
+        let mut client = begin(&scene).await;
+        // GET / with `host: b.example` and no `:authority`.
+        let block = [&[0x82, 0x86, 0x84, 0x0f, 0x17, 9][..], b"b.example"].concat();
+        client.says(frame(HEADERS, END_STREAM | END_HEADERS, 1, &block)).await;
+        let server = scene.accept().await.0;
+        let mut server = h2::server::handshake(server).await.unwrap();
+        let (request, _) = soon("a request", server.accept()).await.unwrap().unwrap();
+        assert_eq!(request.uri(), "http://b.example/");
+        assert_eq!(request.headers()["host"], "b.example");
+    });
+}
+
+#[test]
 fn no_more_streams_than_allowed_reach_the_server() {
     run(async {
         let scene = small().await;

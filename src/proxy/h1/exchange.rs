@@ -284,7 +284,8 @@ impl Down<'_, '_> {
         let part = body.advance(rest).map_err(|Malformed| End::BadAnswer(None))?;
         self.pass(answers, head + part.bytes).await?;
         while !body.is_over() {
-            self.watch.patience(self.limits.body_time);
+            // A stream of events may have none for long.
+            self.watch.patience(self.limits.idle_time);
             if answers.is_empty() && self.fill(answers, room(&body)).await? == 0 {
                 return match body.is_until_close() {
                     true => Ok(Answer::Last),
@@ -304,9 +305,11 @@ impl Down<'_, '_> {
 
     async fn pass(&mut self, answers: &mut BytesMut, bytes: usize) -> Result<(), End> {
         let bytes = answers.get(..bytes).unwrap_or_default();
+        self.watch.patience(self.limits.body_time);
         self.to.write_all(bytes).await.map_err(|_| End::ClientGone)?;
         let bytes = bytes.len();
         used(answers, bytes);
+        self.watch.patience(self.limits.idle_time);
         Ok(())
     }
 

@@ -194,7 +194,7 @@ async fn exchange(
         }
     };
     let (parts, body) = request.into_parts();
-    let request = http::Request::from_parts(parts, ());
+    let request = http::Request::from_parts(with_authority(parts)?, ());
     let (mut response, to_server) = ready.send_request(request, body.is_end_stream())?;
     let up = async {
         match body.is_end_stream() {
@@ -220,6 +220,20 @@ async fn exchange(
         // Where the server has reset the stream, its answer says why.
         Either::Right((Err(_), down)) => down.await,
     }
+}
+
+/// A request that has its host in `Host` alone gets `:authority` as well (RFC 9113 section 8.3.1): the same.
+fn with_authority(mut parts: http::request::Parts) -> Result<http::request::Parts, Broken> {
+    if parts.uri.authority().is_some() {
+        return Ok(parts);
+    }
+    let host = parts.headers.get(header::HOST).map(HeaderValue::as_bytes).unwrap_or_default();
+    let authority = http::uri::Authority::try_from(host);
+    let mut uri = parts.uri.into_parts();
+    uri.authority = Some(authority.map_err(|_| Broken(Reason::PROTOCOL_ERROR))?);
+    uri.scheme = Some(uri.scheme.unwrap_or(http::uri::Scheme::HTTP));
+    parts.uri = http::Uri::from_parts(uri).map_err(|_| Broken(Reason::PROTOCOL_ERROR))?;
+    Ok(parts)
 }
 
 /// The final answer; interim ones are passed on.

@@ -152,7 +152,7 @@ fn is_framing(name: &[u8]) -> bool {
     let is = |other: &&[u8]| {
         name.len() == other.len() && name.iter().zip(*other).all(|(a, b)| same(*a, *b))
     };
-    NAMES.iter().any(|other| is(other))
+    NAMES.iter().any(is)
 }
 
 /// Only blanks and tabs: nothing else is optional white space.

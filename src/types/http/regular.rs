@@ -15,8 +15,10 @@ pub struct Regular(Box<str>);
 impl Regular {
     /// Bytes of its text.
     pub const MAX: usize = 1024;
-    /// Bytes that it takes compiled, and as much again per thread that it runs in.
+    /// Bytes that it takes compiled.
     const MAX_COMPILED: usize = 256 << 10;
+    /// Bytes of the states that it keeps per thread that it runs in.
+    const MAX_STATES: usize = 64 << 10;
 
     pub fn as_str(&self) -> &str {
         &self.0
@@ -35,7 +37,7 @@ fn compile(source: &str) -> Result<regex::bytes::Regex, regex::Error> {
     regex::bytes::RegexBuilder::new(&format!("\\A(?:{source})\\z"))
         .unicode(false)
         .size_limit(Regular::MAX_COMPILED)
-        .dfa_size_limit(Regular::MAX_COMPILED)
+        .dfa_size_limit(Regular::MAX_STATES)
         .nest_limit(32)
         .build()
 }
