@@ -13,6 +13,8 @@ pub mod kernel;
 
 pub mod observe;
 
+pub mod proxy;
+
 pub mod control;
 
 pub mod adapter;

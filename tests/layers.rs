@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const ORDER: [&str; 10] = [
-    "types", "config", "desired", "compile", "kernel", "observe", "control", "adapter", "daemon",
-    "bin",
+const ORDER: [&str; 11] = [
+    "types", "config", "desired", "compile", "kernel", "observe", "proxy", "control", "adapter",
+    "daemon", "bin",
 ];
 
 /// Modules that do no I/O and read no clock, and how that would look.

@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use crate::config::model::{CidrSet, Peer, Rule};
+use crate::types::http::L7;
 use crate::types::selector::Requirement;
 use crate::types::{Action, Entity, Name, PortRange, PortSpec};
 
@@ -14,6 +15,8 @@ struct Content<'a> {
     ports: Vec<&'a PortSpec>,
     source_ports: Vec<&'a PortRange>,
     match_endpoints: bool,
+    #[serde(skip_serializing_if = "L7::is_empty")]
+    l7: &'a L7,
 }
 
 /// A peer with its selector in parts: a label's value may have in it what the written form gives a meaning to.
@@ -33,6 +36,7 @@ pub(super) fn content(rule: &Rule) -> Vec<u8> {
         ports: sorted(&rule.ports),
         source_ports: sorted(&rule.source_ports),
         match_endpoints: rule.match_endpoints,
+        l7: &rule.l7,
     };
     // Nothing in it is a map, and memory takes all: it does not fail.
     serde_json::to_vec(&content).unwrap_or_default()

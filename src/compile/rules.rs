@@ -205,6 +205,7 @@ mod tests {
             ports: ports.map(Into::into).collect(),
             source_ports: Vec::new(),
             match_endpoints: false,
+            l7: Default::default(),
             origin: origin(1),
         }
     }

@@ -50,6 +50,7 @@ fn rule(text: &str, line: u32) -> Rule {
         ports: Vec::new(),
         source_ports: Vec::new(),
         match_endpoints: false,
+        l7: Default::default(),
         origin: origin(line),
     };
     for word in words {

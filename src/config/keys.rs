@@ -177,9 +177,11 @@ pub const INGRESS: Keys = Keys {
         key("ports", "list of ports", "", "", "ports = [\"8080/tcp\"]"),
         SOURCE_PORTS,
         MATCH_ENDPOINTS,
+        HTTP,
+        TLS,
         ACTION,
     ],
-    later: RULE_LATER,
+    later: &["host", "log", "services"],
 };
 
 pub const EGRESS: Keys = Keys {
@@ -190,9 +192,11 @@ pub const EGRESS: Keys = Keys {
         key("ports", "list of ports", "", "", "ports = [\"5432/tcp\"]"),
         SOURCE_PORTS,
         MATCH_ENDPOINTS,
+        HTTP,
+        TLS,
         ACTION,
     ],
-    later: RULE_LATER,
+    later: &["host", "log", "services"],
 };
 
 const EXCEPT: Key = key("except", "list of networks", "", "[]", "except = [\"cidr:10.1.0.0/16\"]");
@@ -202,6 +206,27 @@ const MATCH_ENDPOINTS: Key =
     key("match-endpoints", "boolean", "", "false", "match-endpoints = true");
 const ACTION: Key =
     key("action", "allow, deny, reject or pass", "", "\"allow\"", "action = \"deny\"");
+const HTTP: Key =
+    key("http", "list of tables", "", "", "http = [{ method = \"GET\", path = \"/v1/items/**\" }]");
+const TLS: Key = key("tls", "table", "", "", "tls = { server-names = [\"*.example.org\"] }");
+
+const REQUEST: &[Key] = &[
+    key("method", "text", "", "", "method = \"GET\""),
+    key("path", "text", "", "", "path = \"/v1/items/**\""),
+    key("host", "text", "", "", "host = \"api.example.org\""),
+    key("header", "table", "", "{}", "header = { \"content-type\" = \"application/json\" }"),
+];
+pub const INGRESS_HTTP: Keys =
+    Keys { title: "[[policy.ingress.http]]", keys: REQUEST, later: REQUEST_LATER };
+pub const EGRESS_HTTP: Keys =
+    Keys { title: "[[policy.egress.http]]", keys: REQUEST, later: REQUEST_LATER };
+const REQUEST_LATER: &[&str] = &["query"];
+
+const SERVER: &[Key] =
+    &[key("server-names", "list of text", "", "", "server-names = [\"*.example.org\"]")];
+pub const INGRESS_TLS: Keys = Keys { title: "[policy.ingress.tls]", keys: SERVER, later: &[] };
+pub const EGRESS_TLS: Keys = Keys { title: "[policy.egress.tls]", keys: SERVER, later: &[] };
+
 const RULE_LATER: &[&str] = &["http", "tls", "host", "log", "services"];
 
 pub const GROUP: Keys = Keys {
@@ -236,7 +261,23 @@ pub const ALWAYS: Keys = Keys { title: "[assert.always]", keys: CLAIM, later: RU
 pub const PAGES: [(&str, &[&Keys]); 3] = [
     ("porin.toml", &[&HOST, &POOL, &LABELS, &MASQUERADE, &CONNTRACK, &FLOWS, &RELOAD, &DOCKER]),
     ("porin.endpoint", &[&ENDPOINTS, &ENDPOINT]),
-    ("porin.policy", &[&POLICIES, &POLICY, &INGRESS, &EGRESS, &GROUP, &ASSERT, &NEVER, &ALWAYS]),
+    (
+        "porin.policy",
+        &[
+            &POLICIES,
+            &POLICY,
+            &INGRESS,
+            &EGRESS,
+            &INGRESS_HTTP,
+            &EGRESS_HTTP,
+            &INGRESS_TLS,
+            &EGRESS_TLS,
+            &GROUP,
+            &ASSERT,
+            &NEVER,
+            &ALWAYS,
+        ],
+    ),
 ];
 
 impl Keys {

@@ -3,7 +3,7 @@
 //! [`Loader`] finds the files (`files`), reads (`read`) and parses (`parse`) what changed, and checks
 //! the whole (`check`), with what is hardly meant (`warn`, `moot`). Parsing goes by key tables (`keys`)
 //! through `table`, which turns every mismatch into a [`Fault`] with its place; `host`, `endpoint`,
-//! `policy`, `rule`, `peer`, `selector`, `group` and `assertion` say what keys mean. A [`Report`] is for
+//! `policy`, `rule`, `http`, `peer`, `selector`, `group` and `assertion` say what keys mean. A [`Report`] is for
 //! logs (`Display`), programs (`Serialize`) and people ([`Report::terminal`]).
 
 mod assertion;
@@ -16,6 +16,7 @@ mod fault;
 mod files;
 mod group;
 mod host;
+mod http;
 pub mod keys;
 mod known;
 mod loader;

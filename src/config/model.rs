@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 pub use super::docker::Docker;
+use crate::types::http::L7;
 use crate::types::{
     Action, Direction, Entity, LabelKey, Labels, Mac, Mode, Name, Origin, PortMatch, PortRange,
     PortSpec, Selector, Tier,
@@ -323,6 +324,9 @@ pub struct Rule {
     pub source_ports: Vec<PortRange>,
     /// The rule's networks (those of its groups too) also match the endpoints whose address is in them.
     pub match_endpoints: bool,
+    /// Of `allow` with TCP ports only: what of their connections is allowed. Empty: all of it.
+    #[serde(skip_serializing_if = "L7::is_empty")]
+    pub l7: L7,
     pub origin: Origin,
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::fault::Fault;
 use super::model::{Policy, Rule};
 use super::rule::{self, WrittenRule};
+use super::selector;
 use super::table::Table;
-use super::{keys, selector};
 use crate::types::{Direction, Invalid, Mode, Name, Tier};
 
 #[derive(Debug, Clone)]
@@ -37,8 +37,8 @@ pub fn read(table: &Table) -> Option<WrittenPolicy> {
     let subject = subject.and_then(|item| Some((selector::read(&item)?, item.span)));
     let rank = rank(table);
     let mode = optional(table, "mode", &MODES, Mode::Enforce);
-    let ingress = rule::direction(table, "ingress", "from", &keys::INGRESS);
-    let egress = rule::direction(table, "egress", "to", &keys::EGRESS);
+    let ingress = rule::direction(table, &rule::INGRESS);
+    let egress = rule::direction(table, &rule::EGRESS);
     let ((name, name_span), (subject, subject_span)) = (name?, subject?);
     let (Rank { tier, priority, default_deny }, mode) = (rank?, mode?);
     let (ingress, egress) = (ingress?, egress?);

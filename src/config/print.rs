@@ -13,6 +13,7 @@ use super::model::{
     AddressWish, Assert, AssertKind, Boot, CidrSet, Endpoint, Group, Host, Peer, Policy, Rule,
 };
 use super::peer;
+use crate::types::http::HttpRule;
 use crate::types::selector::Requirement;
 use crate::types::{Selector, Tier};
 
@@ -172,7 +173,27 @@ fn rule(out: &mut Lines, key: &str, rule: &Rule) {
     if rule.match_endpoints {
         out.pair("match-endpoints", true);
     }
+    if !rule.l7.http.is_empty() {
+        out.pair("http", array(rule.l7.http.iter().map(request)));
+    }
+    if let Some(tls) = &rule.l7.tls {
+        out.pair("tls", table([("server-names".to_owned(), list(tls.server_names()))].into_iter()));
+    }
     out.pair("action", quoted(rule.action));
+}
+
+fn request(rule: &HttpRule) -> String {
+    let mut pairs = Vec::new();
+    pairs.extend(rule.method().map(|method| ("method".to_owned(), quoted(method))));
+    pairs.extend(rule.path().map(|path| ("path".to_owned(), quoted(path))));
+    pairs.extend(rule.host().map(|host| ("host".to_owned(), quoted(host))));
+    if !rule.headers().is_empty() {
+        let value = |value: &Option<_>| value.as_ref().map_or("true".to_owned(), quoted);
+        let headers = rule.headers().iter();
+        let headers = headers.map(|header| (quoted(&header.name), value(&header.value)));
+        pairs.push(("header".to_owned(), table(headers)));
+    }
+    table(pairs.into_iter())
 }
 
 fn one_peer(peer: &Peer) -> String {

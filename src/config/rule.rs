@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use super::fault::Fault;
-use super::keys::Keys;
+use super::keys::{self, Keys};
 use super::model::{Peer, Rule};
 use super::table::{Item, Table};
-use super::{peer, value};
+use super::{http, peer, value};
 use crate::types::icmp::{self, Nature};
 use crate::types::{Action, Invalid, Origin, PortMatch, PortRange, PortSpec};
 
@@ -29,13 +29,30 @@ pub struct Rules {
     pub origin: Option<Origin>,
 }
 
-/// None: there are faults.
-pub fn direction(
-    table: &Table,
+/// What is called otherwise in the two directions.
+pub struct Words {
     key: &'static str,
     peers: &'static str,
     keys: &'static Keys,
-) -> Option<Rules> {
+    l7: http::Tables,
+}
+
+pub const INGRESS: Words = Words {
+    key: "ingress",
+    peers: "from",
+    keys: &keys::INGRESS,
+    l7: http::Tables { http: &keys::INGRESS_HTTP, tls: &keys::INGRESS_TLS },
+};
+pub const EGRESS: Words = Words {
+    key: "egress",
+    peers: "to",
+    keys: &keys::EGRESS,
+    l7: http::Tables { http: &keys::EGRESS_HTTP, tls: &keys::EGRESS_TLS },
+};
+
+/// None: there are faults.
+pub fn direction(table: &Table, words: &Words) -> Option<Rules> {
+    let key = words.key;
     let Some(item) = table.optional(key) else {
         return Some(Rules::default());
     };
@@ -44,15 +61,16 @@ pub fn direction(
         item.fault(what, format!("write [[policy.{key}]], with two brackets"));
         return None;
     }
-    let tables = item.tables(keys)?;
+    let tables = item.tables(words.keys)?;
     let first = tables.first().map_or(&item.span, |table| &table.span);
     let origin = Some(table.sink.origin(first));
-    let rules: Vec<_> = tables.iter().map(|table| rule(table, peers)).collect();
+    let rules: Vec<_> = tables.iter().map(|table| rule(table, words)).collect();
     let (rules, written) = rules.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
     Some(Rules { rules: Some(rules), written, origin })
 }
 
-fn rule(table: &Table, key: &'static str) -> Option<(Rule, WrittenRule)> {
+fn rule(table: &Table, words: &Words) -> Option<(Rule, WrittenRule)> {
+    let key = words.peers;
     // All first, so that every fault of the table is told.
     let except = table.optional("except").map(|item| peer::exceptions(&item)).unwrap_or_default();
     let peers = peer::list(table, key).map(|mut peers| {
@@ -62,6 +80,7 @@ fn rule(table: &Table, key: &'static str) -> Option<(Rule, WrittenRule)> {
     let ports = ports(table);
     let source_ports = source_ports(table);
     let match_endpoints = match_endpoints(table);
+    let l7 = http::read(table, &words.l7);
     let action = match table.optional("action") {
         Some(item) => item.parse_by(action),
         None => Some(Action::Allow),
@@ -74,9 +93,13 @@ fn rule(table: &Table, key: &'static str) -> Option<(Rule, WrittenRule)> {
         ports,
         source_ports: source_ports?,
         match_endpoints: match_endpoints?,
+        l7: l7?,
         origin: table.sink.origin(&table.span),
     };
     let written = WrittenRule { header: table.span.clone(), peers: peer_spans, ports: port_spans };
+    if !rule.l7.is_empty() && !http::fits(table, &rule) {
+        return None;
+    }
     doubts(table, key, &rule);
     unjudged(table, &rule.ports, &written.ports);
     Some((rule, written))

@@ -27,6 +27,7 @@ use std::process::ExitCode;
 
 use crate::kernel::Kernel;
 use crate::kernel::probe::Support;
+use crate::proxy::{Unjoined, worker};
 use options::Options;
 
 /// How `porind` ends, as porind(8) documents it.
@@ -85,6 +86,8 @@ pub fn main(options: &Options) -> ExitCode {
     } else if options.wait {
         boot::wait(options);
         Ok(Exit::Ok)
+    } else if options.l7_worker {
+        l7_worker()
     } else {
         run::run(options)
     };
@@ -115,6 +118,11 @@ fn teardown(options: &Options) -> Result<Exit, Fatal> {
         log::error!("{failure}");
     }
     Ok(if report.failures.is_empty() { Exit::Ok } else { Exit::Failed })
+}
+
+fn l7_worker() -> Result<Exit, Fatal> {
+    worker::run(Unjoined).map_err(|error| Fatal::new(Exit::Failed, "serve", error))?;
+    Ok(Exit::Ok)
 }
 
 fn check_kernel(options: &Options) -> Result<Exit, Fatal> {

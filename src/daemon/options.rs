@@ -45,6 +45,10 @@ pub struct Options {
     /// Wait until a generation is in force, unless porin.toml says boot = "open"; then exit
     #[arg(long, conflicts_with_all = ["teardown", "check_kernel"])]
     pub wait: bool,
+
+    /// Be the worker that judges requests; only the daemon starts it so
+    #[arg(long, hide = true, exclusive = true)]
+    pub l7_worker: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -5,6 +5,7 @@
 
 pub mod addr;
 pub mod entity;
+pub mod http;
 pub mod icmp;
 pub mod id;
 pub mod label;

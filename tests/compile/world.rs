@@ -82,6 +82,7 @@ pub fn rule(action: Action, peers: &[&str], ports: &[&str]) -> Rule {
         ports: ports.filter(|ports| seen.insert(ports.clone())).collect(),
         source_ports: Vec::new(),
         match_endpoints: false,
+        l7: Default::default(),
         origin: origin(1),
     }
 }

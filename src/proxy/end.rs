@@ -1,0 +1,28 @@
+//! Closing, so that what was said last arrives.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Ends `stream` after an answer to what was not read to its end. Closing at once would reset the connection, which takes
+/// the answer from the client (RFC 9112 section 9.6): so what it still sends is read, for a while.
+pub async fn linger(stream: &mut TcpStream) {
+    const MOST: usize = 256 << 10;
+    const LONGEST: Duration = Duration::from_secs(2);
+    let drain = async {
+        let mut rest = MOST;
+        let mut waste = vec![0; 4 << 10];
+        if stream.shutdown().await.is_err() {
+            return;
+        }
+        while let Ok(bytes @ 1..) = stream.read(&mut waste).await {
+            rest = match rest.checked_sub(bytes) {
+                Some(rest) => rest,
+                None => return,
+            };
+        }
+    };
+    // Late or not, it is over.
+    let _ = tokio::time::timeout(LONGEST, drain).await;
+}
