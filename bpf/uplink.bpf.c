@@ -120,6 +120,8 @@ static __always_inline int enter(struct __sk_buff *skb, struct scratch *s, struc
 	}
 	if (way->translated)
 		return nat_rewrite(skb, p, r);
+	if (features.publishes && (p->kind & PACKET_PUBLISHED))
+		return translate(skb, TRANSLATE_IN);
 	return 0;
 }
 

@@ -171,10 +171,12 @@ fn what_cannot_be_is_refused_by_name() {
         docker.run(&[&NETWORK[..], &["web"]].concat()).success();
         network(&["--subnet", "10.10.128.0/25", "x"], "overlaps 10.10.128.0/24");
         let run = ["run", "--rm", "--network", "web"];
-        refused(
-            &[&run[..], &["-p", "80:80", "busybox", "true"]].concat(),
-            "cannot be published yet",
-        );
+        refused(&[&run[..], &["-p", "80", "busybox", "true"]].concat(), "write -p PORT:80");
+        let sctp = [&run[..], &["-p", "80:80/sctp", "busybox", "true"]].concat();
+        refused(&sctp, "ports of sctp cannot be published");
+        // The host's own server is there.
+        let taken = [&run[..], &["-p", "9090:80", "busybox", "true"]].concat();
+        refused(&taken, "a program of the host has port 9090/tcp");
         let ranged = ["--subnet", "10.10.130.0/24", "--ip-range", "10.10.130.128/25"];
         let ranged = [&NETWORK[..], &ranged, &["--gateway", "10.10.130.254", "ranged"]].concat();
         docker.run(&ranged).success();

@@ -89,7 +89,7 @@ static __always_inline bool error_flow_allowed(struct __sk_buff *skb, struct pac
 		if (flow_still(flow, judged))
 			return FLOW_VERDICT(judged) == PORIN_VERDICT_ALLOW;
 	}
-	reason = ends_resolve(skb, q, direction, s, 0);
+	reason = ends_resolve(skb, q, direction, s, 0, false);
 	if (flow->flags & PORIN_FLOW_BY_STACK)
 		back_through_stack(&s->judgement);
 	if (!reason)
@@ -145,6 +145,8 @@ static __noinline int admit_error(struct __sk_buff *skb, struct packet *p, enum 
 	flow = flow_find(skb, q, &quoted_direction);
 	if (!flow || flow_expired(flow, q))
 		return unknown;
+	if (flow->flags & PORIN_FLOW_PUBLISHED)
+		return PORIN_DROP_UNTRACKED_ERROR;
 	reason = error_sender(skb, p, place, s);
 	if (reason)
 		return reason;

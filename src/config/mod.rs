@@ -28,6 +28,7 @@ mod peer;
 mod picks;
 mod policy;
 pub mod print;
+pub mod published;
 mod read;
 mod render;
 mod report;

@@ -13,17 +13,27 @@ use crate::types::{Labels, Mode};
 const NOTHING: &str = "-";
 
 pub fn endpoints(endpoints: &[EndpointView], width: Option<usize>) -> String {
-    let mut table = Columns::new(&["NAME", "STATE", "IDENTITY", "IPV6", "IPV4", "LABELS"]);
+    let publishes = endpoints.iter().any(|endpoint| !endpoint.publish.is_empty());
+    let mut header = vec!["NAME", "STATE", "IDENTITY", "IPV6", "IPV4"];
+    header.extend(publishes.then_some("PUBLISHED"));
+    header.push("LABELS");
+    let mut table = Columns::new(&header);
     table.right(2);
     for endpoint in endpoints {
-        table.row([
+        let published = match endpoint.publish.is_empty() {
+            true => NOTHING.to_owned(),
+            false => endpoint.publish.join(", "),
+        };
+        let mut row = vec![
             endpoint.name.clone(),
             endpoint.state.as_str().to_owned(),
             or_nothing(endpoint.identity),
             or_nothing(endpoint.ipv6),
             or_nothing(endpoint.ipv4),
-            labels(&endpoint.labels),
-        ]);
+        ];
+        row.extend(publishes.then_some(published));
+        row.push(labels(&endpoint.labels));
+        table.row(row);
     }
     let mut text = table.render(width);
     for endpoint in endpoints.iter().filter(|one| one.state == EndpointState::Closed) {
@@ -151,8 +161,8 @@ impl Columns {
         }
     }
 
-    fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.table.add_row(cells.iter().map(|cell| plain(cell)));
+    fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.table.add_row(cells.into_iter().map(|cell| plain(&cell).into_owned()));
     }
 
     fn render(mut self, width: Option<usize>) -> String {

@@ -13,6 +13,7 @@ mod driver;
 mod engine;
 mod opener;
 mod pools;
+mod published;
 mod serve;
 mod subnets;
 mod wire;

@@ -7,12 +7,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::network::{self, Options, Written};
+use super::published;
 use crate::adapter::cni::environment::{IDENTIFIER, is_identifier, shortened};
 use crate::adapter::cni::failure::{Code, Failure};
 use crate::adapter::cni::labels;
 use crate::adapter::cni::{asked, request, result};
 use crate::control::attach::{Attach, Attached, AttachmentId, Place};
-use crate::types::{Invalid, Name};
+use crate::types::{Invalid, Name, Publication};
 
 pub const ADAPTER: &str = "netavark";
 
@@ -60,6 +61,7 @@ pub struct Container {
     exec: Exec,
     options: Options,
     own: Options,
+    publish: Vec<Publication>,
     /// The daemon's run directory.
     pub run: PathBuf,
 }
@@ -76,12 +78,10 @@ pub fn read(text: &[u8]) -> Result<Container, Failure> {
         let what = format!("{what} is not supported by porin");
         Err(Failure::new(Code::Unsupported, what).details(hint))
     };
-    if exec.port_mappings.as_ref().is_some_and(|ports| !ports.is_empty()) {
-        return unsupported("to publish ports", "policies say who may reach the container itself");
-    }
     if exec.network_options.static_mac.as_ref().is_some_and(|mac| !mac.is_empty()) {
         return unsupported("a MAC address of one's own", "porin derives them from names");
     }
+    let publish = published::all(exec.port_mappings.as_deref().unwrap_or_default())?;
     let options = network::options(&exec.network.options.clone().unwrap_or_default())?;
     // Who starts a container may say labels, not whom to ask.
     let own = exec.network_options.options.clone().unwrap_or_default();
@@ -91,7 +91,7 @@ pub fn read(text: &[u8]) -> Result<Container, Failure> {
     }
     let own = network::options(&own)?;
     let run = options.run.clone();
-    Ok(Container { exec, options, own, run })
+    Ok(Container { exec, options, own, publish, run })
 }
 
 impl Container {
@@ -117,7 +117,12 @@ impl Container {
         // The operator's own first, as with CNI.
         let labels = labels::join([self.options.labels, self.own.labels, found])?;
         let place = Place::Inside { namespace, interface };
-        Ok(Attach { ipv6, ipv4, ..Attach::new(id, about, name, place, labels) })
+        Ok(Attach {
+            ipv6,
+            ipv4,
+            publish: self.publish,
+            ..Attach::new(id, about, name, place, labels)
+        })
     }
 }
 
