@@ -51,14 +51,14 @@ static __always_inline int translate_ends(struct __sk_buff *skb, struct scratch 
 	if (!features.publishes || features.adopted)
 		return 0;
 	if (s->packet.kind & PACKET_PUBLISHED)
-		return translate(skb, TRANSLATE_IN);
+		return translate_any(skb, &s->packet, TRANSLATE_IN);
 	if (!published_answer(way->flow, way->direction) ||
 	    way->deliver.kind == PORIN_DELIVER_WORLD)
 		return 0; /* the latter is first to be routed */
 	if (way->deliver.kind != PORIN_DELIVER_LOCAL) /* its originator is another by now */
 		return PORIN_DROP_NOT_PUBLISHED;
 	published_leave(s, way->flow);
-	return translate(skb, TRANSLATE_BACK);
+	return translate_any(skb, &s->packet, TRANSLATE_BACK);
 }
 
 SEC("tc")

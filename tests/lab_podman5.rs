@@ -100,7 +100,7 @@ fn podmans_containers_are_endpoints() {
         let shown = shown.success();
         assert!(shown.contains("10.10.3.3/32") && shown.contains("fd00:10::33/128"), "{shown}");
         for (more, what) in [
-            (["-p", "8088:80"], "to publish ports is not supported"),
+            (["-p", "8088:80/sctp"], "ports of sctp cannot be published"),
             (["--mac-address", "02:00:00:00:00:44"], "a MAC address of one's own"),
         ] {
             let run = [&["run", "--rm", "--network", "front"], &more[..], &["busybox", "true"]];

@@ -31,7 +31,9 @@ const volatile struct porin_features features;
 #include "translate.h"
 #include "icmp.h"
 #include "reject.h"
+#include "published_error.h"
 #include "icmp_error.h"
+#include "translate_error.h"
 #include "masquerade.h"
 #include "deliver.h"
 

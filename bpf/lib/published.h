@@ -86,19 +86,40 @@ static __always_inline void published_leave(struct scratch *s, const struct pori
 	wire->destination_port = p->destination_port;
 }
 
-/* Did the packet come the same way as its flow's first? */
-static __always_inline bool published_same(const struct porin_flow *flow, const struct packet *p)
+/*
+ * Did the packet come the same way as its flow's first? An answer did not come by a published
+ * port: what did, from an end that another flow began with, is none.
+ */
+static __always_inline bool published_same(const struct porin_flow *flow, const struct packet *p,
+					   __u32 direction)
 {
 	const bool came = p->kind & PACKET_PUBLISHED;
 	const __u64 *address = (const __u64 *)flow->published_address;
 	struct scratch *s;
 
+	if (direction == PORIN_FLOW_REPLY)
+		return !came;
 	if (!(flow->flags & PORIN_FLOW_PUBLISHED) || !came)
 		return !(flow->flags & PORIN_FLOW_PUBLISHED) && !came;
 	s = scratch_get();
 	return s && s->wire.destination.half[0] == address[0] &&
 	       s->wire.destination.half[1] == address[1] &&
 	       s->wire.destination_port == flow->published_port;
+}
+
+/* Does the port that the flow came by, if any, still lead to its responder? */
+static __always_inline int published_leads(struct __sk_buff *skb, const struct packet *p,
+					   const struct porin_flow *flow,
+					   const struct end *responder, __be16 port)
+{
+	struct porin_published_side *to;
+
+	if (!(flow->flags & PORIN_FLOW_PUBLISHED))
+		return 0;
+	to = published_find(skb, p, flow->published_address, flow->published_port);
+	if (!to || to->slot != responder->slot || to->port != port)
+		return PORIN_DROP_NOT_PUBLISHED;
+	return 0;
 }
 
 /*
@@ -109,18 +130,13 @@ static __always_inline int published_holds(struct __sk_buff *skb, const struct p
 					   const struct porin_flow *flow, __u32 direction,
 					   const struct end *responder)
 {
-	struct porin_published_side *to;
-
 	if (!features.publishes)
 		return flow->flags & PORIN_FLOW_PUBLISHED ? PORIN_DROP_NOT_PUBLISHED : 0;
-	if (direction == PORIN_FLOW_ORIGINAL)
-		return published_same(flow, p) ? 0 : PORIN_DROP_PUBLISHED_TWICE;
-	if (!(flow->flags & PORIN_FLOW_PUBLISHED))
+	if (!published_same(flow, p, direction))
+		return PORIN_DROP_PUBLISHED_TWICE;
+	if (direction == PORIN_FLOW_ORIGINAL) /* it has just been looked up */
 		return 0;
-	to = published_find(skb, p, flow->published_address, flow->published_port);
-	if (!to || to->slot != responder->slot || to->port != p->source_port)
-		return PORIN_DROP_NOT_PUBLISHED;
-	return 0;
+	return published_leads(skb, p, flow, responder, p->source_port);
 }
 
 /* Is it an answer to who knows its sender by a published port only? */

@@ -461,7 +461,7 @@ static __always_inline int admit_known(struct __sk_buff *skb, struct packet *p, 
 	if (!flow || flow_expired(flow, p) || flow_anew(flow, p, way->direction) ||
 	    flow_absurd(p) || *(volatile __u64 *)&flow->judged != flow_allowed(p->generation))
 		return NOT_KNOWN;
-	if (features.publishes && way->direction == PORIN_FLOW_ORIGINAL && !published_same(flow, p))
+	if (features.publishes && !published_same(flow, p, way->direction))
 		return NOT_KNOWN;
 	barrier();
 	flow_ways(flow, way->direction, &ways);

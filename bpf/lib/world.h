@@ -153,7 +153,7 @@ static __noinline int deliver_world(struct __sk_buff *skb, const struct packet *
 		if (!s)
 			return drop(p, PORIN_DROP_FAULT);
 		published_leave(s, back);
-		reason = translate(skb, TRANSLATE_BACK);
+		reason = translate_any(skb, p, TRANSLATE_BACK);
 	} else if (nat_concerns(p))
 		reason = masquerade(skb, p, way, uplink);
 	if (reason)

@@ -256,6 +256,24 @@ fn from_another_container() {
     }
 }
 
+/// Who was spoken to from a port does not answer by another's published port, nor by one of its own.
+#[test]
+fn an_answer_does_not_come_by_a_published_port() {
+    for v6 in BOTH {
+        let (mut w, a) = world();
+        let b = w.container(2);
+        let (ca, cb) = ((a.ip(v6), 80), (b.ip(v6), 5000));
+        w.from(1, Frame::udp(ca, cb, b""))
+            .delivered(&b, &[Traffic(1, IN), flow(v6), Allowed(0, 0)]);
+        w.from(2, Frame::udp(cb, door(v6), b"")).dropped(2, IN, "published-twice");
+        w.from(2, Frame::udp(cb, ca, b"")).delivered(&a, &[Traffic(2, IN)]);
+        w.maps.commit(3);
+        w.from(2, Frame::udp(cb, door(v6), b"")).dropped(2, IN, "published-twice");
+        let shot = w.from(1, Frame::udp(ca, cb, b"")).delivered(&b, &[Traffic(1, IN)]);
+        assert_eq!(shot.l3(), Frame::udp(ca, cb, b"").l3());
+    }
+}
+
 /// The answer must not come from its own address: no stack takes that.
 #[test]
 fn from_the_container_itself() {
@@ -376,5 +394,78 @@ fn a_port_that_leads_to_nobody() {
         assert_eq!(shot.outcome.retval, NEXT);
         let shot = w.from(2, Frame::udp((w.container(2).ip(v6), 5), door(v6), b""));
         assert_ne!(shot.outcome.retval, REDIRECT);
+    }
+}
+
+/// Of the right family, about `quoted`, of which at most `keep` bytes are quoted.
+fn error(from: Ip, to: Ip, quoted: &Frame, keep: usize) -> Frame {
+    let (ty, code) = if from.is4() { (3, 4) } else { (2, 0) };
+    let l3 = quoted.l3();
+    Frame::icmp(from, to, ty, code, [0, 0, 5, 0], &l3[..keep.min(l3.len())])
+}
+
+#[test]
+fn errors_are_translated_in_both_directions() {
+    for v6 in BOTH {
+        for udp in BOTH {
+            let (mut w, a) = world();
+            let b = w.container(2);
+            let make = |s, d| match udp {
+                true => Frame::udp(s, d, b"payload"),
+                false => Frame::tcp(s, d, ACK, b"payload"),
+            };
+            let (c, ca, cb) = (client(v6), (a.ip(v6), 80), (b.ip(v6), 5000));
+            let router = ip(if v6 { "2001:db8::1" } else { "203.0.113.1" });
+            let about_answer = error(router, door(v6).0, &make(door(v6), c), 100);
+            // About no flow of an endpoint's: the host's.
+            w.uplink_in(about_answer.clone()).passed(&about_answer, &[]);
+            let new = [Traffic(UPLINK, IN), flow(v6), Allowed(0, 0)];
+            w.uplink_in(make(c, door(v6))).delivered(&a, &new);
+            w.from(1, make(ca, c)).is(REDIRECT, &[Traffic(1, IN)]);
+            let header = if v6 { 40 } else { 20 };
+            for keep in [header + 8, header + 12, header + 20, 200] {
+                // A router about an answer.
+                let shot = w
+                    .uplink_in(error(router, door(v6).0, &make(door(v6), c), keep))
+                    .delivered(&a, &[Traffic(UPLINK, IN)]);
+                assert_checksums(shot.l3());
+                assert_eq!(shot.l3(), hop(error(router, ca.0, &make(ca, c), keep)).l3(), "{keep}");
+                // The container about what came.
+                let shot =
+                    w.from(1, error(ca.0, c.0, &make(c, ca), keep)).is(REDIRECT, &[Traffic(1, IN)]);
+                assert_checksums(shot.l3());
+                let want = error(door(v6).0, c.0, &make(c, door(v6)), keep);
+                assert_eq!(shot.l3(), hop(want).l3(), "{keep}");
+            }
+            // By another door, or past it, nobody is spoken of.
+            w.publish((host(v6), 8081), if udp { UDP } else { TCP }, 1, 80);
+            let other = error(router, door(v6).0, &make((host(v6), 8081), c), 100);
+            w.uplink_in(other).dropped(UPLINK, IN, "untracked-error");
+            let past = error(router, ca.0, &make(ca, c), 100);
+            w.uplink_in(past).dropped(UPLINK, IN, "untracked-error");
+            // Judged anew, it is as it was; and without its port it is the host's again.
+            w.maps.commit(3);
+            w.uplink_in(about_answer.clone()).delivered(&a, &[Traffic(UPLINK, IN)]);
+            // Between containers.
+            let new = [Traffic(2, IN), flow(v6), Allowed(0, 0)];
+            w.from(2, make(cb, door(v6))).delivered(&a, &new);
+            let shot =
+                w.from(1, error(ca.0, cb.0, &make(cb, ca), 200)).delivered(&b, &[Traffic(1, IN)]);
+            assert_checksums(shot.l3());
+            assert_eq!(shot.l3(), error(door(v6).0, cb.0, &make(cb, door(v6)), 200).l3());
+            let shot = w
+                .from(2, error(cb.0, door(v6).0, &make(door(v6), cb), 200))
+                .delivered(&a, &[Traffic(2, IN)]);
+            assert_checksums(shot.l3());
+            assert_eq!(shot.l3(), error(cb.0, ca.0, &make(ca, cb), 200).l3());
+            w.publish(door(v6), if udp { UDP } else { TCP }, 0, 0);
+            w.maps.commit(4);
+            w.uplink_in(about_answer.clone()).passed(&about_answer, &[]);
+            // What is too big is told all the same, as for any flow whose permission is gone.
+            let shot =
+                w.from(1, error(ca.0, c.0, &make(c, ca), 200)).is(REDIRECT, &[Traffic(1, IN)]);
+            let want = error(door(v6).0, c.0, &make(c, door(v6)), 200);
+            assert_eq!(shot.l3(), hop(want).l3());
+        }
     }
 }

@@ -99,6 +99,39 @@ mod tests {
     use std::net::{TcpListener, TcpStream, UdpSocket};
 
     use super::*;
+    use crate::config::one;
+
+    fn endpoint(name: &str, publish: &[&str]) -> Arc<Endpoint> {
+        let text = format!(
+            "[[endpoint]]\nname = \"{name}\"\nnamespace = \"/run/netns/{name}\"\npublish = {publish:?}\n"
+        );
+        one::endpoints("/e.toml".as_ref(), text).unwrap().remove(0)
+    }
+
+    #[test]
+    fn what_is_anothers_is_refused_before_it_is_written() {
+        let host = Host::default();
+        let there =
+            [endpoint("one", &["8080:80/tcp", "192.0.2.1:53:53/udp"]), endpoint("two", &[])];
+        let with = |publish: &[&str]| with_written(&endpoint("new", publish), there.iter(), &host);
+        assert_eq!(with(&[]), Ok(()));
+        assert_eq!(with(&["8080:80/udp", "192.0.2.2:53:53/udp", "8081:80/tcp"]), Ok(()));
+        let refused = |publish: &[&str], what: &str| {
+            let why = with(publish).unwrap_err();
+            assert!(why.contains(what), "{publish:?}: {why}");
+        };
+        refused(
+            &["8081:80/tcp", "[::]:8080:80/tcp"],
+            "8080/tcp of the host is published by endpoint `one`",
+        );
+        refused(&["53:53/udp"], "53/udp of the host is published by endpoint `one`");
+        refused(&["81:80/tcp", "0.0.0.0:81:81/tcp"], "81/tcp of the host is asked for twice");
+        refused(&["61000:80/tcp"], "are those of [masquerade]");
+        let many = ["1-20000:1-20000/tcp", "1-20000:1-20000/udp"];
+        refused(&many, "published by endpoint `one`");
+        let many = ["10000-30000:1-20001/tcp", "10000-30000:1-20001/udp"];
+        refused(&many, "more than the 32768 ports that fit");
+    }
 
     #[test]
     fn sockets_of_the_host_are_in_the_way() {
