@@ -19,9 +19,10 @@ static __always_inline bool answers_as_gateway(void)
 }
 
 /* What both hooks do before they differ. Returns 0 or a drop reason. */
-static __always_inline int enter(struct __sk_buff *skb, struct packet *p, enum place place,
+static __always_inline int enter(struct __sk_buff *skb, struct scratch *s, enum place place,
 				 struct passage *way)
 {
+	struct packet *p = &s->packet;
 	int reason = packet_parse(skb, p);
 
 	if (reason)
@@ -39,8 +40,25 @@ static __always_inline int enter(struct __sk_buff *skb, struct packet *p, enum p
 	reason = admit(skb, p, place, way);
 	/* What is denied must not put others' fragments out of the table. */
 	if (!reason && (p->kind & PACKET_FIRST_FRAGMENT))
-		fragment_note(p);
+		fragment_note(packet_on_wire(s));
 	return reason;
+}
+
+/* What a published port has to do with an admitted packet. Returns 0 or a drop reason. */
+static __always_inline int translate_ends(struct __sk_buff *skb, struct scratch *s,
+					  const struct passage *way)
+{
+	if (!features.publishes || features.adopted)
+		return 0;
+	if (s->packet.kind & PACKET_PUBLISHED)
+		return translate_any(skb, &s->packet, TRANSLATE_IN);
+	if (!published_answer(way->flow, way->direction) ||
+	    way->deliver.kind == PORIN_DELIVER_WORLD)
+		return 0; /* the latter is first to be routed */
+	if (way->deliver.kind != PORIN_DELIVER_LOCAL) /* its originator is another by now */
+		return PORIN_DROP_NOT_PUBLISHED;
+	published_leave(s, way->flow);
+	return translate_any(skb, &s->packet, TRANSLATE_BACK);
 }
 
 SEC("tc")
@@ -55,7 +73,9 @@ int from_endpoint(struct __sk_buff *skb)
 	if (!s)
 		return TC_ACT_SHOT;
 	p = &s->packet;
-	reason = enter(skb, p, FROM_ENDPOINT, &way);
+	reason = enter(skb, s, FROM_ENDPOINT, &way);
+	if (!reason)
+		reason = translate_ends(skb, s, &way);
 	if (reason)
 		return refuse(skb, p, reason, FROM_ENDPOINT);
 	switch (way.deliver.kind) {
@@ -86,7 +106,7 @@ int to_endpoint(struct __sk_buff *skb)
 	if (!s)
 		return TC_ACT_SHOT;
 	p = &s->packet;
-	reason = enter(skb, p, TO_ENDPOINT, &way);
+	reason = enter(skb, s, TO_ENDPOINT, &way);
 	if (reason)
 		return refuse(skb, p, reason, TO_ENDPOINT);
 	return pass(p);

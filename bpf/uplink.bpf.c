@@ -69,6 +69,8 @@ static __always_inline int error_in(struct __sk_buff *skb, struct packet *p, str
 		return reason;
 	if (!s || !way->flow)
 		return PORIN_DROP_FAULT;
+	if (features.publishes && (p->kind & PACKET_PUBLISHED))
+		return translate_error(skb, TRANSLATE_IN);
 	if (nat_concerns(p) && flow_masqueraded(way->flow)) {
 		r->old_address = p->destination.word[3];
 		r->old_port = way->flow->nat_port;
@@ -120,6 +122,8 @@ static __always_inline int enter(struct __sk_buff *skb, struct scratch *s, struc
 	}
 	if (way->translated)
 		return nat_rewrite(skb, p, r);
+	if (features.publishes && (p->kind & PACKET_PUBLISHED))
+		return translate(skb, TRANSLATE_IN);
 	return 0;
 }
 

@@ -204,7 +204,12 @@ fn what_cannot_be_honoured_is_refused_and_nothing_asked() {
         lab.says("ADD", &config)
     };
     for (key, value, expected) in [
-        ("runtimeConfig", json!({ "portMappings": [{ "hostPort": 80, "containerPort": 80 }] }), 2),
+        (
+            "runtimeConfig",
+            json!({ "portMappings": [{ "hostPort": 80, "containerPort": 80, "protocol": "sctp" }] }),
+            2,
+        ),
+        ("runtimeConfig", json!({ "portMappings": [{ "containerPort": 80 }] }), 7),
         ("runtimeConfig", json!({ "bandwidth": { "ingressRate": 1 } }), 2),
         ("runtimeConfig", json!({ "mac": "02:00:00:00:00:1" }), 7),
         ("ipam", json!({ "type": "host-local" }), 2),
@@ -231,6 +236,10 @@ fn what_cannot_be_honoured_is_refused_and_nothing_asked() {
     assert!(lab.daemon.asked.lock().unwrap().is_empty());
     // Asked for in vain is not asked for.
     result(&with("runtimeConfig", json!({ "portMappings": [], "mac": "" })));
+    assert!(lab.attach().publish.is_empty());
+    let mapping = json!({ "hostPort": 8080, "containerPort": 80, "protocol": "tcp" });
+    result(&with("runtimeConfig", json!({ "portMappings": [mapping] })));
+    assert_eq!(lab.attach().publish, ["8080:80/tcp".parse().unwrap()]);
     result(&with("ipam", json!({})));
 }
 

@@ -96,6 +96,9 @@ fn soup() -> impl Strategy<Value = String> {
         "\"icmp//\"",
         "\"protocol/é\"",
         "\"1024-65535\"",
+        "publish",
+        "\"8080:80/tcp\"",
+        "\"[::1]:é\"",
         "\"admin\"",
         "\"shadow\"",
         "\"group:a\"",
@@ -287,6 +290,11 @@ fn valid() -> impl Strategy<Value = [String; 3]> {
                 text.push_str(
                     "ports = { http = \"8080/tcp\", dns = \"53/udp\", m3 = \"2905/sctp\" }\n",
                 );
+                text.push_str(&format!(
+                    "publish = [\"{port}:80/tcp\", \"[::]:{port}:53/udp\", \"192.0.2.{host}:{port}-{last}:1-2/udp\"]\n",
+                    port = 100 + 2 * i,
+                    last = 101 + 2 * i,
+                ));
             }
         }
         text

@@ -5,7 +5,7 @@ mod lab;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use lab::shop::{API, OUTSIDE4, OUTSIDE6, Shop, at, both};
+use lab::shop::{API, HOST4, HOST6, OUTSIDE4, OUTSIDE6, Shop, at, both};
 use lab::traffic::{self, ARRIVES, DROPPED, Server};
 use lab::{Docker, Host, Place, eventually, runtime};
 use serde_json::Value;
@@ -171,10 +171,12 @@ fn what_cannot_be_is_refused_by_name() {
         docker.run(&[&NETWORK[..], &["web"]].concat()).success();
         network(&["--subnet", "10.10.128.0/25", "x"], "overlaps 10.10.128.0/24");
         let run = ["run", "--rm", "--network", "web"];
-        refused(
-            &[&run[..], &["-p", "80:80", "busybox", "true"]].concat(),
-            "cannot be published yet",
-        );
+        refused(&[&run[..], &["-p", "80", "busybox", "true"]].concat(), "write -p PORT:80");
+        let sctp = [&run[..], &["-p", "80:80/sctp", "busybox", "true"]].concat();
+        refused(&sctp, "ports of sctp cannot be published");
+        // The host's own server is there.
+        let taken = [&run[..], &["-p", "9090:80", "busybox", "true"]].concat();
+        refused(&taken, "a program of the host has port 9090/tcp");
         let ranged = ["--subnet", "10.10.130.0/24", "--ip-range", "10.10.130.128/25"];
         let ranged = [&NETWORK[..], &ranged, &["--gateway", "10.10.130.254", "ranged"]].concat();
         docker.run(&ranged).success();
@@ -195,6 +197,74 @@ fn what_cannot_be_is_refused_by_name() {
         // Nothing is left of all that.
         let rows = host.porinctl(&["endpoints", "--json"]).json();
         assert_eq!(rows["endpoints"].as_array().unwrap().len(), 4);
+    });
+}
+
+#[test]
+fn ports_are_published_without_netfilter() {
+    if !runtime::has(&PROGRAMS) {
+        return;
+    }
+    runtime::with_own_processes("ports_are_published_without_netfilter", |world| {
+        let shop = Shop::open(world);
+        let (host, outside) = (&shop.host, shop.outside.place());
+        serve_docker(host);
+        let mut daemon = host.porind();
+        let docker = Docker::start(host, PLAIN);
+        if runtime::has(&["iptables", "ip6tables"]) {
+            host.sh("iptables -w -P FORWARD DROP; ip6tables -w -P FORWARD DROP");
+        }
+        let subnets = ["--subnet", "10.10.128.0/24", "--subnet", "fd00:10:0:0:8000:1::/96"];
+        docker.run(&[&NETWORK[..], &["--ipv6"], &subnets, &["web"]].concat()).success();
+        docker.run(&[&NETWORK[..], &["back"]].concat()).success();
+        let run = |name: &str, ports: &[&str]| {
+            let run = ["run", "-d", "--name", name, "--network", "web"];
+            docker.run(&[&run[..], ports, &FRONT, &["busybox", "sleep", "600"]].concat())
+        };
+        let ports = ["-p", "8088:80", "-p", "8088:80/udp", "-p", &format!("{HOST4}:8443:5432")];
+        run("one", &ports).success();
+        assert_eq!(
+            endpoint(host, "one").unwrap()["publish"],
+            serde_json::json!(["8088:80/tcp", "8088:80/udp", "192.0.2.1:8443:5432/tcp"])
+        );
+        let servers =
+            |name: &str| [80, 5432].map(|port| Server::echo(&inside(&docker, host, name), port));
+        let listening = servers("one");
+        let [to6, to4] = both(HOST6, HOST4, 8088);
+        for to in [to6, to4] {
+            assert!(traffic::tcp(outside, to, ARRIVES), "{to}");
+            assert!(traffic::udp(outside, to, 3000, ARRIVES), "{to} by UDP");
+            assert!(traffic::tcp(shop.intruder.place(), to, ARRIVES), "{to} from a container");
+        }
+        let [at6, at4] = both(HOST6, HOST4, 8443);
+        assert!(traffic::tcp(outside, at4, ARRIVES) && !traffic::tcp(outside, at6, DROPPED));
+        // Taken by a container, or by the host itself, it is nobody else's.
+        for taken in ["8088:81", "9090:80"] {
+            let refused = run("two", &["-p", taken]);
+            assert!(!refused.ok() && refused.stderr.contains("port"), "{refused:?}");
+            docker.run(&["rm", "-f", "two"]).success();
+        }
+        // Another daemon knows of them, and so does Docker after a restart of the container.
+        daemon.kill();
+        assert!(traffic::tcp(outside, to4, ARRIVES));
+        daemon.start_again();
+        assert!(traffic::tcp(outside, to4, ARRIVES));
+        drop(listening);
+        docker.run(&["restart", "-t", "0", "one"]).success();
+        let listening = servers("one");
+        eventually(ARRIVES, "it is reached again", || traffic::tcp(outside, to4, DROPPED));
+        // In two networks, it is reached by one of its endpoints at a time.
+        docker.run(&["network", "connect", "back", "one"]).success();
+        eventually(ARRIVES, "still", || traffic::tcp(outside, to4, DROPPED));
+        docker.run(&["network", "disconnect", "web", "one"]).success();
+        eventually(ARRIVES, "by the other network", || traffic::tcp(outside, to4, DROPPED));
+        assert!(!traffic::tcp(outside, to6, DROPPED), "which has no IPv6");
+        drop(listening);
+        docker.run(&["rm", "-f", "one"]).success();
+        assert!(!traffic::tcp(outside, to4, DROPPED));
+        run("two", &["-p", "8088:80"]).success();
+        let _listening = servers("two");
+        assert!(traffic::tcp(outside, to4, ARRIVES));
     });
 }
 

@@ -58,7 +58,7 @@ fn a_thousand_endpoints_share_variants_and_policy_maps() {
 
 /// The distinct programs or maps that an array of them holds.
 fn ids(host: &Host, map: &str) -> BTreeSet<u32> {
-    let path = Path::new("/sys/fs/bpf/porin/v2/maps").join(map);
+    let path = Path::new("/sys/fs/bpf/porin/v3/maps").join(map);
     let map = host.enter(|| MapHandle::from_pinned_path(&path).map_err(|e| e.to_string()));
     let map = map.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let id = |key: Vec<u8>| map.lookup(&key, MapFlags::ANY).ok().flatten();

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use lab::cni::PORIN_CNI;
 use lab::process::Output;
-use lab::shop::{API, Shop, at};
-use lab::traffic::{self, ARRIVES, DROPPED};
+use lab::shop::{API, HOST4, HOST6, Shop, at, both};
+use lab::traffic::{self, ARRIVES, DROPPED, Server};
 use lab::{Container, Host, World, eventually};
 use serde_json::{Value, json};
 
@@ -91,6 +91,24 @@ fn a_container_is_judged_from_its_first_packet_on_until_it_goes() {
         let error: Value = serde_json::from_str(&refused.stdout).unwrap();
         assert_eq!(error, json!({ "error": "192.0.2.9 is in no pool" }));
         assert_eq!(other.place().interfaces(), ["lo"]);
+
+        // Published ports are reached from outside.
+        let (web, mut asked) = (host.container("web"), container("web", front(), &[]));
+        asked["port_mappings"] = json!([
+            { "container_ip": "", "container_port": 80, "host_ip": "", "host_port": 8088, "protocol": "tcp,udp", "range": 1 },
+        ]);
+        run(host, "setup", &web, &asked).json();
+        let _server = Server::echo(web.place(), 80);
+        for to in both(HOST6, HOST4, 8088) {
+            assert!(traffic::tcp(shop.outside.place(), to, ARRIVES), "{to}");
+            assert!(traffic::udp(shop.outside.place(), to, 100, ARRIVES), "{to} by UDP");
+        }
+        asked["container_id"] = json!("cother");
+        let refused = run(host, "setup", &other, &asked);
+        assert!(refused.stdout.contains("port 8088/tcp of the host is published"), "{refused:?}");
+        asked["container_id"] = json!("cweb");
+        run(host, "teardown", &web, &asked).success();
+        assert!(!traffic::tcp(shop.outside.place(), both(HOST6, HOST4, 8088)[1], DROPPED));
 
         // Gone at once, and twice is no harm.
         for _ in 0..2 {

@@ -201,29 +201,32 @@ fn labels_of_podman_run_are_known_before_the_first_packet() {
 }
 
 #[test]
-fn published_ports_are_refused_or_opened_by_portmap() {
+fn ports_are_published_by_porin_or_by_portmap() {
     if !runtime::has(&["podman", "crun", "busybox", "iptables"]) {
         return;
     }
-    let name = "published_ports_are_refused_or_opened_by_portmap";
+    let name = "ports_are_published_by_porin_or_by_portmap";
     runtime::with_own_processes(name, |world| {
         let shop = Shop::open(world);
         let host = &shop.host;
         let _daemon = host.porind();
         let podman = Podman::set_up(host);
-        // Without a plugin for them: nobody is to believe that the port is open.
-        podman.network("refusing", json!({ "capabilities": { "portMappings": true } }));
-        let refused = podman.run(&[
-            "run",
-            "--rm",
-            "--network",
-            "refusing",
-            "-p",
-            "8088:80",
-            "busybox",
-            "true",
-        ]);
-        assert!(refused.stderr.contains("portMappings\" is not supported"), "{refused:?}");
+        // By porin itself: nothing is forwarded, and netfilter has no part in it.
+        podman.network("own", json!({ "capabilities": { "portMappings": true } }));
+        let serve = "echo porin >/tmp/index.html; httpd -f -p 80 -h /tmp";
+        let serve = ["busybox", "sh", "-c", serve];
+        let run = |network: &str| {
+            let run = ["run", "-d", "--name", "web", "--network", network, "-p", "8088:80"];
+            podman.run(&[&run[..], &serve].concat()).success()
+        };
+        let url = format!("http://{}:8088/", lab::shop::HOST4);
+        let wget = ["timeout", "3", "busybox", "wget", "-q", "-O", "-", &url];
+        let outside = &shop.outside;
+        let reached = || outside.run(&wget).stdout.trim() == "porin";
+        run("own");
+        eventually(ARRIVES, "the world reaches it", reached);
+        podman.run(&["rm", "-f", "-t", "0", "web"]).success();
+        assert!(!reached());
         let plugins = json!([
             { "type": "porin-cni" },
             { "type": "portmap", "capabilities": { "portMappings": true } },
@@ -231,15 +234,10 @@ fn published_ports_are_refused_or_opened_by_portmap() {
         let list = json!({ "cniVersion": "1.0.0", "name": "ports", "plugins": plugins });
         let file = host.run_directory().join("cni/net.d/ports.conflist");
         std::fs::write(file, list.to_string()).unwrap();
-        let serve = "echo porin >/tmp/index.html; httpd -f -p 80 -h /tmp";
-        let run = ["run", "-d", "--name", "web", "--network", "ports", "-p", "8088:80", "busybox"];
-        podman.run(&[&run[..], &["sh", "-c", serve]].concat()).success();
-        let url = format!("http://{}:8088/", lab::shop::HOST4);
-        let wget = ["timeout", "3", "busybox", "wget", "-q", "-O", "-", &url];
+        run("ports");
         eventually(ARRIVES, "the host reaches it", || host.run(&wget).stdout.trim() == "porin");
         host.sysctl("net/ipv4/ip_forward", "1");
-        let outside = &shop.outside;
-        eventually(ARRIVES, "so does the world", || outside.run(&wget).stdout.trim() == "porin");
+        eventually(ARRIVES, "so does the world", reached);
         podman.run(&["rm", "-f", "-t", "0", "web"]).success();
     });
 }

@@ -102,9 +102,9 @@ fn podmans_containers_are_endpoints() {
         let shown = podman.run(&["run", "--rm", "--network", fixed, "busybox", "ip", "addr"]);
         let shown = shown.success();
         assert!(shown.contains("10.10.3.3/32") && shown.contains("fd00:10::33/128"), "{shown}");
-        let run = ["run", "--rm", "--network", "front", "-p", "8088:80", "busybox", "true"];
+        let run = ["run", "--rm", "--network", "front", "-p", "8088:80/sctp", "busybox", "true"];
         let refused = podman.run(&run);
-        let what = "to publish ports is not supported";
+        let what = "ports of sctp cannot be published";
         assert!(!refused.ok() && refused.stderr.contains(what), "{refused:?}");
         let mac = ["--mac-address", "02:00:00:00:00:44", "busybox", "ip", "link"];
         let shown = podman.run(&[&["run", "--rm", "--network", "front"], &mac[..]].concat());

@@ -147,7 +147,12 @@ fn what_a_container_cannot_have_is_refused_and_nothing_asked() {
         exec
     };
     for (pointer, value, what) in [
-        ("/port_mappings", json!([{ "container_port": 80, "host_port": 8080 }]), "publish ports"),
+        ("/port_mappings", json!([{ "container_port": 80 }]), "is not netavark's"),
+        (
+            "/port_mappings",
+            json!([{ "container_port": 80, "host_port": 80, "protocol": "sctp" }]),
+            "ports of sctp cannot be published",
+        ),
         ("/network_options/static_mac", json!("03:00:00:00:00:01"), "is not a MAC address"),
         ("/network_options/static_ips", json!(["10.0.0.1", "10.0.0.2"]), "has one of a family"),
         ("/network_options/static_ips", json!(["10.0.0"]), "is not netavark's"),
@@ -173,6 +178,10 @@ fn what_a_container_cannot_have_is_refused_and_nothing_asked() {
     result(&setup(&fixed));
     let fixed: Vec<_> = lab.attach().fixed().map(|ip| ip.to_string()).collect();
     assert_eq!(fixed, ["fd00:10::9", "10.10.0.9"]);
+    let mapped = json!([{ "container_port": 80, "host_ip": "", "host_port": 8080, "protocol": "tcp,udp", "range": 2 }]);
+    result(&setup(&with("/port_mappings", mapped)));
+    let published: Vec<_> = lab.attach().publish.iter().map(ToString::to_string).collect();
+    assert_eq!(published, ["8080-8081:80-81/tcp", "8080-8081:80-81/udp"]);
 }
 
 #[test]

@@ -26,6 +26,8 @@ mod malformed;
 mod outside;
 #[path = "packet/pins.rs"]
 mod pins;
+#[path = "packet/published.rs"]
+mod published;
 #[path = "packet/reject.rs"]
 mod reject;
 #[path = "packet/shape.rs"]

@@ -89,9 +89,12 @@ static __always_inline bool error_flow_allowed(struct __sk_buff *skb, struct pac
 		if (flow_still(flow, judged))
 			return FLOW_VERDICT(judged) == PORIN_VERDICT_ALLOW;
 	}
-	reason = ends_resolve(skb, q, direction, s, 0);
+	reason = ends_resolve(skb, q, direction, s, 0, false);
 	if (flow->flags & PORIN_FLOW_BY_STACK)
 		back_through_stack(&s->judgement);
+	if (!reason && features.publishes)
+		reason = published_leads(skb, q, flow, &s->judgement.end[PORIN_FLOW_REPLY],
+					 reply ? q->source_port : q->destination_port);
 	if (!reason)
 		reason = policy_judge(skb, &s->question, &s->judgement, q->slot);
 	if (flow_outdated(q, judged))
@@ -143,8 +146,13 @@ static __noinline int admit_error(struct __sk_buff *skb, struct packet *p, enum 
 		}
 	}
 	flow = flow_find(skb, q, &quoted_direction);
+	if (features.publishes && !features.adopted && !flow &&
+	    (place == FROM_UPLINK || place == FROM_ENDPOINT) && published_quoted(skb))
+		flow = flow_find(skb, q, &quoted_direction);
 	if (!flow || flow_expired(flow, q))
 		return unknown;
+	if (!published_error_fits(s, flow, quoted_direction, place == FROM_ENDPOINT))
+		return PORIN_DROP_UNTRACKED_ERROR;
 	reason = error_sender(skb, p, place, s);
 	if (reason)
 		return reason;

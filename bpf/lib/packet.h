@@ -29,6 +29,8 @@
 #define PACKET_ICMP_ERROR 0x4
 #define PACKET_ECHO_REQUEST 0x8
 #define PACKET_ECHO_REPLY 0x10
+#define PACKET_PUBLISHED 0x20 /* sent to a published port: see struct scratch.wire */
+#define PACKET_HAIRPIN 0x40 /* of the sender's own */
 
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02

@@ -12,7 +12,7 @@
 struct scratch {
 	struct packet packet;
 	struct packet quoted; /* in an ICMP error */
-	struct packet wire; /* before unmasquerading */
+	struct packet wire; /* before unmasquerading, or as it came for a published port */
 	struct porin_flow flow; /* being made */
 	struct judgement judgement;
 	struct question question;

@@ -209,8 +209,8 @@ __noinline int reject_answer(struct __sk_buff *skb, __u32 reason, __u32 place)
 		return TC_ACT_SHOT;
 	drop(&s->packet, reason);
 	switch (place) {
-	case FROM_ENDPOINT:
-		if (reject_build(skb, &s->packet, false))
+	case FROM_ENDPOINT: /* who knows nothing of what a published port leads to */
+		if (reject_build(skb, packet_on_wire(s), false))
 			return TC_ACT_SHOT;
 		if (features.adopted) /* which may have no peer */
 			return reject_mark(skb) ? TC_ACT_SHOT : bpf_redirect(skb->ifindex, 0);

@@ -11,6 +11,8 @@
 
 /* Not a drop reason: no concern of ours. Uplinks only. */
 #define NOT_OURS 0x10000
+/* Nor this: there is no entry that says so, and it is to be judged. */
+#define NOT_KNOWN 0x20000
 
 enum place {
 	FROM_ENDPOINT,
@@ -133,7 +135,7 @@ static __always_inline bool place_fits(struct __sk_buff *skb, enum place place,
 /* The same question of a packet whose ends were just resolved. */
 static __always_inline int place_check(struct __sk_buff *skb, const struct packet *p,
 				       enum place place, const struct end *source,
-				       const struct end *destination)
+				       const struct end *destination, bool hairpin)
 {
 	const bool foreign = !source->slot && !(source->flags & PORIN_PREFIX_POOL);
 
@@ -141,7 +143,7 @@ static __always_inline int place_check(struct __sk_buff *skb, const struct packe
 	case FROM_ENDPOINT:
 		if (source->slot != p->slot)
 			return PORIN_DROP_SPOOFED_ADDRESS;
-		if (destination->slot == p->slot)
+		if (destination->slot == p->slot && !hairpin)
 			return PORIN_DROP_MALFORMED; /* from itself to itself */
 		break;
 	case TO_ENDPOINT:
@@ -176,9 +178,10 @@ static __always_inline int place_check(struct __sk_buff *skb, const struct packe
 /*
  * Fills in the question and both ends, in the flow's original direction. `own`, if
  * not 0, is the slot that the packet is known to come from: the gate has seen to it.
+ * `hairpin`: and the one that it goes to.
  */
 static __always_inline int ends_resolve(struct __sk_buff *skb, const struct packet *p,
-					__u32 direction, struct scratch *s, __u32 own)
+					__u32 direction, struct scratch *s, __u32 own, bool hairpin)
 {
 	struct end *originator = &s->judgement.end[PORIN_FLOW_ORIGINAL];
 	struct end *responder = &s->judgement.end[PORIN_FLOW_REPLY];
@@ -205,10 +208,12 @@ static __always_inline int ends_resolve(struct __sk_buff *skb, const struct pack
 	q->source_class = source_class(p->protocol, source_port, q->side);
 	s->judgement.enforced = none;
 	s->judgement.shadow = none;
-	from = own && !reply ? end_of_slot(own, q->side, q->family, originator)
-			     : end_resolve(skb, &q->originator, q->side, q->family, originator);
-	to = own && reply ? end_of_slot(own, q->side, q->family, responder)
-			  : end_resolve(skb, &q->responder, q->side, q->family, responder);
+	from = own && (!reply || hairpin)
+		       ? end_of_slot(own, q->side, q->family, originator)
+		       : end_resolve(skb, &q->originator, q->side, q->family, originator);
+	to = own && (reply || hairpin)
+		     ? end_of_slot(own, q->side, q->family, responder)
+		     : end_resolve(skb, &q->responder, q->side, q->family, responder);
 	return from ? from : to;
 }
 
@@ -308,6 +313,14 @@ static __always_inline int flow_create(const struct packet *p, struct scratch *s
 		flow->packets[0] = 1;
 		flow->bytes[0] = p->length;
 	}
+	if (features.publishes && (p->kind & PACKET_PUBLISHED)) {
+		flow->flags |= PORIN_FLOW_PUBLISHED;
+		if (p->kind & PACKET_HAIRPIN)
+			flow->flags |= PORIN_FLOW_HAIRPIN;
+		__builtin_memcpy(flow->published_address, &s->wire.destination,
+				 sizeof(flow->published_address));
+		flow->published_port = s->wire.destination_port;
+	}
 	flow->judged = flow_allowed(p->generation);
 	error = flow_store(p, flow, how);
 	if (error && error != -EEXIST)
@@ -353,6 +366,9 @@ static __noinline int admit_judged(struct __sk_buff *skb, struct packet *p, enum
 	struct scratch *s = scratch_get();
 	__u32 direction = fresh ? PORIN_FLOW_ORIGINAL : way->direction;
 	const bool reply = direction == PORIN_FLOW_REPLY;
+	const bool hairpin =
+		features.publishes && place == FROM_ENDPOINT &&
+		((p->kind & PACKET_HAIRPIN) || (!fresh && (flow->flags & PORIN_FLOW_HAIRPIN)));
 	struct end *source, *destination;
 	__u64 judged = 0;
 	int reason;
@@ -361,7 +377,7 @@ static __noinline int admit_judged(struct __sk_buff *skb, struct packet *p, enum
 		return PORIN_DROP_FAULT;
 	if (special && (place == FROM_ENDPOINT || place == TO_ENDPOINT))
 		return PORIN_DROP_LINK_LOCAL;
-	reason = ends_resolve(skb, p, direction, s, place == FROM_ENDPOINT ? p->slot : 0);
+	reason = ends_resolve(skb, p, direction, s, place == FROM_ENDPOINT ? p->slot : 0, hairpin);
 	if (fresh ? place == TO_ENDPOINT && !features.adopted : flow->flags & PORIN_FLOW_BY_STACK)
 		back_through_stack(&s->judgement);
 	reasons_from(why, &s->judgement, direction);
@@ -372,11 +388,16 @@ static __noinline int admit_judged(struct __sk_buff *skb, struct packet *p, enum
 		return NOT_OURS;
 	if (reason)
 		return reason;
-	reason = place_check(skb, p, place, source, destination);
+	reason = place_check(skb, p, place, source, destination, hairpin);
 	if (reason)
 		return reason;
 	if (special)
 		return PORIN_DROP_LINK_LOCAL;
+	if (!fresh) {
+		reason = published_holds(skb, p, flow, direction, &s->judgement.end[1]);
+		if (reason)
+			return reason;
+	}
 	if (flow_absurd(p) || (fresh && flow_unexpected(p)))
 		return PORIN_DROP_INVALID_STATE;
 	way->direction = direction;
@@ -430,43 +451,77 @@ static __always_inline int masquerade_fits(const struct porin_flow *flow, const 
 	return 0;
 }
 
+/* What its entry says of a packet, if that was judged in its generation; else NOT_KNOWN. */
+static __always_inline int admit_known(struct __sk_buff *skb, struct packet *p, enum place place,
+				       struct passage *way)
+{
+	struct porin_flow *flow = way->flow;
+	struct ways ways;
+
+	if (!flow || flow_expired(flow, p) || flow_anew(flow, p, way->direction) ||
+	    flow_absurd(p) || *(volatile __u64 *)&flow->judged != flow_allowed(p->generation))
+		return NOT_KNOWN;
+	if (features.publishes && !published_same(flow, p, way->direction))
+		return NOT_KNOWN;
+	barrier();
+	flow_ways(flow, way->direction, &ways);
+	if (!flow_still(flow, flow_allowed(p->generation)))
+		return NOT_KNOWN;
+	if (passes_by(place, &ways.ahead, &ways.back))
+		return NOT_OURS;
+	if (!place_fits(skb, place, &ways.ahead, &ways.back))
+		return PORIN_DROP_SPOOFED_ADDRESS;
+	if (features.adopted && place == TO_ENDPOINT && !came_from(skb, &ways.back))
+		return PORIN_DROP_SPOOFED_ADDRESS;
+	way->touched = flow_touch(flow, p, way->direction, counts(place, &ways.back));
+	way->deliver = ways.ahead;
+	return 0;
+}
+
+/*
+ * What no entry speaks of as it is may be for a published port: then the same question of
+ * what it leads to. Asked in this order, so that ports that are published cost nothing but
+ * the packets that are sent to them.
+ */
+static __noinline int admit_published(struct __sk_buff *skb, struct packet *p, enum place place,
+				      struct passage *way)
+{
+	int reason;
+
+	if (!published_enter(skb))
+		return NOT_KNOWN;
+	way->flow = flow_find(skb, p, &way->direction);
+	if (place == FROM_UPLINK) {
+		reason = masquerade_fits(way->flow, p, way);
+		if (reason)
+			return reason;
+	}
+	return admit_known(skb, p, place, way);
+}
+
 /* Returns 0 and the packet's way, or a drop reason, or NOT_OURS. */
 static __always_inline int admit(struct __sk_buff *skb, struct packet *p, enum place place,
 				 struct passage *way)
 {
-	struct porin_flow *flow = flow_find(skb, p, &way->direction);
+	const bool leads_in = place == FROM_UPLINK || (place == FROM_ENDPOINT && !features.adopted);
 	int reason;
 
-	way->flow = flow;
+	way->flow = flow_find(skb, p, &way->direction);
 	if (place == FROM_UPLINK) {
-		reason = masquerade_fits(flow, p, way);
+		reason = masquerade_fits(way->flow, p, way);
 		if (reason)
 			return reason;
 	}
-	if (flow && !flow_expired(flow, p) && !flow_anew(flow, p, way->direction) &&
-	    !flow_absurd(p) && *(volatile __u64 *)&flow->judged == flow_allowed(p->generation)) {
-		struct ways ways;
-
-		barrier();
-		flow_ways(flow, way->direction, &ways);
-		if (flow_still(flow, flow_allowed(p->generation))) {
-			if (passes_by(place, &ways.ahead, &ways.back))
-				return NOT_OURS;
-			if (!place_fits(skb, place, &ways.ahead, &ways.back))
-				return PORIN_DROP_SPOOFED_ADDRESS;
-			if (features.adopted && place == TO_ENDPOINT && !came_from(skb, &ways.back))
-				return PORIN_DROP_SPOOFED_ADDRESS;
-			way->touched =
-				flow_touch(flow, p, way->direction, counts(place, &ways.back));
-			way->deliver = ways.ahead;
-			return 0;
-		}
-	}
+	reason = admit_known(skb, p, place, way);
+	if (features.publishes && leads_in && reason == NOT_KNOWN && !way->translated)
+		reason = admit_published(skb, p, place, way);
+	if (reason != NOT_KNOWN)
+		return reason;
 	reason = admit_judged(skb, p, place, way);
 	if (reason)
 		return reason;
-	/* Only the way out to the world needs the entry itself. */
-	if (!features.adopted && way->deliver.kind == PORIN_DELIVER_WORLD) {
+	/* Only the way to the world, or back to a published port, needs the entry itself. */
+	if (!features.adopted && (features.publishes || way->deliver.kind == PORIN_DELIVER_WORLD)) {
 		__u32 direction;
 
 		way->flow = flow_find(skb, p, &direction);

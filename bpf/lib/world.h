@@ -28,8 +28,9 @@ static __always_inline __u32 wire_length(struct __sk_buff *skb, const struct pac
 	return p->l4 - p->l3 + header + segment;
 }
 
+/* `back`: the flow that is answered, if from a published port. */
 static __always_inline long route(struct __sk_buff *skb, const struct packet *p,
-				  struct bpf_fib_lookup *fib)
+				  const struct porin_flow *back, struct bpf_fib_lookup *fib)
 {
 	__u32 length = wire_length(skb, p);
 
@@ -47,6 +48,15 @@ static __always_inline long route(struct __sk_buff *skb, const struct packet *p,
 		fib->family = AF_INET6;
 		__builtin_memcpy(fib->ipv6_src, &p->source, sizeof(p->source));
 		__builtin_memcpy(fib->ipv6_dst, &p->destination, sizeof(p->destination));
+	}
+	if (features.publishes && back) {
+		/* Rewritten later: if it cannot go on, its sender is told of what it sent. */
+		fib->sport = back->published_port;
+		if (p->version == 4)
+			__builtin_memcpy(&fib->ipv4_src, back->published_address + 12, 4);
+		else
+			__builtin_memcpy(fib->ipv6_src, back->published_address,
+					 sizeof(fib->ipv6_src));
 	}
 	return bpf_fib_lookup(skb, fib, sizeof(*fib), 0);
 }
@@ -76,9 +86,10 @@ static __always_inline int send_on(struct __sk_buff *skb, const struct packet *p
 
 /* The route there; without one, `action` is what is done to the packet instead. */
 static __always_inline bool is_routed(struct __sk_buff *skb, const struct packet *p,
-				      struct bpf_fib_lookup *fib, int *action)
+				      const struct porin_flow *back, struct bpf_fib_lookup *fib,
+				      int *action)
 {
-	switch (route(skb, p, fib)) {
+	switch (route(skb, p, back, fib)) {
 	case BPF_FIB_LKUP_RET_SUCCESS:
 	case BPF_FIB_LKUP_RET_NO_NEIGH: /* bpf_redirect_neigh() will ask */
 		return true;
@@ -101,7 +112,7 @@ static __noinline int deliver_adopted(struct __sk_buff *skb, const struct packet
 	struct bpf_fib_lookup fib;
 	int action;
 
-	if (!is_routed(skb, p, &fib, &action))
+	if (!is_routed(skb, p, NULL, &fib, &action))
 		return action;
 	if (fib.ifindex != delivery_via(to)) /* the address is its, but the route is not */
 		return drop(p, PORIN_DROP_NO_ROUTE);
@@ -114,13 +125,15 @@ static __noinline int deliver_adopted(struct __sk_buff *skb, const struct packet
 static __noinline int deliver_world(struct __sk_buff *skb, const struct packet *p,
 				    struct passage *way)
 {
+	const struct porin_flow *back =
+		published_answer(way->flow, way->direction) ? way->flow : NULL;
 	struct porin_uplink *uplink = NULL;
 	struct bpf_fib_lookup fib;
 	int action, reason;
 
 	if (!way->flow)
 		return drop(p, PORIN_DROP_FAULT);
-	if (!is_routed(skb, p, &fib, &action))
+	if (!is_routed(skb, p, back, &fib, &action))
 		return action;
 
 	/* The entry remembers that an interface is an uplink. */
@@ -133,11 +146,18 @@ static __noinline int deliver_world(struct __sk_buff *skb, const struct packet *
 	}
 	if (p->hop_limit <= 1)
 		return icmp_answer(skb, PORIN_DROP_HOP_LIMIT, 0);
-	if (nat_concerns(p)) {
+	reason = 0;
+	if (features.publishes && back) {
+		struct scratch *s = scratch_get();
+
+		if (!s)
+			return drop(p, PORIN_DROP_FAULT);
+		published_leave(s, back);
+		reason = translate_any(skb, p, TRANSLATE_BACK);
+	} else if (nat_concerns(p))
 		reason = masquerade(skb, p, way, uplink);
-		if (reason)
-			return drop(p, reason);
-	}
+	if (reason)
+		return drop(p, reason);
 	/* Not before: who finds it there takes the flow's mapping for the uplink's. */
 	if (uplink && flow_claim(way->flow, flow_allowed(p->generation))) {
 		if (way->direction == PORIN_FLOW_ORIGINAL)

@@ -14,6 +14,8 @@ pub(super) struct Needs {
     pub source_ports: bool,
     pub reject: bool,
     pub shadow: bool,
+    /// Some endpoint has published ports.
+    pub publishes: bool,
     /// Some endpoint is adopted.
     pub adopts: bool,
 }
@@ -39,6 +41,7 @@ impl Common {
             reject: needs.reject,
             shadow: needs.shadow,
             masquerade: host.masquerade.enabled && has(Family::Ipv4),
+            publishes: needs.publishes,
             adopts: needs.adopts,
             adopted: false,
             accounting: host.conntrack.accounting,

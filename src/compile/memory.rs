@@ -23,6 +23,7 @@ use crate::types::{Entity, Name, PortRange, PortSpec, Selector};
 use super::assertions::Assertions;
 use super::classes::{Classes, Ground};
 use super::plan::Plan;
+use super::published::Published;
 use super::resolve::{self, Numbers, Resolved};
 use super::roles::{Interest, Roles};
 use super::rules::{Cookies, Wanted};
@@ -44,6 +45,7 @@ pub struct Memory {
     classes: Classes,
     roles: Roles,
     sources: Sources,
+    published: Published,
     assertions: Assertions,
     pub(super) subjects: Subjects,
     stats: Stats,
@@ -115,6 +117,7 @@ impl Default for Memory {
             classes: Classes::new(),
             roles: Roles::new(),
             sources: Sources::default(),
+            published: Published::default(),
             assertions: Assertions::default(),
             subjects: Subjects::new(),
             stats: Stats::default(),
@@ -209,6 +212,7 @@ impl Memory {
         }
         self.stats.tables_built =
             self.subjects.update(&snapshot.identities, &self.roles, regrouped)?;
+        self.published.update(snapshot)?;
         self.assertions.check(snapshot, &self.groups, self.classes.ground())?;
         Ok(self.plan(snapshot))
     }
@@ -348,12 +352,14 @@ impl Memory {
     fn plan(&mut self, snapshot: &Snapshot) -> Plan {
         let (prefixes, classes) = (self.classes.prefixes(), self.classes.names());
         let by_source = !self.sources.table().runs.is_empty();
+        let publishes = !self.published.table().is_empty();
         let Places { endpoints, uplinks, addresses } =
-            self.subjects.places(snapshot, &self.roles, by_source);
+            self.subjects.places(snapshot, &self.roles, by_source, publishes);
         Plan {
             endpoints,
             uplinks,
             addresses,
+            published: Arc::clone(self.published.table()),
             prefixes: Arc::clone(prefixes),
             policies: self.subjects.tables(),
             sources: Arc::clone(self.sources.table()),

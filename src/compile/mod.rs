@@ -13,6 +13,7 @@ mod passing;
 pub mod plan;
 pub mod ports;
 pub mod precedence;
+mod published;
 mod resolve;
 mod role_index;
 mod roles;

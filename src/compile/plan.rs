@@ -22,6 +22,7 @@ pub struct Plan {
     pub endpoints: OrdMap<Slot, PlannedEndpoint>,
     pub uplinks: BTreeMap<Slot, PlannedUplink>,
     pub addresses: Arc<BTreeMap<AddressKey, Slot>>,
+    pub published: Arc<PublishedTable>,
     pub prefixes: Arc<PrefixTable>,
     /// Those that are enforced, and those of shadow policies.
     pub policies: OrdMap<PolicySlot, Arc<PolicyTable>>,
@@ -69,6 +70,8 @@ pub struct Features {
     /// Some policy is in shadow mode.
     pub shadow: bool,
     pub masquerade: bool,
+    /// Some endpoint of the host has published ports.
+    pub publishes: bool,
     /// Some endpoint of the host is adopted.
     pub adopts: bool,
     /// The endpoint itself is.
@@ -78,6 +81,24 @@ pub struct Features {
     pub nat_ports: (u16, u16),
     pub event_rate: u32,
 }
+
+/// What is sent to an address and port of the host, and is an endpoint's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PublishedKey {
+    pub address: AddressKey,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    pub port: u16,
+}
+
+/// A port of an endpoint, at its address of the family that the packet is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublishedPort {
+    pub slot: Slot,
+    pub port: u16,
+}
+
+pub type PublishedTable = BTreeMap<PublishedKey, PublishedPort>;
 
 /// Content of one policy map. Content-addressed: equal tables are one kernel map.
 #[derive(Debug, Clone, PartialEq, Eq)]

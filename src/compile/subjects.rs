@@ -337,8 +337,14 @@ impl Subjects {
         self.tables.clone()
     }
 
-    /// After [`Subjects::update`]. `sources`: some rule looks at source ports.
-    pub fn places(&mut self, snapshot: &Snapshot, roles: &Roles, sources: bool) -> Places {
+    /// After [`Subjects::update`]. `sources`: some rule looks at source ports. `publishes`: some endpoint has published ports.
+    pub fn places(
+        &mut self,
+        snapshot: &Snapshot,
+        roles: &Roles,
+        sources: bool,
+        publishes: bool,
+    ) -> Places {
         let stale = std::mem::take(&mut self.planned.stale);
         let (endpoints, assigned) = (&snapshot.endpoints, roles.assigned());
         let from = self.planned.from.as_ref();
@@ -352,7 +358,7 @@ impl Subjects {
             }
             self.planned.slots = Arc::new(slots);
         }
-        let common = self.common(snapshot, sources);
+        let common = self.common(snapshot, sources, publishes);
         let still = |from: &Basis| Arc::ptr_eq(&from.roles, assigned) && from.common == common;
         let plan = |endpoint| self.endpoint(endpoint, roles, &common);
         let mut planned = self.planned.endpoints.clone();
@@ -395,13 +401,14 @@ impl Subjects {
         Some((endpoint.slot, PlannedEndpoint { endpoint, policy, shadow, peers, features }))
     }
 
-    fn common(&self, snapshot: &Snapshot, source_ports: bool) -> Common {
+    fn common(&self, snapshot: &Snapshot, source_ports: bool, publishes: bool) -> Common {
         let needs = Needs {
             ingress: self.tally.ingress > 0,
             egress: self.tally.egress > 0,
             source_ports,
             reject: self.tally.reject > 0,
             shadow: self.tally.shadow > 0,
+            publishes,
             adopts: self.planned.adopts,
         };
         Common::new(snapshot, needs)

@@ -16,6 +16,7 @@ use super::group::WrittenGroup;
 use super::host::{Merged, POOLS};
 use super::model::{AddressWish, Host, MACHINES, Peer, Pool};
 use super::policy::WrittenPolicy;
+use super::published;
 use super::source::Source;
 use super::table::nearest;
 use super::value::overlap;
@@ -129,6 +130,7 @@ fn disjoint(merged: &Merged, faults: &mut Faults) {
 
 /// `host`: none if it is not known because of faults.
 pub fn endpoints(endpoints: &[In<WrittenEndpoint>], host: Option<&Host>, faults: &mut Faults) {
+    published::check(endpoints, host, faults);
     let pools = host.map(|host| host.pools.as_slice());
     unique(
         endpoints,
@@ -312,7 +314,7 @@ fn taken(address: IpAddr, pools: &[Pool]) -> Option<(String, String)> {
     Some((what, hint))
 }
 
-fn first_host(network: IpNet) -> IpAddr {
+pub fn first_host(network: IpNet) -> IpAddr {
     match network {
         IpNet::V4(v4) => IpAddr::V4((u32::from(v4.network()) + 1).into()),
         IpNet::V6(v6) => IpAddr::V6((u128::from(v6.network()) + 1).into()),

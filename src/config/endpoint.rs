@@ -11,7 +11,7 @@ use super::value;
 use crate::types::addr::check_unicast;
 use crate::types::label::check_value;
 use crate::types::port_text::port_name;
-use crate::types::{Family, Invalid, Label, Labels, Mac, Name, PortMatch};
+use crate::types::{Family, Invalid, Label, Labels, Mac, Name, PortMatch, Publication};
 
 #[derive(Debug, Clone)]
 pub struct WrittenEndpoint {
@@ -21,6 +21,8 @@ pub struct WrittenEndpoint {
     pub place: Range<usize>,
     pub ipv6: Range<usize>,
     pub ipv4: Range<usize>,
+    /// Of each that is published.
+    pub publish: Vec<Range<usize>>,
 }
 
 pub fn read(root: &Table) -> Vec<WrittenEndpoint> {
@@ -44,6 +46,7 @@ fn endpoint(table: &Table) -> Option<WrittenEndpoint> {
     let ipv6 = address(table, "ipv6", Family::Ipv6, adopted);
     let ipv4 = address(table, "ipv4", Family::Ipv4, adopted);
     let ports = ports(table);
+    let publish = publish(table, adopted);
     let ((ipv6, ipv6_span), (ipv4, ipv4_span)) = (ipv6?, ipv4?);
     if (ipv6, ipv4) == (AddressWish::None, AddressWish::None) {
         match &attachment {
@@ -58,6 +61,7 @@ fn endpoint(table: &Table) -> Option<WrittenEndpoint> {
         }
     }
     let (attachment, place) = attachment?;
+    let (publish, publish_spans) = publish?.into_iter().unzip();
     let (name, name_span) = name?;
     Some(WrittenEndpoint {
         endpoint: Arc::new(Endpoint {
@@ -67,6 +71,7 @@ fn endpoint(table: &Table) -> Option<WrittenEndpoint> {
             ipv6,
             ipv4,
             ports: ports?,
+            publish,
             mac: mac?,
             shut: shut?,
             origin: table.sink.origin(&table.span),
@@ -75,6 +80,7 @@ fn endpoint(table: &Table) -> Option<WrittenEndpoint> {
         place,
         ipv6: ipv6_span,
         ipv4: ipv4_span,
+        publish: publish_spans,
     })
 }
 
@@ -200,6 +206,19 @@ fn ports(table: &Table) -> Option<std::collections::BTreeMap<Name, PortMatch>> {
     };
     let ports: Vec<_> = pairs.iter().map(parse).collect();
     ports.into_iter().collect()
+}
+
+fn publish(table: &Table, adopted: bool) -> Option<Vec<(Publication, Range<usize>)>> {
+    let Some(item) = table.optional("publish") else { return Some(Vec::new()) };
+    if adopted {
+        let hint = "its own network publishes its ports; or add `namespace`";
+        item.fault("ports of an adopted endpoint cannot be published", hint);
+        return None;
+    }
+    let items = item.list()?;
+    let parsed: Vec<_> =
+        items.into_iter().map(|item| Some((item.parse::<Publication>()?, item.span))).collect();
+    parsed.into_iter().collect()
 }
 
 fn address(

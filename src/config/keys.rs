@@ -140,6 +140,7 @@ pub const ENDPOINT: Keys = Keys {
         key("ipv6", "auto, none or address", "", "\"auto\"", "ipv6 = \"fd00:10::80\""),
         key("ipv4", "auto, none or address", "", "\"auto\"", "ipv4 = \"none\""),
         key("ports", "table of ports", "", "{}", "ports = { http = \"8080/tcp\" }"),
+        key("publish", "list of ports", "", "[]", "publish = [\"8080:80/tcp\"]"),
     ],
     later: &["mode", "services"],
 };

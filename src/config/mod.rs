@@ -29,6 +29,7 @@ mod peer;
 mod picks;
 mod policy;
 pub mod print;
+pub mod published;
 mod read;
 mod render;
 mod report;

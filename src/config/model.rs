@@ -16,7 +16,7 @@ pub use super::docker::Docker;
 use crate::types::http::L7;
 use crate::types::{
     Action, Direction, Entity, LabelKey, Labels, Mac, Mode, Name, Origin, PortMatch, PortRange,
-    PortSpec, Selector, Tier,
+    PortSpec, Publication, Selector, Tier,
 };
 
 /// Everything. Endpoints, policies and groups are in the order of their names, which are unique.
@@ -181,6 +181,8 @@ pub struct Endpoint {
     pub ipv4: AddressWish,
     /// Named ports.
     pub ports: BTreeMap<Name, PortMatch>,
+    /// Ports of the host that are its. Of all endpoints together, no two meet. Never of an adopted endpoint.
+    pub publish: Vec<Publication>,
     /// That its interface is to have; none: one derived from its name. Never of an adopted endpoint.
     pub mac: Option<Mac>,
     /// Nothing passes, whatever policy says; all else of it is there. Never of an adopted endpoint.

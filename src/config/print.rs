@@ -84,6 +84,9 @@ pub fn endpoint(endpoint: &Endpoint) -> String {
     out.pair("ipv4", wish(endpoint.ipv4));
     let ports = endpoint.ports.iter();
     out.pair("ports", table(ports.map(|(name, port)| (quoted(name), quoted(port)))));
+    if !endpoint.publish.is_empty() {
+        out.pair("publish", list(&endpoint.publish));
+    }
     if endpoint.shut {
         out.pair("shut", true);
     }

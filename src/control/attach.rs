@@ -11,7 +11,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::types::{Generation, Invalid, Labels, Mac, Name};
+use crate::types::{Generation, Invalid, Labels, Mac, Name, Publication};
 
 /// Who makes attachments: the first word of their files' names.
 pub const ADAPTERS: &[&str] = &["cni", "netavark", "docker", "adopt"];
@@ -124,6 +124,9 @@ pub struct Attach {
     pub ipv6: Option<Ipv6Addr>,
     #[serde(default)]
     pub ipv4: Option<Ipv4Addr>,
+    /// Ports of the host that are to be its.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<Publication>,
     /// None: derived from the name.
     #[serde(default)]
     pub mac: Option<Mac>,
@@ -152,6 +155,7 @@ impl Attach {
             labels,
             ipv6: None,
             ipv4: None,
+            publish: Vec::new(),
             mac: None,
             shut: false,
             again: false,
@@ -192,6 +196,9 @@ pub struct Attached {
     pub mtu: u32,
     pub ipv6: Option<Ipv6Addr>,
     pub ipv4: Option<Ipv4Addr>,
+    /// Ports of the host that are its.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<Publication>,
     pub generation: Generation,
 }
 

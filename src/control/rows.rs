@@ -44,6 +44,7 @@ pub fn endpoints(
             interface: written.interface().to_owned(),
             host_interface: endpoint.map(|endpoint| endpoint.host_interface.clone()),
             ports: written.ports.iter().map(|(n, p)| (n.to_string(), p.to_string())).collect(),
+            publish: written.publish.iter().map(ToString::to_string).collect(),
             default_deny: endpoint
                 .map(|endpoint| default_deny(&snapshot.policies, &endpoint.labels))
                 .unwrap_or_default(),

@@ -46,6 +46,10 @@ pub fn endpoints(endpoints: &[EndpointView], width: Option<usize>) -> String {
         }
     }
     let mut text = table.render(width);
+    for endpoint in endpoints.iter().filter(|one| !one.publish.is_empty()) {
+        let published = endpoint.publish.join(", ");
+        text.push_str(&format!("{} publishes {}\n", plain(&endpoint.name), plain(&published)));
+    }
     for endpoint in endpoints.iter().filter(|one| one.state == EndpointState::Closed) {
         let why = endpoint.fault.as_deref().unwrap_or("the reason is not known");
         text.push_str(&format!("{} is closed: {}\n", plain(&endpoint.name), plain(why)));

@@ -164,6 +164,9 @@ pub struct EndpointView {
     pub host_interface: Option<String>,
     /// Named ports.
     pub ports: BTreeMap<String, String>,
+    /// Ports of the host that are its, as written.
+    #[serde(default)]
+    pub publish: Vec<String>,
     /// Directions that are default deny.
     pub default_deny: Vec<Direction>,
     pub sent: Traffic,

@@ -256,6 +256,7 @@ pub(super) fn endpoint(
         ipv6: addresses().find_map(|a| v6(*a)),
         ipv4: addresses().find_map(|a| v4(*a)),
         ports: config.ports.clone(),
+        publish: config.publish.clone(),
         shut: config.shut,
         attachment: match &openable.place {
             Place::Namespace { namespace, interface } => Attachment::Made(Made {

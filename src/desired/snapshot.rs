@@ -9,7 +9,7 @@ use imbl::OrdMap;
 use ipnet::IpNet;
 
 use crate::config::model::{Assert, Group, Host, Policies};
-use crate::types::{Identity, Labels, Mac, Name, PortMatch, Slot};
+use crate::types::{Identity, Labels, Mac, Name, PortMatch, Publication, Slot};
 
 /// Immutable and cheap to clone: unchanged parts are shared with the snapshot before.
 #[derive(Debug, Clone)]
@@ -53,6 +53,8 @@ pub struct Endpoint {
     pub ipv6: Option<Ipv6Addr>,
     pub ipv4: Option<Ipv4Addr>,
     pub ports: BTreeMap<Name, PortMatch>,
+    /// Ports of the host that are its.
+    pub publish: Vec<Publication>,
     pub attachment: Attachment,
     /// Nothing passes, whatever policy says.
     pub shut: bool,

@@ -109,6 +109,13 @@ impl Backend for Host {
             Op::SetAddress(key, slots) => {
                 self.maps.set_address(key.0, slots.map(|slot| slot.0)).map_err(reason)
             }
+            Op::SetPublished(key, [None, None]) => {
+                self.maps.delete_published(&layout::published_key(key)).map_err(reason)
+            }
+            Op::SetPublished(key, sides) => {
+                let (key, sides) = (layout::published_key(key), layout::published(sides));
+                self.maps.set_published(&key, &sides).map_err(reason)
+            }
             Op::SetUplink(ifindex, Some(row)) => {
                 self.count(row.slot, row.interface.as_bytes())?;
                 self.maps.set_uplink(*ifindex, &layout::uplink(row)).map_err(reason)

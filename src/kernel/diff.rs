@@ -43,6 +43,7 @@ pub fn prepare(mirror: &Mirror, plan: &Plan) -> Result<Vec<Op>, Impossible> {
         ops.push(Op::Grace);
     }
     addresses(mirror, plan, &mut ops);
+    published(mirror, plan, &mut ops);
     programs(mirror, plan, &mut ops);
     policies(mirror, plan, &policy_tables, &mut ops);
     let side = mirror.inactive();
@@ -272,6 +273,19 @@ fn addresses(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) {
         slots[side] = plan.addresses.get(key).copied().unwrap_or(Slot(0));
         if slots != old {
             ops.push(Op::SetAddress(*key, slots));
+        }
+    }
+}
+
+fn published(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) {
+    let side = mirror.inactive().index();
+    let keys: BTreeSet<_> = mirror.published.keys().chain(plan.published.keys()).collect();
+    for key in keys {
+        let old = mirror.published.get(key).copied().unwrap_or_default();
+        let mut sides = old;
+        sides[side] = plan.published.get(key).copied();
+        if sides != old {
+            ops.push(Op::SetPublished(*key, sides));
         }
     }
 }

@@ -12,7 +12,7 @@ use super::mirror::{EndpointSide, GateState, Held, Interface, Mirror, Row, Uplin
 use super::numbers::Content;
 use super::ops::{Op, Variant};
 use super::transaction::{Backend, Reason};
-use crate::compile::plan::Digest;
+use crate::compile::plan::{Digest, PublishedKey, PublishedPort};
 use crate::types::{AddressKey, Generation, Side, Slot};
 
 type Id = u32;
@@ -29,6 +29,7 @@ pub struct World {
     /// The row as written, and the ifindex that it was given.
     pub endpoints: BTreeMap<Slot, (Row, u32)>,
     pub addresses: BTreeMap<AddressKey, [Slot; 2]>,
+    pub published: BTreeMap<PublishedKey, [Option<PublishedPort>; 2]>,
     pub uplinks: BTreeMap<u32, UplinkRow>,
     pub programs: BTreeMap<u32, Id>,
     /// The numbers of tables.
@@ -73,6 +74,7 @@ pub enum Trouble {
 pub struct View {
     pub endpoints: BTreeMap<Slot, (EndpointSide, [u8; 16])>,
     pub addresses: BTreeMap<AddressKey, Slot>,
+    pub published: BTreeMap<PublishedKey, PublishedPort>,
     pub programs: BTreeMap<u32, Variant>,
     pub policies: BTreeMap<u32, Digest>,
     pub prefixes: Option<Digest>,
@@ -103,6 +105,11 @@ impl World {
                 .iter()
                 .map(|(key, slots)| (*key, slots[side.index()]))
                 .filter(|(_, slot)| slot.0 != 0)
+                .collect(),
+            published: self
+                .published
+                .iter()
+                .filter_map(|(key, sides)| Some((*key, sides[side.index()]?)))
                 .collect(),
             programs: programs.map(|i| (i >> 1, self.variants[&self.programs[i]])).collect(),
             policies: policies.map(|(i, n)| (i >> 1, whole(TableKind::Policy, *n))).collect(),
@@ -141,6 +148,7 @@ impl World {
         }
         mirror.host_addresses = self.host_addresses.clone();
         mirror.addresses = self.addresses.clone();
+        mirror.published = self.published.clone();
         mirror.uplinks = self.uplinks.clone();
         mirror.programs = self.programs.keys().map(|i| (*i, Held::Unknown)).collect();
         mirror.policies = self.policies.clone();
@@ -215,6 +223,7 @@ impl Fake {
         }
         assert_eq!(mirror.host_addresses, read.host_addresses);
         assert_eq!(mirror.addresses, read.addresses);
+        assert_eq!(mirror.published, read.published);
         assert_eq!(mirror.uplinks, read.uplinks);
         let names = |mirror: &Mirror| mirror.interfaces.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(mirror), names(&read));
@@ -331,6 +340,12 @@ impl Fake {
             Op::SetAddress(key, slots) => {
                 world.addresses.insert(*key, *slots);
             }
+            Op::SetPublished(key, [None, None]) => {
+                world.published.remove(key);
+            }
+            Op::SetPublished(key, sides) => {
+                world.published.insert(*key, *sides);
+            }
             Op::SetUplink(ifindex, Some(row)) => {
                 world.uplinks.insert(*ifindex, row.clone());
             }
@@ -398,6 +413,12 @@ impl Fake {
     fn check_visibility(&self, op: &Op) {
         let side = |index: &u32| Side::BOTH[(*index & 1) as usize];
         match op {
+            Op::SetPublished(key, sides) => {
+                let old = self.world.published.get(key).copied().unwrap_or_default();
+                for side in Side::BOTH.into_iter().filter(|s| old[s.index()] != sides[s.index()]) {
+                    self.check_inactive(side);
+                }
+            }
             Op::SetProgram(index, _) => self.check_inactive(side(index)),
             Op::SetPolicies(batch) => batch.iter().for_each(|(i, _)| self.check_inactive(side(i))),
             Op::SetPrefixes(side, _) | Op::SetSources(side, _) => self.check_inactive(*side),

@@ -9,10 +9,12 @@ use super::mirror::{EndpointSide, Row, UplinkRow};
 use super::ops::AdoptedGate;
 use crate::compile::plan::{
     Features, PolicyKey, PolicyTable, PolicyValue, PortPrefix, PrefixTable, PrefixValue,
-    SourceTable,
+    PublishedKey, PublishedPort, SourceTable,
 };
 use crate::desired::snapshot::{Adopted, Endpoint};
-use crate::types::{Direction, Identity, Mac, Peer, PolicySlot, Side, Slot, Verdict};
+use crate::types::{
+    AddressKey, Direction, Identity, Mac, Peer, PolicySlot, Protocol, Side, Slot, Verdict,
+};
 
 /// Bits of a policy key before protocol and port: peer and scope.
 const POLICY_PEER_BITS: u32 = 40;
@@ -27,6 +29,7 @@ pub fn features(features: &Features, coarse_clock: bool) -> abi::Features {
         reject: features.reject.into(),
         shadow: features.shadow.into(),
         masquerade: features.masquerade.into(),
+        publishes: features.publishes.into(),
         adopts: features.adopts.into(),
         adopted: features.adopted.into(),
         accounting: features.accounting.into(),
@@ -118,6 +121,40 @@ pub fn row(endpoint: &abi::Endpoint, interface: String) -> Row {
         incarnation: endpoint.incarnation,
         sides: endpoint.side.map(side),
     }
+}
+
+pub fn published_key(key: &PublishedKey) -> abi::PublishedKey {
+    abi::PublishedKey {
+        address: key.address.0,
+        port: key.port.to_be(),
+        protocol: key.protocol.0,
+        ..abi::PublishedKey::default()
+    }
+}
+
+pub fn published_key_of(key: &abi::PublishedKey) -> PublishedKey {
+    PublishedKey {
+        address: AddressKey(key.address),
+        protocol: Protocol(key.protocol),
+        port: u16::from_be(key.port),
+    }
+}
+
+pub fn published(sides: &[Option<PublishedPort>; 2]) -> abi::Published {
+    let side = |side: Option<PublishedPort>| match side {
+        Some(PublishedPort { slot, port }) => {
+            abi::PublishedSide { slot: slot.0, port: port.to_be(), ..Default::default() }
+        }
+        None => abi::PublishedSide::default(),
+    };
+    abi::Published { side: sides.map(side) }
+}
+
+pub fn published_of(sides: &abi::Published) -> [Option<PublishedPort>; 2] {
+    sides.side.map(|side| {
+        (side.slot != 0)
+            .then(|| PublishedPort { slot: Slot(side.slot), port: u16::from_be(side.port) })
+    })
 }
 
 pub fn uplink(row: &UplinkRow) -> abi::Uplink {

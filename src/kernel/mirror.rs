@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::datapath::TableKind;
 use super::numbers::{Content, Numbers};
 use super::ops::{Gate, Op, Sources, Variant};
-use crate::compile::plan::Digest;
+use crate::compile::plan::{Digest, PublishedKey, PublishedPort};
 use crate::desired::snapshot::{Adopted, Endpoint};
 use crate::types::{AddressKey, Generation, Identity, Mac, Peer, PolicySlot, Side, Slot};
 
@@ -33,6 +33,7 @@ pub struct Mirror {
 
     pub endpoints: BTreeMap<Slot, Row>,
     pub addresses: BTreeMap<AddressKey, [Slot; 2]>,
+    pub published: BTreeMap<PublishedKey, [Option<PublishedPort>; 2]>,
     pub uplinks: BTreeMap<u32, UplinkRow>,
     pub programs: BTreeMap<u32, Held<Variant>>,
     /// The numbers of tables, by `PORIN_POLICY_INDEX`.
@@ -166,6 +167,9 @@ impl Mirror {
             Op::SetAddress(key, slots) => {
                 let value = (*slots != [Slot(0); 2]).then_some(*slots);
                 put(&mut self.addresses, *key, value);
+            }
+            Op::SetPublished(key, sides) => {
+                put(&mut self.published, *key, (*sides != [None; 2]).then_some(*sides));
             }
             Op::SetUplink(ifindex, row) => put(&mut self.uplinks, *ifindex, row.clone()),
             Op::SetProgram(index, variant) => {

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use super::datapath::{Program, TableKind};
 use super::mirror::{Mirror, Row, UplinkRow};
-use crate::compile::plan::{Features, PolicyTable, PrefixTable, SourceTable};
+use crate::compile::plan::{
+    Features, PolicyTable, PrefixTable, PublishedKey, PublishedPort, SourceTable,
+};
 use crate::desired::snapshot::{Adopted, Endpoint, Uplink};
 use crate::types::{AddressKey, Side, Slot};
 
@@ -43,6 +45,8 @@ pub enum Op {
     SetEndpoint(Slot, Option<Row>),
     /// Slots by side; nobody's on both sides: the entry goes.
     SetAddress(AddressKey, [Slot; 2]),
+    /// What it leads to by side; nowhere on both sides: the entry goes.
+    SetPublished(PublishedKey, [Option<PublishedPort>; 2]),
     SetUplink(u32, Option<UplinkRow>),
     /// Index as in `PORIN_PROGRAM_INDEX`.
     SetProgram(u32, Option<Variant>),
@@ -213,6 +217,10 @@ impl Op {
                 let slots = before.addresses.get(key).copied().unwrap_or([Slot(0); 2]);
                 vec![Op::SetAddress(*key, slots)]
             }
+            Op::SetPublished(key, _) => {
+                let sides = before.published.get(key).copied().unwrap_or_default();
+                vec![Op::SetPublished(*key, sides)]
+            }
             Op::SetUplink(ifindex, _) => {
                 vec![Op::SetUplink(*ifindex, before.uplinks.get(ifindex).cloned())]
             }
@@ -307,6 +315,9 @@ impl fmt::Display for Op {
             }
             Op::SetEndpoint(slot, _) => write!(f, "write endpoint slot {slot}"),
             Op::SetAddress(key, _) => write!(f, "write address {key}"),
+            Op::SetPublished(key, _) => {
+                write!(f, "write published port {}/{} of {}", key.port, key.protocol, key.address)
+            }
             Op::SetUplink(ifindex, _) => write!(f, "write uplink with ifindex {ifindex}"),
             Op::SetProgram(index, _) => write!(f, "write program index {index}"),
             Op::SetPolicies(batch) => write!(f, "write {} policies", batch.len()),

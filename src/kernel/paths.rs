@@ -1,11 +1,11 @@
 //! Where porin's things are on bpffs, and the marks it leaves there.
 //!
 //! ```text
-//! v2/maps/<name>                     maps
-//! v2/links/<interface>_<hook>        tcx links of gates
-//! v2/links/<interface>_clsact/       this qdisc is porin's
-//! v2/addresses/<32 hex digits>/      this address on lo is porin's
-//! v2/gates/<digest>-<rate>/          all gates have this code and event rate
+//! v3/maps/<name>                     maps
+//! v3/links/<interface>_<hook>        tcx links of gates
+//! v3/links/<interface>_clsact/       this qdisc is porin's
+//! v3/addresses/<32 hex digits>/      this address on lo is porin's
+//! v3/gates/<digest>-<rate>/          all gates have this code and event rate
 //! ```
 //! A mark is an empty directory: the one thing on bpffs that needs no kernel object. It is made before
 //! what it stands for, and removed after.

@@ -53,6 +53,9 @@ pub fn read(
     for (key, slots) in maps.addresses()? {
         mirror.addresses.insert(AddressKey(key), slots.map(Slot));
     }
+    for (key, sides) in maps.published()? {
+        mirror.published.insert(layout::published_key_of(&key), layout::published_of(&sides));
+    }
     for (ifindex, row) in maps.uplinks()? {
         let row = layout::uplink_row(&row, name_of(ifindex).unwrap_or_default());
         mirror.uplinks.insert(ifindex, row);

@@ -57,6 +57,8 @@ pod!(
     abi::FragmentValue,
     abi::DropKey,
     abi::HitKey,
+    abi::PublishedKey,
+    abi::Published,
     abi::SourceBlock,
     abi::Traffic,
     abi::Budget,

@@ -14,10 +14,13 @@ use super::numbers::Content;
 use super::ops::Op;
 use super::transaction::{Applied, Refused, apply, settle};
 use crate::compile::plan::{
-    Features, Plan, PlannedEndpoint, PlannedUplink, PolicyTable, PrefixTable, SourceTable,
+    Features, Plan, PlannedEndpoint, PlannedUplink, PolicyTable, PrefixTable, PublishedKey,
+    PublishedPort, SourceTable,
 };
 use crate::desired::snapshot::{Adopted, Attachment, Endpoint, Made, Namespace, Uplink};
-use crate::types::{AddressKey, Generation, Identity, Labels, Mac, Peer, PolicySlot, Slot};
+use crate::types::{
+    AddressKey, Generation, Identity, Labels, Mac, Peer, PolicySlot, Protocol, Slot,
+};
 
 const NAMES: u8 = 4;
 /// The one of them whose interface is another's.
@@ -73,6 +76,7 @@ fn plan(spec: &Spec) -> Plan {
         reject: false,
         shadow: false,
         masquerade: true,
+        publishes: false,
         adopts: false,
         adopted: false,
         accounting: true,
@@ -82,6 +86,7 @@ fn plan(spec: &Spec) -> Plan {
     };
     let mut endpoints = BTreeMap::new();
     let mut addresses = BTreeMap::new();
+    let mut published = BTreeMap::new();
     for (name, wish) in (0u8..).zip(&spec.endpoints) {
         let Some((incarnation, policy, egress, jumbo)) = *wish else { continue };
         // Each incarnation has a slot of its own for ever, as if slots never came back.
@@ -92,6 +97,15 @@ fn plan(spec: &Spec) -> Plan {
         if !shut {
             addresses.insert(AddressKey::from(IpAddr::V4(ipv4)), slot);
         }
+        // One port of its own, and one that the last of those has who want it.
+        if egress {
+            for port in [8000 + u16::from(name), 9000] {
+                let address = AddressKey::from(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
+                let key = PublishedKey { address, protocol: Protocol::TCP, port };
+                let port = if jumbo { 80 } else { 81 };
+                published.insert(key, PublishedPort { slot, port });
+            }
+        }
         let endpoint = Endpoint {
             name: format!("e{name}").parse().unwrap(),
             slot,
@@ -100,6 +114,7 @@ fn plan(spec: &Spec) -> Plan {
             ipv6: None,
             ipv4: Some(ipv4),
             ports: BTreeMap::new(),
+            publish: Vec::new(),
             shut,
             attachment: match name {
                 // Each incarnation is behind the same interface.
@@ -153,6 +168,7 @@ fn plan(spec: &Spec) -> Plan {
         endpoints: endpoints.into_iter().collect(),
         uplinks,
         addresses: Arc::new(addresses),
+        published: Arc::new(published),
         prefixes: Arc::new(prefixes),
         policies: policies.collect(),
         rules: Arc::default(),

@@ -54,6 +54,7 @@ pub fn names(generation: u32) -> Names {
         endpoints: OrdMap::new(),
         uplinks: BTreeMap::new(),
         addresses: Arc::new(addresses),
+        published: Arc::default(),
         prefixes: Arc::new(PrefixTable { entries: BTreeMap::new(), digest: [0; 16] }),
         policies: OrdMap::new(),
         rules: Arc::new(rules()),
@@ -109,6 +110,7 @@ fn endpoint(name: &str, slot: Slot, number: u16, labels: &str) -> Endpoint {
         ipv6: Some(std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, number)),
         ipv4: (number == 7).then_some(std::net::Ipv4Addr::new(10, 0, 0, 7)),
         ports: BTreeMap::new(),
+        publish: Vec::new(),
         shut: false,
         attachment: Attachment::Made(Made {
             namespace: Some(Namespace {

@@ -13,6 +13,7 @@ pub mod name;
 pub mod origin;
 pub mod port;
 pub mod port_text;
+pub mod publication;
 pub mod selector;
 pub mod verdict;
 
@@ -23,6 +24,7 @@ pub use label::{Label, LabelKey, Labels};
 pub use name::Name;
 pub use origin::Origin;
 pub use port::{PortMatch, PortRange, PortSpec, Protocol};
+pub use publication::Publication;
 pub use selector::Selector;
 pub use verdict::{Action, Direction, Mode, Tier, Verdict};
 

@@ -6,6 +6,7 @@ mod fit;
 mod others;
 mod printed;
 mod probes;
+mod published;
 mod random;
 #[allow(dead_code)] // what only `tests/proof` needs
 mod reference;

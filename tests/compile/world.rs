@@ -49,6 +49,7 @@ pub fn endpoint(name: &str, labels: &str) -> Endpoint {
         ipv6: AddressWish::Auto,
         ipv4: AddressWish::Auto,
         ports: BTreeMap::new(),
+        publish: Vec::new(),
         mac: None,
         shut: false,
         origin: origin(1),

@@ -262,6 +262,7 @@ fn endpoint(name: &str, number: u16, text: &str) -> EndpointView {
         interface: "eth0".into(),
         host_interface: Some(format!("pn{number:012x}")),
         ports: BTreeMap::new(),
+        publish: if name == "frontend" { vec!["8080:80/tcp".into()] } else { Vec::new() },
         default_deny: Vec::new(),
         sent: Traffic { packets: 10, bytes: 1200 },
         received: Traffic { packets: 12, bytes: 9000 },

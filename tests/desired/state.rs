@@ -31,6 +31,7 @@ fn endpoint(name: &str, labels: &[(&str, &str)]) -> Endpoint {
         ipv6: AddressWish::Auto,
         ipv4: AddressWish::Auto,
         ports: BTreeMap::new(),
+        publish: Vec::new(),
         mac: None,
         shut: false,
         origin: origin(),

@@ -498,11 +498,11 @@ fn what_others_take_away_is_noticed_and_mended() {
         ]));
         mend(&mut kernel, &KernelEvent::Relist);
         // Of two links, by tcx, one.
-        let link = sys::pinned(&lab.bpffs().join("v2/links/wan0_ingress")).unwrap();
+        let link = sys::pinned(&lab.bpffs().join("v3/links/wan0_ingress")).unwrap();
         sys::link_detach(link.as_fd()).unwrap();
         mend(&mut kernel, &KernelEvent::Relist);
         let info = sys::link_info(
-            sys::pinned(&lab.bpffs().join("v2/links/wan0_ingress")).unwrap().as_fd(),
+            sys::pinned(&lab.bpffs().join("v3/links/wan0_ingress")).unwrap().as_fd(),
         );
         assert_eq!(info.unwrap().ifindex, facts.ifindex);
 

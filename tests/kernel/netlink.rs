@@ -30,6 +30,7 @@ pub fn an_endpoint(netlink: &Netlink, n: u16, namespace: &Path) -> Arc<Endpoint>
         ipv6: Some(std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n)),
         ipv4: Some(std::net::Ipv4Addr::new(10, 0, high, low)),
         ports: BTreeMap::new(),
+        publish: Vec::new(),
         shut: false,
         attachment: Attachment::Made(Made {
             namespace: Some(Namespace {

@@ -15,7 +15,7 @@ pub struct GenerationWatch {
 
 impl GenerationWatch {
     pub fn open(host: &Host) -> GenerationWatch {
-        let path = Path::new("/sys/fs/bpf/porin/v2/maps/state");
+        let path = Path::new("/sys/fs/bpf/porin/v3/maps/state");
         // Only the host's mounts have this bpffs.
         let state = host.enter(|| MapHandle::from_pinned_path(path).map_err(|e| e.to_string()));
         GenerationWatch { state: state.unwrap_or_else(|e| panic!("{}: {e}", path.display())) }

@@ -27,7 +27,7 @@ fn private_bpffs(at: &Path) {
 fn found_completed_or_made_anew() {
     let place = tempfile::tempdir().expect("a directory");
     private_bpffs(place.path());
-    let dir = place.path().join("v2/maps");
+    let dir = place.path().join("v3/maps");
     let open = || Maps::open_or_create(&dir, &LIMITS);
 
     let (maps, created) = open().expect("made");
@@ -50,7 +50,7 @@ fn found_completed_or_made_anew() {
     assert_ne!(completed.ids().expect("ids"), maps.ids().expect("ids"));
 
     // Made anew: what died beside it is cleared away, and without a state it is nothing.
-    let beside = place.path().join("v2/maps_new");
+    let beside = place.path().join("v3/maps_new");
     fs::create_dir(&beside).expect("made");
     fs::rename(dir.join("flows6"), beside.join("flows6")).expect("moved");
     fs::remove_file(dir.join("state")).expect("removed");

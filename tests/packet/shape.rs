@@ -10,21 +10,22 @@ use crate::world::{World, all_features, default_entries};
 /// helper is poisoned behind the counting function, so none escapes.
 #[test]
 fn established_costs_one_look_up() {
-    for v6 in [false, true] {
-        let mut w = World::new();
+    for (v6, publishes) in [(false, 0), (true, 0), (false, 1), (true, 1)] {
+        let mut w = World::with_features(abi::Features { publishes, ..all_features() });
         let (a, b) = (w.container(1), w.container(2));
         let (ca, cb) = ((a.ip(v6), 40000), (b.ip(v6), 80));
         let lookups = |shot: crate::world::Shot| shot.outcome.context.cb[4];
         // The flow (there is none), the address of the receiver, and two policies of two
-        // look-ups each.
-        assert_eq!(lookups(w.from(1, Frame::tcp(ca, cb, SYN, b""))), 6);
+        // look-ups each. With published ports: whether that is one, and the entry that was made.
+        let more = 2 * u32::from(publishes);
+        assert_eq!(lookups(w.from(1, Frame::tcp(ca, cb, SYN, b""))), 6 + more);
         assert_eq!(lookups(w.from(2, Frame::tcp(cb, ca, SYN | ACK, b""))), 1);
         assert_eq!(lookups(w.from(1, Frame::tcp(ca, cb, ACK, b""))), 1);
         assert_eq!(lookups(w.from(1, Frame::tcp(ca, cb, ACK, b"data"))), 1);
         assert_eq!(lookups(w.from(2, Frame::tcp(cb, ca, ACK, b"data"))), 1);
         // The flow, the receiver, one policy, and the counter of the rule that decided.
         w.policy(1, &default_entries(false, true));
-        assert_eq!(lookups(w.from(1, Frame::udp(ca, cb, b""))), 5);
+        assert_eq!(lookups(w.from(1, Frame::udp(ca, cb, b""))), 5 + more / 2);
     }
 }
 
@@ -58,6 +59,11 @@ fn features_left_out_are_gone() {
             let rest = insns(program, features);
             println!("{} without {name}: {rest}", program.name());
             assert!(rest < whole, "{} without {name}: {rest} of {whole}", program.name());
+        }
+        if [Program::FromEndpoint, Program::FromUplink].contains(&program) {
+            let rest = insns(program, abi::Features { publishes: 0, ..all });
+            println!("{} without published ports: {rest}", program.name());
+            assert!(rest < whole, "{}", program.name());
         }
         if program != Program::ToUplink {
             let rest = insns(program, abi::Features { reject: 0, ..all });

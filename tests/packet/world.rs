@@ -114,6 +114,7 @@ pub fn all_features() -> abi::Features {
         reject: 1,
         shadow: 1,
         masquerade: 1,
+        publishes: 1,
         adopts: 1,
         adopted: 0,
         accounting: 1,
@@ -123,6 +124,7 @@ pub fn all_features() -> abi::Features {
         nat_port_last: 65535,
         event_rate: 1_000_000,
         count_lookups: 1,
+        pad: 0,
     }
 }
 
@@ -412,6 +414,23 @@ impl World {
         *last += 1;
         self.maps.fill_policy_table(*last, entries).expect("filled");
         self.maps.set_policies(&[(abi::policy_index(slot, side), *last)]).expect("set");
+    }
+
+    /// Publishes an endpoint's port at an address and port of the host, on both sides; slot 0: nobody's.
+    pub fn publish(&mut self, at: (Ip, u16), protocol: u8, slot: u32, port: u16) {
+        self.publish_on_sides(at, protocol, [(slot, port); 2]);
+    }
+
+    pub fn publish_on_sides(&mut self, at: (Ip, u16), protocol: u8, sides: [(u32, u16); 2]) {
+        let (address, port) = (at.0.mapped(), at.1.to_be());
+        let key = abi::PublishedKey { address, port, protocol, ..Default::default() };
+        let side = |(slot, port): (u32, u16)| abi::PublishedSide {
+            slot,
+            port: port.to_be(),
+            ..Default::default()
+        };
+        let to = abi::Published { side: sides.map(side) };
+        self.maps.set_published(&key, &to).expect("published");
     }
 
     pub fn gate(&self, slot: u32) -> &dp::GatePair {

@@ -387,6 +387,12 @@ impl Backend for Tables {
             Op::SetEndpoint(slot, None) => maps.clear_endpoint(slot.0),
             Op::SetAddress(key, slots) if *slots == [Slot(0); 2] => maps.delete_address(key.0),
             Op::SetAddress(key, slots) => maps.set_address(key.0, slots.map(|slot| slot.0)),
+            Op::SetPublished(key, [None, None]) => {
+                maps.delete_published(&layout::published_key(key))
+            }
+            Op::SetPublished(key, sides) => {
+                maps.set_published(&layout::published_key(key), &layout::published(sides))
+            }
             Op::SetUplink(ifindex, Some(row)) => maps.set_uplink(*ifindex, &layout::uplink(row)),
             Op::SetUplink(ifindex, None) => maps.delete_uplink(*ifindex),
             Op::SetProgram(index, Some(variant)) => {

@@ -50,6 +50,7 @@ pub fn attached() -> Attached {
         mtu: 1500,
         ipv6: Some("fd00:10::7".parse().unwrap()),
         ipv4: Some("10.10.0.7".parse().unwrap()),
+        publish: Vec::new(),
         generation: Generation(7),
     }
 }

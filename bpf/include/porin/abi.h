@@ -19,7 +19,7 @@
 
 /* Plain numbers are enumerators, so that BTF has them and Rust can compare. */
 enum porin_constant {
-	PORIN_ABI = 2,
+	PORIN_ABI = 3,
 
 	/* Sizes. Slots number endpoints and uplinks alike; slot 0 is nobody. */
 	PORIN_MAX_SLOTS = 16384,
@@ -32,6 +32,7 @@ enum porin_constant {
 	PORIN_MAX_PREFIX_TABLES = 16,
 	PORIN_MAX_UPLINKS = 64,
 	PORIN_MAX_HITS = 131072, /* two for each rule that decided anything */
+	PORIN_MAX_PUBLISHED = 65536, /* each side may have half of them */
 
 	/*
 	 * The hook's direction, as the kernel names it: ingress is what comes
@@ -84,6 +85,8 @@ enum porin_constant {
 	PORIN_FLOW_FIN_ORIGINAL = 0x100,
 	PORIN_FLOW_FIN_REPLY = 0x200,
 	PORIN_FLOW_RST = 0x400,
+	PORIN_FLOW_PUBLISHED = 0x1000, /* it came by a published port */
+	PORIN_FLOW_HAIRPIN = 0x2000, /* and its originator is the endpoint itself */
 
 	/* Time-outs, in seconds, after which an entry is as if it were not there. */
 	PORIN_TIMEOUT_TCP_SYN = 60,
@@ -146,6 +149,28 @@ struct porin_address {
 
 struct porin_address_value {
 	__u32 slot[2];
+};
+
+/*
+ * Published ports: published[address and port of the host] -> an endpoint's port, on
+ * either side. Which address the endpoint has, its slot says.
+ */
+struct porin_published_key {
+	__u8 address[16];
+	__u16 port; /* network order */
+	__u8 protocol; /* TCP or UDP */
+	__u8 pad;
+};
+_Static_assert(sizeof(struct porin_published_key) == 20, "porin_published_key");
+
+struct porin_published_side {
+	__u32 slot; /* 0: it leads nowhere */
+	__u16 port; /* network order */
+	__u16 pad;
+};
+
+struct porin_published {
+	struct porin_published_side side[2];
 };
 
 /*
@@ -258,11 +283,12 @@ struct porin_flow {
 	__u32 ingress_cookie; /* rule of the receiver's ingress verdict */
 	__u32 identity[2]; /* peer numbers of originator and responder */
 	__u16 nat_port; /* network order; PORIN_FLOW_MASQUERADED */
-	__u16 pad;
+	__u16 published_port; /* likewise; PORIN_FLOW_PUBLISHED: what the originator sent to */
 	__u8 nat_address[4];
-	__u32 pad2;
+	__u32 pad;
+	__u8 published_address[16];
 };
-_Static_assert(sizeof(struct porin_flow) % 8 == 0, "porin_flow");
+_Static_assert(sizeof(struct porin_flow) == 128, "porin_flow");
 
 /* Masquerading, the way back: what the outside sees -> the endpoint's end. IPv4. */
 struct porin_nat_key {

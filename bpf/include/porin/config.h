@@ -16,6 +16,7 @@ struct porin_features {
 	__u8 reject; /* some rule rejects */
 	__u8 shadow; /* some policy is in shadow mode */
 	__u8 masquerade; /* IPv4 to the outside is masqueraded */
+	__u8 publishes; /* some endpoint of the host has published ports */
 	__u8 adopts; /* some endpoint of the host is adopted */
 	__u8 adopted; /* the endpoint itself is: judge, and leave the rest to its network */
 	__u8 accounting; /* bytes and packets per flow */
@@ -26,6 +27,7 @@ struct porin_features {
 	 * packet in skb->cb[4].
 	 */
 	__u8 count_lookups;
+	__u8 pad;
 	__u16 nat_port_first; /* host order; ports to masquerade with */
 	__u16 nat_port_last;
 	__u32 event_rate; /* drop and deny events per second and CPU; of flows ten times that */

@@ -41,6 +41,14 @@ struct {
 	__type(value, struct porin_address_value);
 } addresses SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, PORIN_MAX_PUBLISHED);
+	__type(key, struct porin_published_key);
+	__type(value, struct porin_published);
+} published SEC(".maps");
+
 /*
  * Inner maps bear sizes, not types: clang leaves no full BTF for a struct that
  * only an inner map names. How many entries a table may have is the daemon's choice.

@@ -53,6 +53,8 @@ enum porin_drop_reason {
 	PORIN_DROP_NOT_UPLINK, /* the route leads out of an interface that is no uplink */
 	PORIN_DROP_NOT_MASQUERADABLE, /* no port to tell it by, no address to do it with, or begun under another */
 	PORIN_DROP_ELSEWHERE, /* another's frame, which a bridge sends to all its ports */
+	PORIN_DROP_NOT_PUBLISHED, /* its flow came by a port that is not published any more */
+	PORIN_DROP_PUBLISHED_TWICE, /* the same ports lead to the same end another way already */
 	PORIN_DROP_REASONS, /* how many */
 };
 

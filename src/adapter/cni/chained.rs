@@ -56,6 +56,11 @@ pub fn place(
         let hint = "the plugin that makes the interface has it";
         return Err(Failure::new(Code::Unsupported, what).details(hint));
     }
+    if !network.publish.is_empty() {
+        let what = "`portMappings` are not porin-cni's to publish behind another plugin";
+        let hint = "`portmap` behind this one publishes what the bridge has";
+        return Err(Failure::new(Code::Unsupported, what).details(hint));
+    }
     let given = addresses(previous, &target.interface)?;
     let asked = network.ips.iter().chain(&arguments.ips);
     if let Some(missing) = asked.into_iter().find(|ip| !given.contains(ip)) {

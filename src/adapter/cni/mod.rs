@@ -15,6 +15,7 @@ pub(in crate::adapter) mod failure;
 pub(in crate::adapter) mod labels;
 mod network;
 pub mod plugin;
+pub mod published;
 pub(in crate::adapter) mod request;
 pub(in crate::adapter) mod result;
 mod version;

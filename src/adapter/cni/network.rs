@@ -14,8 +14,9 @@ use super::arguments;
 use super::environment::{IDENTIFIER, is_identifier, shortened};
 use super::failure::{Code, Failure};
 use super::labels::WrittenLabels;
+use super::published::{self, Mapping};
 use super::version::Version;
-use crate::types::Mac;
+use crate::types::{Mac, Publication};
 
 /// Bytes at most.
 pub const LONGEST: usize = 1 << 20;
@@ -40,6 +41,8 @@ pub struct Network {
     pub ips: Vec<IpAddr>,
     /// Capability `mac`, or `args.cni.mac`.
     pub mac: Option<Mac>,
+    /// Capability `portMappings`.
+    pub publish: Vec<Publication>,
     pub dns: Dns,
     /// Sockets, of those that are to be asked for labels.
     pub podman: Option<PathBuf>,
@@ -144,6 +147,8 @@ struct Runtime {
     labels: WrittenLabels,
     #[serde(rename = "io.kubernetes.cri.pod-annotations", default)]
     annotations: WrittenLabels,
+    #[serde(rename = "portMappings", default)]
+    ports: Vec<Mapping>,
     #[serde(flatten)]
     others: Map<String, Value>,
 }
@@ -194,9 +199,7 @@ pub fn network(text: &[u8]) -> Result<Network, Failure> {
     };
     if let Some((key, _)) = written.runtime.others.iter().find(|(_, value)| asked(value)) {
         let hint = match key.as_str() {
-            "portMappings" | "bandwidth" => {
-                "a plugin behind this one could have the capability: see porin-cni(8)"
-            }
+            "bandwidth" => "a plugin behind this one could have the capability: see porin-cni(8)",
             _ => "do without, or take it out of `capabilities`",
         };
         return unsupported(&format!("the capability {}", shortened(key)), hint);
@@ -220,6 +223,7 @@ pub fn network(text: &[u8]) -> Result<Network, Failure> {
         annotations: written.runtime.annotations,
         ips: ips.collect::<Result<_, _>>()?,
         mac,
+        publish: published::all(&written.runtime.ports)?,
         dns: written.runtime.dns.unwrap_or(written.dns),
         podman: written.podman,
         containerd: written.containerd,

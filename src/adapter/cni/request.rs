@@ -49,7 +49,8 @@ pub fn attach(
         network.asked_labels,
         found,
     ])?;
-    Ok(Attach { ipv6, ipv4, mac, ..Attach::new(id, about, name, place, labels) })
+    let publish = network.publish;
+    Ok(Attach { ipv6, ipv4, mac, publish, ..Attach::new(id, about, name, place, labels) })
 }
 
 /// At most one of each family; the same one twice is one.

@@ -27,14 +27,16 @@ pub fn call(driver: &Driver, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
         "/NetworkDriver.CreateEndpoint" => on(body, |asked| driver.create_endpoint(asked), same),
         "/NetworkDriver.EndpointOperInfo" => on(body, |of| driver.info(&of), same),
         "/NetworkDriver.Join" => on(body, |of| driver.join(&of), same),
-        "/NetworkDriver.ProgramExternalConnectivity" => on(body, |of| driver.open(&of), nothing),
+        "/NetworkDriver.ProgramExternalConnectivity" => {
+            on(body, |asked| driver.connect(&asked), nothing)
+        }
+        "/NetworkDriver.RevokeExternalConnectivity" => {
+            on(body, |of| driver.disconnect(&of), nothing)
+        }
         // Docker puts the interface back before it deletes the endpoint, so that stays.
         "/NetworkDriver.Leave" => on(body, |of| driver.leave(&of), nothing),
         "/NetworkDriver.DeleteEndpoint" => on(body, |of| driver.delete_endpoint(&of), nothing),
-        // What is to be undone is when the endpoint is deleted.
-        "/NetworkDriver.RevokeExternalConnectivity"
-        | "/NetworkDriver.DiscoverNew"
-        | "/NetworkDriver.DiscoverDelete" => json(&Nothing {}),
+        "/NetworkDriver.DiscoverNew" | "/NetworkDriver.DiscoverDelete" => json(&Nothing {}),
         "/IpamDriver.GetCapabilities" => {
             json(&IpamCapabilities { requires_mac_address: false, requires_request_replay: false })
         }

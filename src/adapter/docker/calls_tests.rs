@@ -15,6 +15,7 @@ use super::*;
 use crate::adapter::docker::left::{Left, Progress};
 use crate::adapter::docker::pools::{Pools, Store};
 use crate::adapter::docker::serve::Server;
+use crate::adapter::docker::wire::OfEndpoint;
 use crate::control::attach::{Attach, Attached, AttachmentId, Place};
 use crate::control::server::Handler;
 use crate::control::wire::{ErrorCode, Request, Response};
@@ -47,6 +48,7 @@ fn attached(attach: &Attach) -> Response {
         mtu: 1500,
         ipv6: attach.ipv6,
         ipv4: attach.ipv4,
+        publish: attach.publish.clone(),
         generation: Generation(1),
     }))
 }
@@ -223,6 +225,28 @@ fn an_endpoint_is_shut_until_its_labels_are_known() {
         ("app=web".to_owned(), shut.place.clone())
     );
     open().unwrap();
+    let published = || {
+        let all = lab.daemon.only().unwrap().publish;
+        all.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert!(published().is_empty());
+
+    // The endpoint by which the container is reached has its ports, also if the opener or a new daemon's look at it comes after.
+    let port = json!({ "Proto": 6, "Port": 80, "HostIP": "", "HostPort": 8080 });
+    let connect = with(json!({ "Options": { "com.docker.network.portmap": [port] } }));
+    lab.must("NetworkDriver.ProgramExternalConnectivity", &connect);
+    assert_eq!(published(), ["8080:80/tcp"]);
+    let of_it = OfEndpoint { network: network(), endpoint: "b".repeat(64) };
+    lab.driver.open(&of_it).unwrap();
+    lab.must("NetworkDriver.Join", &of());
+    lab.driver.open(&of_it).unwrap();
+    assert_eq!(published(), ["8080:80/tcp"]);
+    for _ in 0..2 {
+        lab.must("NetworkDriver.RevokeExternalConnectivity", &of());
+        let attach = lab.daemon.only().unwrap();
+        assert!(attach.publish.is_empty() && !attach.shut && !attach.labels.is_empty());
+    }
+    lab.must("NetworkDriver.ProgramExternalConnectivity", &connect);
 
     // Asked again because the answer got lost, it is the same.
     assert_eq!(lab.must("NetworkDriver.Join", &of()), joined);
@@ -330,7 +354,9 @@ fn what_is_not_asked_for_rightly_is_refused_by_name() {
         lab.call("NetworkDriver.CreateEndpoint", &asked).unwrap_err()
     };
     let ports = json!({ "com.docker.network.portmap": [{ "Port": 80, "Proto": 6 }] });
-    assert!(endpoint(json!({ "Options": ports })).contains("cannot be published yet"));
+    assert!(endpoint(json!({ "Options": ports })).contains("write -p PORT:80"));
+    let ports = json!({ "com.docker.network.portmap": "80:80" });
+    assert!(endpoint(json!({ "Options": ports })).contains("not understood"));
     assert!(endpoint(json!({ "Interface": {} })).contains("has no address"));
     assert!(
         endpoint(json!({ "Interface": { "Address": "fd00::1/64" } })).contains("not an address")

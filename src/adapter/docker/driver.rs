@@ -17,21 +17,21 @@ use super::api::Api;
 use super::is_id;
 use super::opener::Told;
 use super::pools::Pools;
+use super::published::published;
 use super::subnets::shortened;
 use super::wire::{
-    CreateEndpoint, CreateNetwork, Created, CreatedInterface, Info, InterfaceName, Joined,
-    OfEndpoint, Pool, RequestPool,
+    Connectivity, CreateEndpoint, CreateNetwork, Created, CreatedInterface, Info, InterfaceName,
+    Joined, OfEndpoint, Pool, RequestPool,
 };
 use crate::control::attach::{Attach, Attached, AttachmentId, Place};
 use crate::control::server::Handler;
 use crate::control::wire::{Request, Response};
-use crate::types::{Labels, Mac, Name};
+use crate::types::{Labels, Mac, Name, Publication};
 
 pub const ADAPTER: &str = "docker";
 /// Options of networks and endpoints.
 const GENERIC: &str = "com.docker.network.generic";
 const INTERNAL: &str = "com.docker.network.internal";
-const PORTS: &str = "com.docker.network.portmap";
 /// Endpoints that are remembered at most.
 const KNOWN: usize = 4096;
 
@@ -120,7 +120,8 @@ impl Driver {
     pub fn create_endpoint(&self, asked: CreateEndpoint) -> Result<Created, Failure> {
         let CreateEndpoint { of, interface, options } = asked;
         check(&of)?;
-        refuse_ports(&options)?;
+        // Here, for nobody is to find out when the container is about to start.
+        published(&options)?;
         let (ipv4, ipv6) = (bare(&interface.ipv4)?, bare(&interface.ipv6)?);
         if ipv4.is_none() && ipv6.is_none() {
             return Err("the endpoint has no address".to_owned().into());
@@ -193,11 +194,32 @@ impl Driver {
     /// The labels are not known, or cannot be put in force: it stays shut.
     pub fn open(&self, of: &OfEndpoint) -> Result<(), Failure> {
         check(of)?;
+        self.change(of, None)
+    }
+
+    /// The endpoint is the one by which its container is reached from outside: opens it, with the ports that are published.
+    pub fn connect(&self, asked: &Connectivity) -> Result<(), Failure> {
+        check(&asked.of)?;
+        self.change(&asked.of, Some(published(&asked.options)?))
+    }
+
+    /// It is not any more: another endpoint of the container's may be about to have its ports.
+    pub fn disconnect(&self, of: &OfEndpoint) -> Result<(), Failure> {
+        check(of)?;
+        // Mostly there are none, and what is about to go is left alone.
+        match self.look(&id(of)) {
+            Ok(Some(attached)) if !attached.publish.is_empty() => self.change(of, Some(Vec::new())),
+            _ => Ok(()),
+        }
+    }
+
+    /// `publish`: none, if they stay as they are.
+    fn change(&self, of: &OfEndpoint, publish: Option<Vec<Publication>>) -> Result<(), Failure> {
         let known = self.known(of)?;
         let mut stage = locked(&known);
         match *stage {
-            Stage::Joined { open: true } => return Ok(()),
-            Stage::Joined { open: false } => {}
+            Stage::Joined { open: true } if publish.is_none() => return Ok(()),
+            Stage::Joined { .. } => {}
             Stage::Created(_) | Stage::Left | Stage::Deleted => {
                 return Err("the endpoint is in no container".to_owned().into());
             }
@@ -208,6 +230,10 @@ impl Driver {
             self.lock().remove(of);
             return Err("porin has no such endpoint".to_owned().into());
         };
+        let publish = publish.unwrap_or_else(|| attached.publish.clone());
+        if *stage == (Stage::Joined { open: true }) && publish == attached.publish {
+            return Ok(());
+        }
         let container = self.api.container(&of.network, &of.endpoint).map_err(|error| {
             Failure::from(format!("the container's labels are not known: {error}"))
                 .hint("see `socket` in the [docker] table of porin.toml")
@@ -220,6 +246,7 @@ impl Driver {
             labels: container.labels,
             ipv6: attached.ipv6,
             ipv4: attached.ipv4,
+            publish,
             mac: Some(attached.mac.parse()?),
             shut: false,
             again: true,
@@ -367,6 +394,7 @@ fn shut(of: &OfEndpoint, wanted: Wanted) -> Result<Attach, Failure> {
         labels: Labels::default(),
         ipv6: wanted.ipv6,
         ipv4: wanted.ipv4,
+        publish: Vec::new(),
         mac: Some(wanted.mac),
         shut: true,
         again: false,
@@ -411,18 +439,6 @@ fn bare<T: FromStr>(text: &str) -> Result<Option<T>, Failure> {
             .map(Some)
             .map_err(|_| format!("`{}` is not an address of its family", shortened(text)).into()),
     }
-}
-
-/// Nobody is to believe that a port is open. This is where publishing will begin.
-fn refuse_ports(options: &BTreeMap<String, serde_json::Value>) -> Result<(), Failure> {
-    let ports = options.get(PORTS).and_then(|ports| ports.as_array());
-    if ports.is_none_or(Vec::is_empty) {
-        return Ok(());
-    }
-    Err(Failure::from(
-        "ports of containers in networks of porin cannot be published yet".to_owned(),
-    )
-    .hint("leave -p out; clients reach the container by its own address"))
 }
 
 fn check(of: &OfEndpoint) -> Result<(), Failure> {

@@ -14,6 +14,7 @@ mod engine;
 mod left;
 mod opener;
 mod pools;
+mod published;
 mod serve;
 mod subnets;
 mod wire;

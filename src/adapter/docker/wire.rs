@@ -149,6 +149,16 @@ pub struct CreateEndpoint {
     pub options: BTreeMap<String, Value>,
 }
 
+/// ProgramExternalConnectivity.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Connectivity {
+    #[serde(flatten)]
+    pub of: OfEndpoint,
+    #[serde(rename = "Options", deserialize_with = "nullable")]
+    pub options: BTreeMap<String, Value>,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Interface {

@@ -7,12 +7,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::network::{self, Options, Written};
+use super::published;
 use crate::adapter::cni::environment::{IDENTIFIER, is_identifier, shortened};
 use crate::adapter::cni::failure::{Code, Failure};
 use crate::adapter::cni::labels;
 use crate::adapter::cni::{arguments, asked, request, result};
 use crate::control::attach::{Attach, Attached, AttachmentId, Place};
-use crate::types::{Invalid, Mac, Name};
+use crate::types::{Invalid, Mac, Name, Publication};
 
 pub const ADAPTER: &str = "netavark";
 
@@ -61,6 +62,7 @@ pub struct Container {
     options: Options,
     own: Options,
     mac: Option<Mac>,
+    publish: Vec<Publication>,
     /// The daemon's run directory.
     pub run: PathBuf,
 }
@@ -73,16 +75,10 @@ pub fn read(text: &[u8]) -> Result<Container, Failure> {
         let what = format!("{} is no container's id", shortened(&exec.container_id));
         return Err(Failure::new(Code::Decode, what).details(IDENTIFIER));
     }
-    let unsupported = |what: &str, hint: &str| {
-        let what = format!("{what} is not supported by porin");
-        Err(Failure::new(Code::Unsupported, what).details(hint))
-    };
-    if exec.port_mappings.as_ref().is_some_and(|ports| !ports.is_empty()) {
-        return unsupported("to publish ports", "policies say who may reach the container itself");
-    }
     let mac = exec.network_options.static_mac.as_deref().filter(|mac| !mac.is_empty());
     let mac = mac.map(arguments::mac).transpose();
     let mac = mac.map_err(|why| Failure::new(Code::InvalidNetwork, why))?;
+    let publish = published::all(exec.port_mappings.as_deref().unwrap_or_default())?;
     let options = network::options(&exec.network.options.clone().unwrap_or_default())?;
     // Who starts a container may say labels, not whom to ask.
     let own = exec.network_options.options.clone().unwrap_or_default();
@@ -92,7 +88,7 @@ pub fn read(text: &[u8]) -> Result<Container, Failure> {
     }
     let own = network::options(&own)?;
     let run = options.run.clone();
-    Ok(Container { exec, options, own, mac, run })
+    Ok(Container { exec, options, own, mac, publish, run })
 }
 
 impl Container {
@@ -118,7 +114,13 @@ impl Container {
         // The operator's own first, as with CNI.
         let labels = labels::join([self.options.labels, self.own.labels, found])?;
         let place = Place::Inside { namespace, interface };
-        Ok(Attach { ipv6, ipv4, mac: self.mac, ..Attach::new(id, about, name, place, labels) })
+        Ok(Attach {
+            ipv6,
+            ipv4,
+            mac: self.mac,
+            publish: self.publish,
+            ..Attach::new(id, about, name, place, labels)
+        })
     }
 }
 

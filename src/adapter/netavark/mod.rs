@@ -9,3 +9,4 @@
 mod container;
 mod network;
 pub mod plugin;
+mod published;

@@ -122,6 +122,7 @@ fn endpoint(adoption: &Adoption, origin: Origin) -> Endpoint {
         ipv6: wish(ipv6.map(Into::into)),
         ipv4: wish(ipv4.map(Into::into)),
         ports: BTreeMap::new(),
+        publish: Vec::new(),
         mac: None,
         shut: false,
         origin,

@@ -81,6 +81,7 @@ impl Files {
             ipv6: wish(attach.ipv6.map(Into::into)),
             ipv4: wish(attach.ipv4.map(Into::into)),
             ports: Default::default(),
+            publish: attach.publish.clone(),
             mac: attach.mac,
             shut: attach.shut,
             origin: Origin { file: self.path(&attach.id).as_path().into(), line: 1, column: 1 },

@@ -8,6 +8,7 @@ pub mod adopting;
 mod conflicts;
 mod files;
 mod place;
+mod ports;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -138,6 +139,7 @@ impl Attachments {
         let (text, endpoint) =
             self.files.compose(&attach.id, &attach.about, &asked).map_err(Refusal::refused)?;
         let place = find(&attach.place, &endpoint).map_err(Refusal::refused)?;
+        ports::with_sockets(&endpoint.publish).map_err(Refusal::refused)?;
         let mut state = self.lock();
         let same = state.known.get(&attach.id).filter(|known| {
             known.place == Some(place)
@@ -195,8 +197,10 @@ impl Attachments {
         let requested = || state.known.iter().filter(|(other, _)| *other != id).map(|(_, k)| k);
         let endpoints = requested().map(|known| &known.endpoint);
         let written = committed.config.endpoints.iter().filter(by_hand);
-        conflicts::with_written(new, endpoints.chain(written), &committed.config.host)
-            .map_err(Refusal::refused)?;
+        let host = &committed.config.host;
+        let others = || endpoints.clone().chain(written.clone());
+        conflicts::with_written(new, others(), host).map_err(Refusal::refused)?;
+        ports::with_written(new, others(), host).map_err(Refusal::refused)?;
         let there = |known: &&Known| {
             known.place == Some(place) && known.endpoint.interface() == new.interface()
         };

@@ -63,6 +63,7 @@ fn asked(app: &str) -> Attach {
         labels: labels(app),
         ipv6: None,
         ipv4: None,
+        publish: Vec::new(),
         mac: None,
         shut: false,
         again: false,

@@ -112,6 +112,7 @@ pub fn attached(endpoint: &snapshot::Endpoint, made: &Made, board: &Board) -> At
         mtu: made.mtu,
         ipv6: endpoint.ipv6,
         ipv4: endpoint.ipv4,
+        publish: endpoint.publish.clone(),
         generation: board.generation,
     }
 }

@@ -28,6 +28,9 @@ pub use types::porin_policy_key as PolicyKey;
 pub use types::porin_policy_value as PolicyValue;
 pub use types::porin_prefix_key as PrefixKey;
 pub use types::porin_prefix_value as PrefixValue;
+pub use types::porin_published as Published;
+pub use types::porin_published_key as PublishedKey;
+pub use types::porin_published_side as PublishedSide;
 pub use types::porin_source_block as SourceBlock;
 pub use types::porin_state as State;
 pub use types::porin_traffic as Traffic;
@@ -52,6 +55,7 @@ constants! {
     MAX_POLICY_TABLES = c::PORIN_MAX_POLICY_TABLES as u32;
     MAX_PREFIX_TABLES = c::PORIN_MAX_PREFIX_TABLES as u32;
     MAX_UPLINKS = c::PORIN_MAX_UPLINKS as u32;
+    MAX_PUBLISHED = c::PORIN_MAX_PUBLISHED as u32;
     MAX_HITS = c::PORIN_MAX_HITS as u32;
     HOOK_INGRESS = c::PORIN_HOOK_INGRESS as u32;
     HOOK_EGRESS = c::PORIN_HOOK_EGRESS as u32;
@@ -73,6 +77,7 @@ constants! {
     FLOW_LOW_ORIGINATES = c::PORIN_FLOW_LOW_ORIGINATES as u32;
     FLOW_MASQUERADED = c::PORIN_FLOW_MASQUERADED as u32;
     FLOW_SEEN_REPLY = c::PORIN_FLOW_SEEN_REPLY as u32;
+    FLOW_PUBLISHED = c::PORIN_FLOW_PUBLISHED as u32;
     FLOW_SYN = c::PORIN_FLOW_SYN as u32;
     FLOW_SYNACK = c::PORIN_FLOW_SYNACK as u32;
     FLOW_ESTABLISHED = c::PORIN_FLOW_ESTABLISHED as u32;
@@ -157,7 +162,9 @@ const _: () = {
     assert!(size_of::<Uplink>() == 16);
     assert!(size_of::<Flow4Key>() == 16);
     assert!(size_of::<Flow6Key>() == 40);
-    assert!(size_of::<Flow>() == 112);
+    assert!(size_of::<Flow>() == 128);
+    assert!(size_of::<PublishedKey>() == 20);
+    assert!(size_of::<Published>() == 16);
     assert!(size_of::<NatKey>() == 16);
     assert!(size_of::<NatValue>() == 16);
     assert!(size_of::<FragmentKey>() == 40);

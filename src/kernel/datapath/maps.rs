@@ -179,6 +179,14 @@ impl Maps {
         self.delete("addresses", &abi::Address { bytes: address })
     }
 
+    pub fn set_published(&self, key: &abi::PublishedKey, to: &abi::Published) -> Result<()> {
+        self.update("published", key, to)
+    }
+
+    pub fn delete_published(&self, key: &abi::PublishedKey) -> Result<()> {
+        self.delete("published", key)
+    }
+
     /// `index`: see [`abi::program_index`].
     pub fn set_program(&self, index: u32, program: BorrowedFd<'_>) -> Result<()> {
         self.update("programs", &index, &(program.as_raw_fd() as u32))

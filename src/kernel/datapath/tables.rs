@@ -151,6 +151,11 @@ impl Maps {
         Ok(found)
     }
 
+    /// Published ports, and what they lead to on either side.
+    pub fn published(&self) -> Result<Vec<(abi::PublishedKey, abi::Published)>> {
+        self.all("published")
+    }
+
     /// Uplinks by interface.
     pub fn uplinks(&self) -> Result<Vec<(u32, abi::Uplink)>> {
         self.all("uplinks")
