@@ -134,7 +134,7 @@ fn containers_reach_published_ports() {
         let shop = shop(world);
         let daemon = shop.host.porind();
         for to in host(8088).into_iter().chain(at(FRONT, 80)) {
-            assert!(traffic::tcp(shop.db.place(), to, DROPPED) == false, "db sends nothing: {to}");
+            assert!(!traffic::tcp(shop.db.place(), to, DROPPED), "db sends nothing: {to}");
             assert!(traffic::tcp(shop.intruder.place(), to, ARRIVES), "{to}");
         }
         for to in host(8088) {
