@@ -44,7 +44,7 @@ BUILD_NEEDS := clang-19|clang:clang-19|clang gcc:gcc /usr/include/libelf.h:libel
 # The last are real container runtimes, which tests start by themselves, in private namespaces.
 TEST_NEEDS := ip:iproute2 podman:podman crun:crun containerd:containerd runc:runc /usr/lib/cni/loopback:containernetworking-plugins /usr/share/doc/busybox-static:busybox-static iptables:iptables dockerd:docker.io
 PODMAN5_NEEDS := mmdebstrap:mmdebstrap
-SYSTEM_NEEDS := mmdebstrap:mmdebstrap systemd-nspawn:systemd-container
+SYSTEM_NEEDS := mmdebstrap:mmdebstrap systemd-nspawn:systemd-container lintian:lintian rpmlint:rpmlint zsh:zsh fish:fish
 BENCH_NEEDS := nft:nftables /usr/lib/cni/bridge:containernetworking-plugins
 DEMO_NEEDS := nginx:nginx-light curl:curl redis-server:redis-server redis-cli:redis-tools ping:iputils-ping
 CHECK_NEEDS := clang-format-19|clang-format:clang-format-19|clang-format mandoc:mandoc
@@ -62,7 +62,7 @@ setup: setup-build setup-test setup-bench setup-demo setup-check
 setup-build: NEEDS = $(BUILD_NEEDS)
 setup-test: NEEDS = $(BUILD_NEEDS) $(TEST_NEEDS)
 setup-podman5: NEEDS = $(BUILD_NEEDS) $(TEST_NEEDS) $(PODMAN5_NEEDS)
-setup-system: NEEDS = $(BUILD_NEEDS) $(TEST_NEEDS) $(DEB_NEEDS) $(SYSTEM_NEEDS)
+setup-system: NEEDS = $(BUILD_NEEDS) $(TEST_NEEDS) $(DEB_NEEDS) $(RPM_NEEDS) $(SYSTEM_NEEDS)
 setup-bench: NEEDS = $(BUILD_NEEDS) $(TEST_NEEDS) $(BENCH_NEEDS)
 setup-demo: NEEDS = $(BUILD_NEEDS) $(TEST_NEEDS) $(DEMO_NEEDS)
 setup-check: NEEDS = $(BUILD_NEEDS) $(CHECK_NEEDS)
@@ -108,7 +108,7 @@ test-system: setup-system
 	[ -e $(SYSTEM)/root ] || { mkdir -p $(SYSTEM) && $(AS_ROOT) rm -rf --one-file-system $(SYSTEM)/new && \
 		$(AS_ROOT) mmdebstrap --variant=minbase --include=$(SYSTEM_PACKAGES) \
 			bookworm $(SYSTEM)/new $(DEBIAN) && $(AS_ROOT) mv $(SYSTEM)/new $(SYSTEM)/root; }
-	PORIN_SYSTEM_ROOT=$(SYSTEM)/root $(CARGO) test --locked --test system
+	PORIN_SYSTEM_ROOT=$(SYSTEM)/root $(CARGO) test --locked --test packages --test system
 
 TARGET ?= cni
 SECONDS ?= 60
