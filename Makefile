@@ -13,7 +13,7 @@
 #   make deb, rpm    packages, in target/packages
 #   make setup       the Debian packages that the above need (each does that by itself)
 #
-# Root is needed by test, test-long, bench and demo only: through sudo unless make is root already.
+# Root is needed by the tests, bench and demo only: through sudo unless make is root already.
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
@@ -135,7 +135,7 @@ install-files:
 	install -d -m 755 $(DESTDIR)$(NETAVARKDIR)
 	ln -sfr $(DESTDIR)$(CNIDIR)/porin-cni $(DESTDIR)$(NETAVARKDIR)/porin
 	cd etc && find cni porin/examples -type f | while read -r example; do \
-		install -D -m 644 "$$example" "$(DESTDIR)$(PREFIX)/share/doc/porin/examples/$${example#porin/examples/}"; \
+		install -D -m 644 "$$example" "$(DESTDIR)$(PREFIX)/share/doc/porin/examples/$${example#porin/examples/}" || exit 1; \
 	done
 	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/porin/endpoints.d $(DESTDIR)$(SYSCONFDIR)/porin/policies.d
 	[ -e $(DESTDIR)$(SYSCONFDIR)/porin/porin.toml ] || \
