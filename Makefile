@@ -14,7 +14,7 @@
 #   make deb, rpm    packages, in target/packages
 #   make setup       the Debian packages that the above need (each does that by itself)
 #
-# Root is needed by test, test-long, bench and demo only: through sudo unless make is root already.
+# Root is needed by the tests, bench and demo only: through sudo unless make is root already.
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
@@ -45,7 +45,7 @@ BUILD_NEEDS := clang-19|clang:clang-19|clang gcc:gcc /usr/include/libelf.h:libel
 # The last are real container runtimes, which tests start by themselves, in private namespaces.
 TEST_NEEDS := ip:iproute2 podman:podman crun:crun containerd:containerd runc:runc /usr/lib/cni/loopback:containernetworking-plugins /usr/share/doc/busybox-static:busybox-static iptables:iptables dockerd:docker.io
 NEWER_NEEDS := mmdebstrap:mmdebstrap cpio:cpio xz:xz-utils zstd:zstd strip:binutils
-SYSTEM_NEEDS := mmdebstrap:mmdebstrap systemd-nspawn:systemd-container
+SYSTEM_NEEDS := mmdebstrap:mmdebstrap systemd-nspawn:systemd-container lintian:lintian rpmlint:rpmlint zsh:zsh fish:fish
 BENCH_NEEDS := nft:nftables /usr/lib/cni/bridge:containernetworking-plugins
 DEMO_NEEDS := nginx:nginx-light curl:curl redis-server:redis-server redis-cli:redis-tools ping:iputils-ping
 CHECK_NEEDS := clang-format-19|clang-format:clang-format-19|clang-format mandoc:mandoc
@@ -63,7 +63,7 @@ setup: setup-build setup-test setup-bench setup-demo setup-check
 setup-build: NEEDS = $(BUILD_NEEDS)
 setup-test: NEEDS = $(BUILD_NEEDS) $(TEST_NEEDS)
 setup-newer: NEEDS = $(BUILD_NEEDS) $(TEST_NEEDS) $(NEWER_NEEDS)
-setup-system: NEEDS = $(BUILD_NEEDS) $(TEST_NEEDS) $(DEB_NEEDS) $(SYSTEM_NEEDS)
+setup-system: NEEDS = $(BUILD_NEEDS) $(TEST_NEEDS) $(DEB_NEEDS) $(RPM_NEEDS) $(SYSTEM_NEEDS)
 setup-bench: NEEDS = $(BUILD_NEEDS) $(TEST_NEEDS) $(BENCH_NEEDS)
 setup-demo: NEEDS = $(BUILD_NEEDS) $(TEST_NEEDS) $(DEMO_NEEDS)
 setup-check: NEEDS = $(BUILD_NEEDS) $(CHECK_NEEDS)
@@ -117,7 +117,7 @@ test-system: setup-system
 	[ -e $(SYSTEM)/root ] || { mkdir -p $(SYSTEM) && $(AS_ROOT) rm -rf --one-file-system $(SYSTEM)/new && \
 		$(AS_ROOT) mmdebstrap --variant=minbase --include=$(SYSTEM_PACKAGES) \
 			bookworm $(SYSTEM)/new $(DEBIAN) && $(AS_ROOT) mv $(SYSTEM)/new $(SYSTEM)/root; }
-	PORIN_SYSTEM_ROOT=$(SYSTEM)/root $(CARGO) test --locked --test system
+	PORIN_SYSTEM_ROOT=$(SYSTEM)/root $(CARGO) test --locked --test packages --test system
 
 TARGET ?= cni
 SECONDS ?= 60
@@ -144,7 +144,7 @@ install-files:
 	install -d -m 755 $(DESTDIR)$(NETAVARKDIR)
 	ln -sfr $(DESTDIR)$(CNIDIR)/porin-cni $(DESTDIR)$(NETAVARKDIR)/porin
 	cd etc && find cni porin/examples -type f | while read -r example; do \
-		install -D -m 644 "$$example" "$(DESTDIR)$(PREFIX)/share/doc/porin/examples/$${example#porin/examples/}"; \
+		install -D -m 644 "$$example" "$(DESTDIR)$(PREFIX)/share/doc/porin/examples/$${example#porin/examples/}" || exit 1; \
 	done
 	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/porin/endpoints.d $(DESTDIR)$(SYSCONFDIR)/porin/policies.d
 	[ -e $(DESTDIR)$(SYSCONFDIR)/porin/porin.toml ] || \

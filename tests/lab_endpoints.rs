@@ -68,6 +68,55 @@ fn a_namespace_that_is_missing_closes_only_its_endpoint_until_it_appears() {
     });
 }
 
+/// As systemd-machined does it; `make test-system` has the real one.
+#[test]
+fn a_machine_is_attached_whenever_it_is_registered() {
+    World::run(|world| {
+        let shop = Shop::open(world);
+        let endpoint = config::endpoint("m", "app = \"m\"", NEW);
+        let endpoint = endpoint.replace("namespace = \"/run/netns/m\"", "machine = \"m-1\"");
+        shop.host.write("endpoints.d/m.toml", &endpoint);
+        let machines = shop.host.run_directory().join("systemd/machines");
+        let daemon = shop.host.porind();
+        let closed = |why: &str| {
+            daemon.wait_for(why, |status| {
+                let faults = status["faults"].to_string();
+                status["endpoints"]["closed"] == 1
+                    && faults.contains("machine m-1: ")
+                    && faults.contains(why)
+            });
+        };
+        closed("it is not running");
+        std::fs::create_dir_all(&machines).unwrap();
+        let registration = machines.join("m-1");
+        for run in 1..=2 {
+            let machine = shop.host.container(&format!("machine{run}"));
+            let _server = Server::echo(machine.place(), 80);
+            let leader = machine.spawn(machine.place().command(&["sleep", "1000"]));
+            let text = format!(
+                "# This is private data. Do not parse.\nNAME=m-1\nLEADER={}\n",
+                leader.pid()
+            );
+            std::fs::write(machines.join(".#m-1"), text).unwrap();
+            std::fs::rename(machines.join(".#m-1"), &registration).unwrap();
+            for to in at(NEW, 80) {
+                let front = shop.front.place();
+                eventually(EFFECT, "it answers", || traffic::tcp(front, to, DROPPED));
+            }
+            std::fs::remove_file(&registration).unwrap();
+            closed("it is not running");
+            eventually(EFFECT, "its interface is gone", || machine.place().interfaces() == ["lo"]);
+        }
+        // One that is in the host's own network would cut the host off.
+        let own = shop.host.place().command(&["sleep", "1000"]);
+        let own = shop.host.place().spawn(own);
+        std::fs::write(&registration, format!("LEADER={}\n", own.pid())).unwrap();
+        closed("the host's own network namespace");
+        std::fs::write(&registration, "LEADER=nobody\n").unwrap();
+        closed("which process leads it");
+    });
+}
+
 #[test]
 fn a_namespace_that_vanishes_closes_only_its_endpoint() {
     World::run(|world| {

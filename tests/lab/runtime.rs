@@ -13,7 +13,7 @@ use super::world::World;
 /// Set in the process that has process numbers of its own.
 const INSIDE: &str = "PORIN_LAB_INSIDE";
 /// For one test, runtimes and images and all.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Runs `story` in a new world in which processes end with the test, however it ends: runtimes leave some that no parent
 /// looks after. `name`: the test's own.
