@@ -11,14 +11,16 @@ pub fn cost(wide: &Rule, narrow: &Rule) -> usize {
 }
 
 pub fn rule(wide: &Rule, narrow: &Rule) -> bool {
-    each(&wide.ports, &narrow.ports, port)
+    // What is allowed of connections is compared as it is written.
+    (wide.l7.is_empty() || wide.l7 == narrow.l7)
+        && each(&wide.ports, &narrow.ports, port)
         && each(&wide.source_ports, &narrow.source_ports, range)
         && (everyone(wide) || each(&wide.peers, &narrow.peers, |a, b| peer(wide, a, narrow, b)))
 }
 
 /// Whether it matches every packet of its direction.
 pub fn is_everything(rule: &Rule) -> bool {
-    everyone(rule) && rule.ports.is_empty() && rule.source_ports.is_empty()
+    everyone(rule) && rule.ports.is_empty() && rule.source_ports.is_empty() && rule.l7.is_empty()
 }
 
 fn everyone(rule: &Rule) -> bool {
@@ -77,4 +79,32 @@ fn cidr(wide: &CidrSet, narrow: &CidrSet) -> bool {
     };
     wide.network.contains(&narrow.network)
         && (wide.except == narrow.except || wide.except.iter().all(spared))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::http::{HttpRule, L7};
+    use crate::types::{Action, Origin};
+
+    fn with(l7: L7) -> Rule {
+        Rule {
+            action: Action::Allow,
+            peers: Vec::new(),
+            ports: Vec::new(),
+            source_ports: Vec::new(),
+            match_endpoints: false,
+            l7,
+            origin: Origin { file: std::path::Path::new("f").into(), line: 1, column: 1 },
+        }
+    }
+
+    #[test]
+    fn a_rule_about_requests_is_less_than_one_about_packets() {
+        let packets = with(L7::default());
+        let requests = with(L7 { http: vec![HttpRule::default()], tls: None });
+        assert!(rule(&packets, &requests) && rule(&requests, &requests));
+        assert!(!rule(&requests, &packets));
+        assert!(is_everything(&packets) && !is_everything(&requests));
+    }
 }

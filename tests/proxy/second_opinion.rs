@@ -62,8 +62,7 @@ fn hyper_sees(text: &[u8]) -> Vec<Seen> {
             .serve_connection(TokioIo::new(server), service);
         let _ = futures_util::future::join(talk, serve).await;
     }));
-    let seen = seen.lock().unwrap().clone();
-    seen
+    seen.lock().unwrap().clone()
 }
 
 /// What a body with its chunks says.

@@ -218,6 +218,10 @@ impl<U: Upstream> Connection<'_, U> {
         let upstream = (&mut server.stream, &mut server.answers);
         let whole = exchange(client, upstream, &plan, limits, &progress, &self.watch);
         let end = self.watch.guard(&mut self.alarm, whole).await;
+        if server.answers.is_empty() {
+            // An idle connection holds none.
+            server.answers = BytesMut::new();
+        }
         let (next, said) = match end {
             Ok(exchange::End::Again) => (Next::Request, None),
             Ok(exchange::End::Last) => (Next::Linger, None),
