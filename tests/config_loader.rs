@@ -610,9 +610,12 @@ fn a_boot_is_open_unless_the_host_s_files_say_otherwise_or_are_wrong() {
         ),
         // What it was to be is not known.
         (&[("porin.toml", "boot = \"shut\"")], Boot::Closed),
-        (&[("porin.toml", "boot = \"open\"\nbooot = 1")], Boot::Closed),
+        (&[("porin.toml", "boot = \"open\"\nbooot = 1")], Boot::Open),
+        (&[("porin.toml", "boot = \"closed\"\nbooot = 1")], Boot::Closed),
+        (&[("porin.toml", "mtu = ")], Boot::Open),
+        (&[("porin.toml", "boot = \"closed\"\nmtu = ")], Boot::Closed),
         (&[("porin.toml", "boot = \"open")], Boot::Closed),
-        (&[("porin.toml", "boot = \"open\""), ("porin.toml.d/a.toml", "x")], Boot::Closed),
+        (&[("porin.toml", "boot = \"open\""), ("porin.toml.d/a.toml", "x")], Boot::Open),
     ] {
         let tree = Tree::new(files);
         let mut loader = tree.loader();

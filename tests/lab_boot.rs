@@ -49,7 +49,7 @@ fn closed_waits_for_a_generation_and_open_for_nothing() {
         drop(daemon);
 
         // What it was to be is not known.
-        host.write("porin.toml", "boot = \"open\"\nmtu = \"\"\n");
+        host.write("porin.toml", "boot = \"opn\"\n");
         let mut waiting = held(host);
         host.write("porin.toml", &settings);
         assert!(waiting.wait(EFFECT).success());

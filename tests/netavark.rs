@@ -153,7 +153,11 @@ fn what_a_container_cannot_have_is_refused_and_nothing_asked() {
             json!([{ "container_port": 80, "host_port": 80, "protocol": "sctp" }]),
             "ports of sctp cannot be published",
         ),
-        ("/network_options/static_mac", json!("03:00:00:00:00:01"), "is not a MAC address"),
+        (
+            "/network_options/static_mac",
+            json!("03:00:00:00:00:01"),
+            "no MAC address that an interface can have",
+        ),
         ("/network_options/static_ips", json!(["10.0.0.1", "10.0.0.2"]), "has one of a family"),
         ("/network_options/static_ips", json!(["10.0.0"]), "is not netavark's"),
         ("/network_options/options", json!({ "podman": "/x" }), "is not a container's"),

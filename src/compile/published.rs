@@ -10,7 +10,6 @@ use crate::desired::Fault;
 use crate::desired::ipam::host_sources;
 use crate::desired::snapshot::{Endpoint, Snapshot};
 use crate::types::addr::check_unicast;
-use crate::types::publication::At;
 use crate::types::{AddressKey, Family, Slot};
 
 use super::plan::{PublishedKey, PublishedPort, PublishedTable};
@@ -75,13 +74,9 @@ fn table(snapshot: &Snapshot) -> Result<PublishedTable, Vec<Fault>> {
         snapshot.host_addresses.iter().copied().chain(own).filter(reachable).collect();
     for endpoint in publishing {
         for publication in &endpoint.publish {
-            let one = match publication.at() {
-                At::One(address) => Some(address),
-                At::Everywhere | At::Every(_) => None,
-            };
-            let covered =
-                host.iter().copied().filter(|a| one.is_none() && publication.at().covers(*a));
-            for address in covered.chain(one).filter(|a| has(endpoint, Family::of(*a))) {
+            // At another's address nothing is the host's to publish: what goes there is to go there.
+            let covered = host.iter().copied().filter(|a| publication.at().covers(*a));
+            for address in covered.filter(|a| has(endpoint, Family::of(*a))) {
                 for (port, to) in publication.pairs() {
                     let protocol = publication.protocol();
                     let key = PublishedKey { address: AddressKey::from(address), protocol, port };

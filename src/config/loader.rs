@@ -250,14 +250,22 @@ impl Loader {
         Arc::clone(&self.report)
     }
 
-    /// What the files say of the boot that were read last, whatever is written wrong about endpoints and policies. What is wrong
-    /// with the host's own, or cannot be read at all, may be just this: then it is closed.
+    /// What the files say of the boot that were read last, whatever else is written wrong. A mistake elsewhere must not have
+    /// runtimes wait that nobody asked to; but what the host's own files say of just this, and cannot be read, is closed.
     pub fn boot(&self) -> Boot {
-        let parts = self.parts();
-        let all_read = self.last.is_some();
-        match parts.hosts_are_whole && all_read {
-            true => host::merge(parts.hosts.into_iter()).host.boot,
-            false => Boot::Closed,
+        let hosts = self.files.values().filter(|found| found.kind == files::Kind::Host);
+        let unclear = |found: &files::Found| {
+            let Some(file) = self.known.get(&found.path) else { return true };
+            let said = match &file.content {
+                Some(Content::Host(part)) => part.boot.is_some(),
+                _ => false,
+            };
+            let speaks = |line: &str| line.trim_start().starts_with("boot");
+            !said && file.faults.errors() > 0 && file.source.text().lines().any(speaks)
+        };
+        match hosts.clone().any(unclear) {
+            true => Boot::Closed,
+            false => host::merge(self.parts().hosts.into_iter()).host.boot,
         }
     }
 

@@ -15,8 +15,8 @@ use serde::Serialize;
 pub use super::docker::Docker;
 use crate::types::http::L7;
 use crate::types::{
-    Action, Direction, Entity, LabelKey, Labels, Mac, Mode, Name, Origin, PortMatch, PortRange,
-    PortSpec, Publication, Selector, Tier,
+    Action, Direction, Entity, Family, LabelKey, Labels, Mac, Mode, Name, Origin, PortMatch,
+    PortRange, PortSpec, Publication, Selector, Tier,
 };
 
 /// Everything. Endpoints, policies and groups are in the order of their names, which are unique.
@@ -252,6 +252,21 @@ impl Endpoint {
             Attachment::HandedOver { interface } => Some(interface),
             Attachment::Made { .. } | Attachment::Adopted { .. } => None,
         }
+    }
+
+    /// Whether it may have an address of the family.
+    pub fn may_have(&self, family: Family) -> bool {
+        let wish = match family {
+            Family::Ipv6 => self.ipv6,
+            Family::Ipv4 => self.ipv4,
+        };
+        wish != AddressWish::None
+    }
+
+    /// What it publishes, as far as it may have the addresses for that.
+    pub fn published(&self) -> impl Iterator<Item = Publication> {
+        let within = |one: &Publication| one.within(|family| self.may_have(family));
+        self.publish.iter().filter_map(within)
     }
 
     /// The addresses that it is to have whatever the pools have.

@@ -34,7 +34,10 @@ pub(super) fn check(endpoints: &[In<WrittenEndpoint>], host: Option<&Host>, faul
             if let Some((what, hint)) = host.and_then(|host| misplaced(*one, host)) {
                 faults.push(Fault::error(source.place(span), what).hint(hint));
             }
-            if let Err((port, other)) = taken.take(*one, (at, nth)) {
+            let Some(within) = one.within(|family| written.endpoint.may_have(family)) else {
+                continue;
+            };
+            if let Err((port, other)) = taken.take(within, (at, nth)) {
                 let what = format!("port {port}/{} is published twice", one.protocol());
                 let fault = Fault::error(source.place(span), what);
                 let (other_source, other_written) = endpoints[other.0];

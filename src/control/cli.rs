@@ -11,7 +11,7 @@ use crate::observe::hub::Filter;
 
 /// Show what porin enforces, and what happened.
 #[derive(Debug, Parser)]
-#[command(name = "porinctl", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "porinctl", version, max_term_width = 80, disable_help_subcommand = true)]
 #[command(after_help = "See porinctl(1) for exit statuses and the JSON forms.")]
 pub struct Cli {
     /// Run directory of the daemon, where its socket is

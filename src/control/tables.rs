@@ -48,7 +48,11 @@ pub fn endpoints(endpoints: &[EndpointView], width: Option<usize>) -> String {
     let mut text = table.render(width);
     for endpoint in endpoints.iter().filter(|one| !one.publish.is_empty()) {
         let published = endpoint.publish.join(", ");
-        text.push_str(&format!("{} publishes {}\n", plain(&endpoint.name), plain(&published)));
+        let line = format!("{} publishes {}\n", plain(&endpoint.name), plain(&published));
+        match width.is_some_and(|width| line.chars().count() > width + 1) {
+            true => text.push_str(&line.replace(", ", ",\n    ")),
+            false => text.push_str(&line),
+        }
     }
     for endpoint in endpoints.iter().filter(|one| one.state == EndpointState::Closed) {
         let why = endpoint.fault.as_deref().unwrap_or("the reason is not known");

@@ -280,14 +280,18 @@ fn addresses(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) {
 fn published(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) {
     let side = mirror.inactive().index();
     let keys: BTreeSet<_> = mirror.published.keys().chain(plan.published.keys()).collect();
+    let mut more = Vec::new();
     for key in keys {
         let old = mirror.published.get(key).copied().unwrap_or_default();
         let mut sides = old;
         sides[side] = plan.published.get(key).copied();
         if sides != old {
-            ops.push(Op::SetPublished(*key, sides));
+            // The table has room for two sides and not for three: first goes what is on neither.
+            let to = if sides == [None, None] { &mut *ops } else { &mut more };
+            to.push(Op::SetPublished(*key, sides));
         }
     }
+    ops.append(&mut more);
 }
 
 /// New and changed ones. What an uplink is, is a fact and no policy: it has no sides.

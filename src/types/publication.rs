@@ -115,6 +115,22 @@ impl Publication {
         self.ports
     }
 
+    /// As much of it as is for an endpoint that has these families; none: nothing.
+    pub fn within(self, has: impl Fn(Family) -> bool) -> Option<Self> {
+        let at = match self.at {
+            At::Everywhere => match (has(Family::Ipv6), has(Family::Ipv4)) {
+                (true, true) => At::Everywhere,
+                (true, false) => At::Every(Family::Ipv6),
+                (false, true) => At::Every(Family::Ipv4),
+                (false, false) => return None,
+            },
+            At::Every(family) if !has(family) => return None,
+            At::One(address) if !has(Family::of(address)) => return None,
+            at => at,
+        };
+        Some(Publication { at, ..self })
+    }
+
     /// How many ports.
     pub fn count(self) -> usize {
         count(self.ports)

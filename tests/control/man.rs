@@ -43,7 +43,8 @@ fn undocumented(page: &str, mut program: clap::Command) -> Vec<String> {
         if command.get_name() != program.get_name() {
             want(format!("Cm {}", command.get_name()));
         }
-        for argument in command.get_arguments() {
+        // What is hidden is nobody's to use.
+        for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
             argument.get_short().into_iter().for_each(|short| want(format!("Fl {short}")));
             argument.get_long().into_iter().for_each(|long| want(format!("Fl Fl {long}")));
             let names = argument.get_value_names().unwrap_or_default();

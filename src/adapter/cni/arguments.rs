@@ -69,7 +69,10 @@ pub fn parse(text: &str) -> Result<Arguments, Failure> {
 /// # Errors
 /// Why it is none, in one line.
 pub fn mac(text: &str) -> Result<Mac, String> {
-    text.parse().map_err(|why: Invalid| format!("{} is not a MAC address: {why}", shortened(text)))
+    text.parse().map_err(|why: Invalid| match text.len() {
+        ..64 => why.to_string(),
+        _ => format!("{} is not a MAC address", shortened(text)),
+    })
 }
 
 /// An address, with a length or without: an endpoint's is its own network.

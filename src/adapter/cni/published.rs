@@ -40,7 +40,14 @@ pub fn all(mappings: &[Mapping]) -> Result<Vec<Publication>, Failure> {
         };
         publication(protocol, &mapping.host_ip, mapping.host_port, mapping.container_port, 1)
     });
-    all.collect::<Result<_, _>>().map_err(refused)
+    all.collect::<Result<Vec<_>, _>>().map(once).map_err(refused)
+}
+
+/// Runtimes may say the same thing twice.
+pub fn once(mut all: Vec<Publication>) -> Vec<Publication> {
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 pub fn refused(why: Invalid) -> Failure {
@@ -94,9 +101,10 @@ mod tests {
             { "hostPort": 8080, "containerPort": 80, "protocol": "tcp" },
             { "hostPort": 53, "containerPort": 5353, "protocol": "UDP", "hostIP": "192.0.2.1" },
             { "hostPort": 0, "containerPort": 81 },
+            { "hostPort": 8080, "containerPort": 80, "hostIP": "" },
             { "hostPort": 443, "containerPort": 443, "hostIP": "::" },
         ]);
-        let want = ["8080:80/tcp", "192.0.2.1:53:5353/udp", "[::]:443:443/tcp"];
+        let want = ["8080:80/tcp", "[::]:443:443/tcp", "192.0.2.1:53:5353/udp"];
         assert_eq!(of(mappings), Ok(want.map(str::to_owned).to_vec()));
         let sctp = json!([{ "hostPort": 1, "containerPort": 1, "protocol": "sctp" }]);
         assert!(of(sctp).unwrap_err().contains("ports of sctp"));

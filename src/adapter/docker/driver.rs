@@ -80,10 +80,9 @@ impl Driver {
     }
 
     pub fn request_pool(&self, asked: RequestPool) -> Result<Pool, Failure> {
-        let pool = self.pools.request_pool(asked)?;
-        // It ends with this daemon, and then nobody needs to be told.
+        // What is in the way may be nobody's. It ends with this daemon, and then nobody needs to be told.
         let _ = self.opener.send(Told::Subnet);
-        Ok(pool)
+        self.pools.request_pool(asked)
     }
 
     /// Forgets subnets that nobody has made a network of. Whether some may be left.
@@ -114,6 +113,8 @@ impl Driver {
     }
 
     pub fn delete_network(&self, network: &str) -> Result<(), Failure> {
+        // Docker releases its subnets next, if it lives to do so.
+        let _ = self.opener.send(Told::Subnet);
         self.pools.unbind(network)
     }
 

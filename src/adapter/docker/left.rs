@@ -49,14 +49,18 @@ impl Left {
         self.attachments.is_empty() && self.given.is_empty()
     }
 
-    /// Opens what is there, and takes back what is gone.
+    /// Tells `opens` of what is there and joined, and takes back what is gone.
     ///
     /// # Errors
-    /// The API does not answer, or something cannot be opened or taken back: to be tried again.
-    pub fn look(&mut self, driver: &Driver) -> Result<Progress, String> {
+    /// The API does not answer, or something cannot be taken back: to be tried again.
+    pub fn look(
+        &mut self,
+        driver: &Driver,
+        mut opens: impl FnMut(OfEndpoint),
+    ) -> Result<Progress, String> {
         let told = |error: api::Error| error.to_string();
         let there = driver.api().networks(super::NAME).map_err(told)?;
-        let (mut missing, mut failed) = (Missing::default(), Ok(()));
+        let mut missing = Missing::default();
         let mut found = BTreeSet::new();
         for network in &there {
             let seen = driver.api().network(network).map_err(told)?;
@@ -66,12 +70,8 @@ impl Left {
                 used.extend(addresses.into_iter().flatten());
                 let of = OfEndpoint { network: network.clone(), endpoint };
                 let id = driver::id(&of);
-                if seen.container.is_some() && self.attachments.contains(&id) {
-                    match driver.open(&of) {
-                        Ok(()) => _ = self.attachments.remove(&id),
-                        // The others need not wait for it.
-                        Err(error) => failed = failed.and(Err(error.to_string())),
-                    }
+                if seen.container.is_some() && self.attachments.remove(&id) {
+                    opens(of);
                 }
                 found.insert(id);
             }
@@ -89,7 +89,6 @@ impl Left {
         missing.networks = self.given.keys().filter(|one| !there.contains(one)).cloned().collect();
         self.take_back(driver, &missing)?;
         let more = self.missing_now(missing);
-        failed?;
         Ok(match (self.is_empty(), more) {
             (true, _) => Progress::Done,
             (false, true) => Progress::More,

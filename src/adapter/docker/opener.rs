@@ -17,7 +17,7 @@ const LONG: Duration = Duration::from_secs(10);
 /// Between two looks at what an earlier daemon left; what nobody comes for is looked at less and less often.
 const LOOK: Duration = Duration::from_secs(5);
 const LOOK_LONGEST: Duration = Duration::from_secs(60);
-/// Docker's API may be slow for one endpoint; others are not to wait for it.
+/// Docker's API may be slow for one endpoint; those that are due with it are not to wait for it.
 const AT_ONCE: usize = 8;
 
 /// What the driver has done that somebody is to see to.
@@ -52,18 +52,15 @@ pub fn run(driver: &Weak<Driver>, tells: &Receiver<Told>, mut left: Left) {
         };
         let now = Instant::now();
         match tell {
-            Ok(Told::Joined(of)) => {
-                let at = now + FIRST;
-                let (told, done) = (false, false);
-                waiting.push(Waiting { of, since: now, at, pause: FIRST, told, done });
-            }
+            Ok(Told::Joined(of)) => waiting.push(Waiting::new(of, now)),
             Ok(Told::Subnet) => sweep = sweep.or(Some(now + super::pools::UNUSED)),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
         let Some(driver) = driver.upgrade() else { return };
         if look.is_some_and(|at| at <= now) {
-            look = match left.look(&driver) {
+            let joined = |of| waiting.push(Waiting::new(of, now));
+            look = match left.look(&driver, joined) {
                 Ok(Progress::Done) => None,
                 Ok(Progress::More) => Some(Instant::now() + LOOK),
                 Ok(Progress::Waits) => {
@@ -103,6 +100,10 @@ pub fn run(driver: &Weak<Driver>, tells: &Receiver<Told>, mut left: Left) {
 }
 
 impl Waiting {
+    fn new(of: OfEndpoint, now: Instant) -> Self {
+        Waiting { of, since: now, at: now + FIRST, pause: FIRST, told: false, done: false }
+    }
+
     fn open(&mut self, driver: &Driver) {
         let Err(why) = driver.open(&self.of) else {
             self.done = true;

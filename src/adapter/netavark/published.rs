@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::adapter::cni::failure::{Code, Failure};
-use crate::adapter::cni::published::{MOST, publication, refused};
+use crate::adapter::cni::published::{MOST, once, publication, refused};
 use crate::types::{Invalid, Publication};
 
 /// Netavark's `PortMapping`.
@@ -44,7 +44,7 @@ pub fn all(mappings: &[Value]) -> Result<Vec<Publication>, Failure> {
             all.push(mapping.publication(protocol).map_err(refused)?);
         }
     }
-    Ok(all)
+    Ok(once(all))
 }
 
 impl Mapping {

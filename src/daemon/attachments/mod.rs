@@ -139,13 +139,23 @@ impl Attachments {
         let (text, endpoint) =
             self.files.compose(&attach.id, &attach.about, &asked).map_err(Refusal::refused)?;
         let place = find(&attach.place, &endpoint).map_err(Refusal::refused)?;
-        ports::with_sockets(&endpoint.publish).map_err(Refusal::refused)?;
+        self.check_ports(&attach.id, &endpoint).map_err(Refusal::refused)?;
         let mut state = self.lock();
         let same = state.known.get(&attach.id).filter(|known| {
             known.place == Some(place)
                 && known.endpoint.attachment == endpoint.attachment
                 && self.files.exists(&attach.id)
         });
+        // Elsewhere it is in force, and stays so: whoever wants it moved detaches it first.
+        let elsewhere = state.known.get(&attach.id).filter(|known| {
+            same.is_none()
+                && self.files.exists(&attach.id)
+                && !Place::is_gone(known.place, &known.endpoint)
+        });
+        if let Some(known) = elsewhere.filter(|_| !attach.replaces) {
+            let what = format!("it is attached already, as endpoint `{}`", known.endpoint.name);
+            return Err(Refusal(ErrorCode::Exists, what));
+        }
         let before = same.filter(|_| attach.replaces).map(|known| known.endpoint.clone());
         match same {
             Some(known) if attach.again && known.endpoint == endpoint => {}
@@ -181,6 +191,23 @@ impl Attachments {
         Ok(Begun { ticket, told, before })
     }
 
+    /// What is published already stays so, whoever came to listen there.
+    fn check_ports(&self, id: &AttachmentId, new: &Endpoint) -> Result<(), String> {
+        let before = self.lock().known.get(id).map(|known| known.endpoint.publish.clone());
+        let before = before.unwrap_or_default();
+        let asked: Vec<_> =
+            new.publish.iter().filter(|one| !before.contains(one)).copied().collect();
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let local = super::ports::local().map_err(|error| {
+            format!(
+                "which ports the kernel gives to the host's own sockets cannot be read: {error}"
+            )
+        })?;
+        ports::with_sockets(&asked, &local)
+    }
+
     fn check(
         &self,
         state: &State,
@@ -201,6 +228,7 @@ impl Attachments {
         let others = || endpoints.clone().chain(written.clone());
         conflicts::with_written(new, others(), host).map_err(Refusal::refused)?;
         ports::with_written(new, others(), host).map_err(Refusal::refused)?;
+        ports::with_host(new, &committed.snapshot).map_err(Refusal::refused)?;
         let there = |known: &&Known| {
             known.place == Some(place) && known.endpoint.interface() == new.interface()
         };

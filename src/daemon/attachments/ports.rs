@@ -8,8 +8,10 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, soc
 
 use crate::config::model::{Endpoint, Host};
 use crate::config::published::{MOST, misplaced};
+use crate::desired::ipam::host_sources;
+use crate::desired::snapshot::Snapshot;
 use crate::types::publication::At;
-use crate::types::{Family, Protocol, Publication};
+use crate::types::{Family, PortRange, Protocol, Publication};
 
 /// What would make the files as a whole wrong. `others`: the endpoints that there are to be besides.
 pub fn with_written<'a>(
@@ -23,15 +25,16 @@ pub fn with_written<'a>(
     if let Some((what, _)) = new.publish.iter().find_map(|one| misplaced(*one, host)) {
         return Err(what);
     }
-    for (at, one) in new.publish.iter().enumerate() {
-        if new.publish[..at].iter().any(|other| one.meets(*other)) {
+    let ours: Vec<Publication> = new.published().collect();
+    for (at, one) in ours.iter().enumerate() {
+        if ours.iter().take(at).any(|other| one.meets(*other)) {
             return Err(format!("{} is asked for twice", name(*one)));
         }
     }
     let mut count: usize = new.publish.iter().map(|one| one.count()).sum();
     for other in others {
-        let meet = |ours: &&Publication| other.publish.iter().any(|theirs| ours.meets(*theirs));
-        if let Some(ours) = new.publish.iter().find(meet) {
+        let meet = |ours: &&Publication| other.published().any(|theirs| ours.meets(theirs));
+        if let Some(ours) = ours.iter().find(meet) {
             return Err(format!("{} is published by endpoint `{}`", name(*ours), other.name));
         }
         count += other.publish.iter().map(|one| one.count()).sum::<usize>();
@@ -42,10 +45,35 @@ pub fn with_written<'a>(
     }
 }
 
-/// Whether none is a socket's of the host itself, which would hear nothing any more. A socket may come at any time after
-/// that: this keeps people from mistakes, and nobody from anything.
-pub fn with_sockets(publish: &[Publication]) -> Result<(), String> {
+/// Whether the addresses are the host's: nothing would be published at another's.
+pub fn with_host(new: &Endpoint, snapshot: &Snapshot) -> Result<(), String> {
+    let own = host_sources(&snapshot.host.pools);
+    let host: Vec<IpAddr> = snapshot.host_addresses.iter().copied().chain(own).collect();
+    let missing = new.publish.iter().find_map(|one| match one.at() {
+        At::One(address) if !host.contains(&address) => Some(address),
+        _ => None,
+    });
+    missing.map_or(Ok(()), |address| Err(format!("{address} is no address of this host")))
+}
+
+/// Whether none is a socket's of the host itself, which would hear nothing any more, nor one that the kernel may give to
+/// one. A socket may come at any time after that: this keeps people from mistakes, and nobody from anything.
+///
+/// `local`: the ports that the kernel gives to the host's own sockets.
+pub fn with_sockets(publish: &[Publication], local: &[PortRange]) -> Result<(), String> {
     for one in publish {
+        let ports = one.ports();
+        let meet =
+            |other: &&PortRange| ports.first() <= other.last() && other.first() <= ports.last();
+        if let Some(theirs) = local.iter().find(meet) {
+            let protocol = one.protocol();
+            return Err(format!(
+                "port {ports}/{protocol} is among {}-{}, which the kernel gives to the host's own sockets: answers to \
+                 them would go to the endpoint (publish at another port, or set sysctl net.ipv4.ip_local_reserved_ports)",
+                theirs.first(),
+                theirs.last()
+            ));
+        }
         let addresses: Vec<IpAddr> = match one.at() {
             At::Everywhere => vec![Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()],
             At::Every(Family::Ipv6) => vec![Ipv6Addr::UNSPECIFIED.into()],
@@ -87,7 +115,14 @@ fn is_taken(protocol: Protocol, at: SocketAddr) -> bool {
         }
         bind(&socket, &at)
     };
-    attempt() == Err(Errno::ADDRINUSE)
+    let attempt = attempt();
+    if attempt == Err(Errno::ACCESS) {
+        log::warn!(
+            "whether a program of the host listens at {at} cannot be told: {}",
+            Errno::ACCESS
+        );
+    }
+    attempt == Err(Errno::ADDRINUSE)
 }
 
 fn name(one: Publication) -> String {
@@ -99,6 +134,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream, UdpSocket};
 
     use super::*;
+    use crate::config::model::AddressWish;
     use crate::config::one;
 
     fn endpoint(name: &str, publish: &[&str]) -> Arc<Endpoint> {
@@ -127,6 +163,18 @@ mod tests {
         refused(&["53:53/udp"], "53/udp of the host is published by endpoint `one`");
         refused(&["81:80/tcp", "0.0.0.0:81:81/tcp"], "81/tcp of the host is asked for twice");
         refused(&["61000:80/tcp"], "are those of [masquerade]");
+        // Of two that have no family in common, each has its own.
+        let one_family = |name: &str, none: &str| {
+            let mut one = (*endpoint(name, &["8080:80/tcp"])).clone();
+            match none {
+                "ipv4" => one.ipv4 = AddressWish::None,
+                _ => one.ipv6 = AddressWish::None,
+            }
+            Arc::new(one)
+        };
+        let (six, four) = (one_family("six", "ipv4"), one_family("four", "ipv6"));
+        assert_eq!(with_written(&six, [four.clone()].iter(), &host), Ok(()));
+        assert!(with_written(&four, there.iter(), &host).is_err());
         let many = ["1-20000:1-20000/tcp", "1-20000:1-20000/udp"];
         refused(&many, "published by endpoint `one`");
         let many = ["10000-30000:1-20001/tcp", "10000-30000:1-20001/udp"];
@@ -148,11 +196,13 @@ mod tests {
         assert!(!taken(Protocol::TCP, "192.0.2.77", t));
         let publish: Publication = format!("{t}:80/tcp").parse().unwrap();
         let what = format!("a program of the host has port {t}/tcp already");
-        assert_eq!(with_sockets(&[publish]), Err(what));
+        assert_eq!(with_sockets(&[publish], &[]), Err(what));
         // A connection that is over lingers, and takes nothing away.
         let client = TcpStream::connect(("127.0.0.1", t)).unwrap();
         drop(tcp.accept().unwrap());
         drop((client, tcp));
-        assert_eq!(with_sockets(&[publish]), Ok(()));
+        assert_eq!(with_sockets(&[publish], &[]), Ok(()));
+        let local = [PortRange::new(t, t).unwrap()];
+        assert!(with_sockets(&[publish], &local).unwrap_err().contains("host's own sockets"));
     }
 }

@@ -287,6 +287,12 @@ fn furnish_inside(
         requests.push(Request::replace(format!("add neighbour {gateway} in {namespace}"), {
             RouteNetlinkMessage::NewNeighbour(message::neighbour(ifindex, gateway, Mac::GATEWAY))
         }));
+        // An earlier interface with the address may have left it, for a table that is empty by now.
+        let stale = format!("remove an old rule about {address} in {namespace}");
+        requests.push(
+            Request::change(stale, RouteNetlinkMessage::DelRule(message::any_rule(address)))
+                .tolerate(const { &[Errno::NOENT, Errno::AFNOSUPPORT, Errno::OPNOTSUPP] }),
+        );
         defaults.push(Request::create(format!("add the route via {gateway} in {namespace}"), {
             RouteNetlinkMessage::NewRoute(message::default_route(ifindex, gateway))
         }));

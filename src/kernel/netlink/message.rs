@@ -88,13 +88,19 @@ pub fn default_route_in(table: u32, ifindex: u32, gateway: IpAddr) -> RouteMessa
     route
 }
 
-/// What has the address as its source is routed by that table first.
-pub fn rule(source: IpAddr, table: u32) -> RuleMessage {
+/// A rule about this source, whatever its table.
+pub fn any_rule(source: IpAddr) -> RuleMessage {
     let mut message = RuleMessage::default();
     message.header.family = family(source);
     message.header.src_len = bits(source);
     message.header.action = RuleAction::ToTable;
     message.attributes.push(RuleAttribute::Source(source));
+    message
+}
+
+/// What has the address as its source is routed by that table first.
+pub fn rule(source: IpAddr, table: u32) -> RuleMessage {
+    let mut message = any_rule(source);
     message.attributes.push(RuleAttribute::Table(table));
     message
 }
