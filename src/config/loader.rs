@@ -253,7 +253,7 @@ impl Loader {
     /// What the files say of the boot that were read last, whatever else is written wrong. A mistake elsewhere must not have
     /// runtimes wait that nobody asked to; but what the host's own files say of just this, and cannot be read, is closed.
     pub fn boot(&self) -> Boot {
-        let hosts = self.files.values().filter(|found| found.kind == files::Kind::Host);
+        let mut hosts = self.files.values().filter(|found| found.kind == files::Kind::Host);
         let unclear = |found: &files::Found| {
             let Some(file) = self.known.get(&found.path) else { return true };
             let said = match &file.content {
@@ -263,7 +263,8 @@ impl Loader {
             let speaks = |line: &str| line.trim_start().starts_with("boot");
             !said && file.faults.errors() > 0 && file.source.text().lines().any(speaks)
         };
-        match hosts.clone().any(unclear) {
+        // One that cannot be read at all may be what says it.
+        match self.last.is_none() || hosts.any(unclear) {
             true => Boot::Closed,
             false => host::merge(self.parts().hosts.into_iter()).host.boot,
         }

@@ -51,15 +51,17 @@ fn each_address_of_the_host_that_others_reach_has_its_key() {
         "192.0.2.1 8080/tcp -> web:80",
         "192.0.2.1 81/tcp -> four:80",
         "2001:db8::1 8080/tcp -> web:80",
-        "203.0.113.9 53/udp -> web:1053",
-        "203.0.113.9 54/udp -> web:1054",
         "fd00:1::1 8080/tcp -> web:80",
     ];
+    // What is sent to an address that is not the host's is to go there.
     assert_eq!(planned(&mut world), (want.iter().map(ToString::to_string).collect(), true));
-    // Another address of the host, and none of the two before.
-    world.desired.apply(Change::HostAddresses(vec!["198.51.100.1".parse().unwrap()]));
+    // Other addresses of the host, and none of the two before.
+    let addresses = ["198.51.100.1", "203.0.113.9"].map(|address| address.parse().unwrap());
+    world.desired.apply(Change::HostAddresses(addresses.into()));
     want.retain(|line| !line.starts_with("192.0.2.1") && !line.starts_with("2001:"));
     want.extend(["198.51.100.1 8080/tcp -> web:80", "198.51.100.1 81/tcp -> four:80"]);
+    want.extend(["203.0.113.9 53/udp -> web:1053", "203.0.113.9 54/udp -> web:1054"]);
+    want.extend(["203.0.113.9 8080/tcp -> web:80", "203.0.113.9 81/tcp -> four:80"]);
     want.sort_unstable();
     assert_eq!(planned(&mut world), (want.iter().map(ToString::to_string).collect(), true));
     world.configure(config(host(), vec![endpoint("web", "app=web")], vec![]));
