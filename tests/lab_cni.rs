@@ -148,6 +148,13 @@ fn twice_the_same_is_refused_and_so_is_anothers_place() {
         let inside = container.spawn(container.place().command(&["sleep", "60"]));
         let (_, what) = again(&format!("/proc/{}/ns/net", inside.pid()));
         assert!(what.contains("has `eth0` there already"), "{what}");
+        // The same elsewhere: what is in force stays where it is.
+        let other = shop.host.container("other");
+        for path in [&*other.path().to_string_lossy(), "/etc/hostname"] {
+            let command = front().command(&shop.host, "ADD", "c", path);
+            assert_eq!(front().run(&shop.host, command).error().0, 101, "{path}");
+        }
+        assert_eq!(other.place().interfaces(), ["lo"]);
         assert!(again("/run/netns/api").1.contains("endpoint `api`"));
         assert_eq!(again("/etc/hostname").0, 100);
         assert_eq!(again("run/netns/c").0, 100);

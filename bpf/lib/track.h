@@ -480,8 +480,8 @@ static __always_inline int admit_known(struct __sk_buff *skb, struct packet *p, 
 
 /*
  * What no entry speaks of as it is may be for a published port: then the same question of
- * what it leads to. Asked in this order, so that ports that are published cost nothing but
- * the packets that are sent to them.
+ * what it leads to. Asked in this order, so that ports that are published cost established
+ * flows nothing.
  */
 static __noinline int admit_published(struct __sk_buff *skb, struct packet *p, enum place place,
 				      struct passage *way)

@@ -24,7 +24,7 @@ pub fn wait(options: &Options) {
         }
         if !said {
             log::info!(
-                "containers wait until a generation is in force (boot = \"closed\", or a porin.toml with faults)"
+                "containers wait until a generation is in force (boot = \"closed\", or a porin.toml that does not say it clearly)"
             );
             said = true;
         }
