@@ -60,7 +60,7 @@ static __always_inline int end_of_slot(__u32 slot, __u32 side, __u32 family, str
 	end->deliver.ifindex = e->ifindex;
 	end->deliver.kind =
 		features.adopts && e->adopted ? PORIN_DELIVER_ADOPTED : PORIN_DELIVER_LOCAL;
-	end->deliver.pad = 0;
+	end->deliver.worker = 0;
 	__builtin_memcpy(end->deliver.mac, e->mac, sizeof(e->mac));
 	return 0;
 }

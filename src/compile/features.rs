@@ -16,6 +16,8 @@ pub(super) struct Needs {
     pub shadow: bool,
     /// Some endpoint has published ports.
     pub publishes: bool,
+    /// Some rule is about requests.
+    pub judges_requests: bool,
     /// Some endpoint is adopted.
     pub adopts: bool,
 }
@@ -42,6 +44,7 @@ impl Common {
             shadow: needs.shadow,
             masquerade: host.masquerade.enabled && has(Family::Ipv4),
             publishes: needs.publishes,
+            judges_requests: needs.judges_requests,
             adopts: needs.adopts,
             adopted: false,
             accounting: host.conntrack.accounting,

@@ -363,6 +363,7 @@ impl Memory {
             prefixes: Arc::clone(prefixes),
             policies: self.subjects.tables(),
             sources: Arc::clone(self.sources.table()),
+            rulesets: Arc::default(),
             roles: Arc::clone(self.roles.table()),
             rules: Arc::clone(self.cookies.table()),
             classes: Arc::clone(classes),

@@ -69,7 +69,7 @@ fn settle_one(
         let (verdict, cookie) = decide(&said);
         let outer = covering(&entries[begin..], *ports);
         if outer.is_none_or(|outer| (outer.verdict, outer.cookie) != (verdict, cookie)) {
-            entries.push((key(*ports), PolicyValue { precedence, verdict, cookie }));
+            entries.push((key(*ports), PolicyValue { precedence, verdict, cookie, ruleset: None }));
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::desired::Fault;
 use crate::desired::snapshot::{Endpoint, Uplink};
 use crate::types::{
     Action, AddressKey, Cookie, Direction, Identity, Mode, Name, Origin, Peer, PolicySlot,
-    Protocol, Slot, Tier, Verdict,
+    Protocol, RulesetId, Slot, Tier, Verdict, http,
 };
 
 #[derive(Debug, Clone)]
@@ -27,6 +27,8 @@ pub struct Plan {
     /// Those that are enforced, and those of shadow policies.
     pub policies: OrdMap<PolicySlot, Arc<PolicyTable>>,
     pub sources: Arc<SourceTable>,
+    /// What is asked of requests.
+    pub rulesets: Arc<BTreeMap<RulesetId, Arc<http::Side>>>,
     /// Peers that are some of an identity's endpoints only, told apart by their named ports or addresses.
     pub roles: Arc<BTreeMap<Peer, Identity>>,
     /// What cookies in these policies mean.
@@ -72,6 +74,8 @@ pub struct Features {
     pub masquerade: bool,
     /// Some endpoint of the host has published ports.
     pub publishes: bool,
+    /// Some rule is about requests.
+    pub judges_requests: bool,
     /// Some endpoint of the host is adopted.
     pub adopts: bool,
     /// The endpoint itself is.
@@ -157,6 +161,8 @@ pub struct PolicyValue {
     pub precedence: u32,
     pub verdict: Verdict,
     pub cookie: Cookie,
+    /// What is allowed are connections whose requests are judged; none: whatever is in them.
+    pub ruleset: Option<RulesetId>,
 }
 
 /// Content of one prefix map.

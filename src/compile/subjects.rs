@@ -409,6 +409,7 @@ impl Subjects {
             reject: self.tally.reject > 0,
             shadow: self.tally.shadow > 0,
             publishes,
+            judges_requests: false,
             adopts: self.planned.adopts,
         };
         Common::new(snapshot, needs)

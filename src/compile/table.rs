@@ -154,7 +154,7 @@ fn normalise(mut raw: Vec<Raw>) -> Vec<Entry> {
         // What stands already is right for all that it covers, so the narrowest of the wider ones is enough.
         let covering = covering(&entries[begin..], key.ports);
         if covering.is_none_or(|outer| precedence > outer.precedence) {
-            entries.push((key, PolicyValue { precedence, verdict, cookie }));
+            entries.push((key, PolicyValue { precedence, verdict, cookie, ruleset: None }));
         }
     }
     entries.shrink_to_fit();
@@ -217,6 +217,7 @@ fn digest_of(entries: &[Entry]) -> Digest {
         bytes.extend(port.to_be_bytes());
         bytes.extend(value.precedence.to_be_bytes());
         bytes.extend(value.cookie.0.to_be_bytes());
+        bytes.extend(value.ruleset.map_or(0, |ruleset| ruleset.0).to_be_bytes());
     }
     digest::head(digest::digest([b"policy".as_slice(), &bytes]))
 }

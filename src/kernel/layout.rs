@@ -30,6 +30,7 @@ pub fn features(features: &Features, coarse_clock: bool) -> abi::Features {
         shadow: features.shadow.into(),
         masquerade: features.masquerade.into(),
         publishes: features.publishes.into(),
+        judges_requests: features.judges_requests.into(),
         adopts: features.adopts.into(),
         adopted: features.adopted.into(),
         accounting: features.accounting.into(),
@@ -203,6 +204,7 @@ fn policy_value(value: &PolicyValue) -> abi::PolicyValue {
     abi::PolicyValue {
         precedence: value.precedence,
         cookie: value.cookie.0,
+        ruleset: value.ruleset.map_or(0, |ruleset| ruleset.0),
         verdict: match value.verdict {
             Verdict::Allow => abi::VERDICT_ALLOW,
             Verdict::Deny => abi::VERDICT_DENY,

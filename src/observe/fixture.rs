@@ -63,6 +63,7 @@ pub fn names(generation: u32) -> Names {
             Class { kind: "world", cidrs: ["2001:db8::/32".into()].into() },
         )])),
         sources: Arc::default(),
+        rulesets: Arc::default(),
         roles: Arc::new(BTreeMap::from([(ROLE, Identity(263))])),
         undecided: Arc::default(),
         host_sources: Vec::new(),

@@ -58,7 +58,7 @@ mod tests {
         assert_eq!(name(3), "not-ready");
         assert_eq!(name(4), "spoofed-mac");
         let last = reasons().len() - 1;
-        assert_eq!(name(u32::try_from(last).unwrap()), "published-twice");
+        assert_eq!(name(u32::try_from(last).unwrap()), "not-proxied");
         assert_eq!(name(4_000_000_000), "reason-4000000000");
     }
 

@@ -40,8 +40,17 @@ number! {
     PolicySlot
 }
 number! {
+    /// What one end's policies ask of requests, in the datapath's tables and flows: up to [`RulesetId::LAST`].
+    RulesetId
+}
+number! {
     /// Names a rule (or a default) in events and flows. 0: the default without any policy.
     Cookie
+}
+
+impl RulesetId {
+    /// `PORIN_MAX_RULESETS`: a flow has 16 bits for it.
+    pub const LAST: u32 = 65_535;
 }
 
 impl Identity {

@@ -19,7 +19,7 @@ pub mod verdict;
 
 pub use addr::{AddressKey, Family, Mac};
 pub use entity::Entity;
-pub use id::{Cookie, Generation, Identity, Peer, PolicySlot, Side, Slot};
+pub use id::{Cookie, Generation, Identity, Peer, PolicySlot, RulesetId, Side, Slot};
 pub use label::{Label, LabelKey, Labels};
 pub use name::Name;
 pub use origin::Origin;

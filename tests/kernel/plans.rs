@@ -29,6 +29,7 @@ pub fn features() -> Features {
         shadow: false,
         masquerade: true,
         publishes: false,
+        judges_requests: false,
         adopts: false,
         adopted: false,
         accounting: true,
@@ -43,7 +44,7 @@ pub fn policy(verdict: Verdict) -> Arc<PolicyTable> {
     let entry = |direction| {
         let (peer, source, ports) = (Peer::ANY, SourceClass::ANY, PortPrefix::Any);
         let key = PolicyKey { peer, direction, source, ports };
-        (key, PolicyValue { precedence: 1, verdict, cookie: Cookie(7) })
+        (key, PolicyValue { precedence: 1, verdict, cookie: Cookie(7), ruleset: None })
     };
     let digest = match verdict {
         Verdict::Allow => [1; 16],
@@ -93,6 +94,7 @@ pub fn plan(endpoints: &[Arc<Endpoint>], verdict: Verdict) -> Plan {
         rules: Arc::default(),
         classes: Arc::default(),
         sources: Arc::default(),
+        rulesets: Arc::default(),
         undecided: Arc::default(),
         roles: Arc::default(),
         host_sources: sources,

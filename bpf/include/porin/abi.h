@@ -33,6 +33,7 @@ enum porin_constant {
 	PORIN_MAX_UPLINKS = 64,
 	PORIN_MAX_HITS = 131072, /* two for each rule that decided anything */
 	PORIN_MAX_PUBLISHED = 65536, /* each side may have half of them */
+	PORIN_MAX_RULESETS = 65535, /* numbers of rulesets, from 1 */
 
 	/*
 	 * The hook's direction, as the kernel names it: ingress is what comes
@@ -87,6 +88,16 @@ enum porin_constant {
 	PORIN_FLOW_RST = 0x400,
 	PORIN_FLOW_PUBLISHED = 0x1000, /* it came by a published port */
 	PORIN_FLOW_HAIRPIN = 0x2000, /* and its originator is the endpoint itself */
+	PORIN_FLOW_PROXIED = 0x4000, /* a client's connection, which the L7 worker accepts */
+	PORIN_FLOW_WORKERS = 0x8000, /* the L7 worker's own, to the server that a client wanted */
+
+	/*
+	 * Marks of packets in the host's own network namespace; the kernel takes marks off
+	 * between namespaces, so no container can set one. Those of the L7 worker's sockets,
+	 * and of what is to be delivered to them by a routing rule.
+	 */
+	PORIN_MARK_WORKER = 0x706f7203,
+	PORIN_MARK_STEER = 0x706f7204,
 
 	/* Time-outs, in seconds, after which an entry is as if it were not there. */
 	PORIN_TIMEOUT_TCP_SYN = 60,
@@ -220,7 +231,7 @@ _Static_assert(sizeof(struct porin_policy_key) == 12, "porin_policy_key");
 struct porin_policy_value {
 	__u32 precedence;
 	__u32 cookie; /* the rule; 0: no rule, the default without policies */
-	__u32 ruleset; /* L7; 0: none */
+	__u32 ruleset; /* whose requests are judged, up to PORIN_MAX_RULESETS; 0: all are allowed */
 	__u8 verdict; /* enum porin_verdict */
 	__u8 pad[3];
 };
@@ -258,7 +269,7 @@ _Static_assert(sizeof(struct porin_flow6_key) == 40, "porin_flow6_key");
 struct porin_delivery {
 	__u32 ifindex; /* an endpoint's host-side interface */
 	__u8 kind; /* enum porin_delivery_kind */
-	__u8 pad;
+	__u8 worker; /* 1: to a socket of the L7 worker's instead */
 	/*
 	 * PORIN_DELIVER_LOCAL: destination MAC. PORIN_DELIVER_ADOPTED, where nobody needs
 	 * one: in the last four, in host order, the ifindex that the host's stack reaches
@@ -285,7 +296,7 @@ struct porin_flow {
 	__u16 nat_port; /* network order; PORIN_FLOW_MASQUERADED */
 	__u16 published_port; /* likewise; PORIN_FLOW_PUBLISHED: what the originator sent to */
 	__u8 nat_address[4];
-	__u32 pad;
+	__u16 ruleset[2]; /* [PORIN_INGRESS], [PORIN_EGRESS]; 0: none */
 	__u8 published_address[16];
 };
 _Static_assert(sizeof(struct porin_flow) == 128, "porin_flow");

@@ -27,7 +27,7 @@ struct porin_features {
 	 * packet in skb->cb[4].
 	 */
 	__u8 count_lookups;
-	__u8 pad;
+	__u8 judges_requests; /* some rule is about requests: their connections are the L7 worker's */
 	__u16 nat_port_first; /* host order; ports to masquerade with */
 	__u16 nat_port_last;
 	__u32 event_rate; /* drop and deny events per second and CPU; of flows ten times that */

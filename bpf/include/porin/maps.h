@@ -106,6 +106,14 @@ struct {
 	__array(values, struct porin_policy_table);
 } policies SEC(".maps");
 
+/* The L7 worker's listening sockets, [PORIN_FAMILY_*]. One that is closed is gone from here. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKMAP);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, __u64);
+} workers SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, PORIN_MAX_UPLINKS);

@@ -55,6 +55,8 @@ enum porin_drop_reason {
 	PORIN_DROP_ELSEWHERE, /* another's frame, which a bridge sends to all its ports */
 	PORIN_DROP_NOT_PUBLISHED, /* its flow came by a port that is not published any more */
 	PORIN_DROP_PUBLISHED_TWICE, /* the same ports lead to the same end another way already */
+	PORIN_DROP_NO_WORKER, /* its requests are to be judged, and no L7 worker listens */
+	PORIN_DROP_NOT_PROXIED, /* its requests are to be judged, and it began before they were */
 	PORIN_DROP_REASONS, /* how many */
 };
 

@@ -8,8 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::types::http::L7;
-
+pub use crate::types::http::{Side, SideRule};
 pub use judge::{Denial, Headers, Matcher, Refusal, Request, Verdict};
 
 /// The rules of one kind of connection, which never change: other rules are another ruleset. A request must be allowed
@@ -21,21 +20,6 @@ pub struct Ruleset {
     pub egress: Option<Side>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Side>,
-}
-
-/// One end's rules: a request passes if any of them allows it; none allow nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Side {
-    pub rules: Vec<SideRule>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SideRule {
-    /// Which rule it is, for logs and counters (see [`Cookie`](crate::types::Cookie)).
-    pub cookie: u32,
-    pub l7: L7,
 }
 
 /// The name of a ruleset: equal for equal ones, and for no others.

@@ -10,6 +10,7 @@ mod host;
 mod method;
 mod path;
 mod regular;
+mod side;
 
 use std::fmt;
 
@@ -23,6 +24,7 @@ pub use host::{Authority, Domain, Host, HostPattern, NamePattern};
 pub use method::Method;
 pub use path::{Glob, PathPattern};
 pub use regular::Regular;
+pub use side::{Side, SideRule};
 
 /// What a rule asks of requests and TLS connections; nothing: it is about packets alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
