@@ -16,6 +16,7 @@ mod meters;
 pub mod options;
 mod ports;
 mod reconcile;
+mod rulesets;
 mod run;
 mod signals;
 mod store;

@@ -22,6 +22,7 @@ use crate::types::{Generation, Name, Slot};
 use super::attachments::Attachments;
 use super::backoff::Vanished;
 use super::inputs::{self, Inputs, Seen};
+use super::rulesets;
 use super::store;
 
 /// What the daemon believes, and the means to make it so.
@@ -32,6 +33,7 @@ pub struct Reconciler {
     kernel: Kernel,
     desired: Desired,
     memory: Memory,
+    rulesets: rulesets::Kept,
     names: Arc<NameBook>,
     leases: PathBuf,
     /// The leases as they are on disk, and as they are read from there.
@@ -112,6 +114,7 @@ impl Reconciler {
     pub fn new(
         loader: Loader,
         state: &Path,
+        run: &Path,
         kernel: Kernel,
         recovered: Recovered,
         names: Arc<NameBook>,
@@ -134,12 +137,16 @@ impl Reconciler {
             log::warn!("{}: {fault}", leases.display());
         }
         desired.apply(Change::Leases(known.clone()));
+        let (rulesets, called) = rulesets::Kept::open(run);
+        let mut memory = Memory::default();
+        memory.recover_rulesets(called);
         Reconciler {
             loader,
             told: Arc::default(),
             kernel,
             desired,
-            memory: Memory::default(),
+            memory,
+            rulesets,
             names,
             leases,
             stored,
@@ -364,6 +371,7 @@ impl Reconciler {
         let plan = compile::compile(&snapshot, &mut memory).map_err(Failure::Whole)?;
         // Written before the commit: a lease too many harms nobody, one too few may move an address.
         self.store(desired.leases());
+        self.rulesets.keep(&plan.rulesets);
         // The first event of a generation may come before `apply` returns: its names are there already.
         let next = self.kernel.generation().next();
         self.names.insert(Arc::new(Names::new(next, &snapshot, &plan)));

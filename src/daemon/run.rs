@@ -150,7 +150,8 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
     let adopter = Adopter::new(answers.clone(), attachments.clone());
     let names = answers.names.clone();
     let docker = Docker::new(&options.state, answers.clone());
-    let reconciler = Reconciler::new(loader, &options.state, kernel, recovered, names);
+    let reconciler =
+        Reconciler::new(loader, &options.state, &options.run, kernel, recovered, names);
     let reload = Host::default().reload;
     Ok(Daemon {
         wakes,
