@@ -9,7 +9,7 @@ mod debounce;
 mod docker;
 mod faults;
 mod inputs;
-mod l7;
+pub mod l7;
 mod lock;
 pub mod logging;
 mod machines;

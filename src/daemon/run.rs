@@ -3,6 +3,7 @@
 //! The watchdog is fed here and nowhere else: when this loop hangs, the service manager must learn of it.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +31,7 @@ use super::board::{Answers, Board, Committed};
 use super::debounce::Debounce;
 use super::docker::Docker;
 use super::faults;
-use super::l7::{L7, Teller};
+use super::l7::{L7, OWN, Teller};
 use super::lock::{self, Lock};
 use super::meters::KernelMeters;
 use super::options::Options;
@@ -155,7 +156,7 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
     let adopter = Adopter::new(answers.clone(), attachments.clone());
     let names = answers.names.clone();
     let docker = Docker::new(&options.state, answers.clone());
-    let l7 = L7::new(maps.clone(), Arc::new(Requests { wake: Mutex::new(worker) }));
+    let l7 = L7::new(Path::new(OWN), maps.clone(), Arc::new(Requests { wake: Mutex::new(worker) }));
     let reconciler = Reconciler::new(loader, &options.state, kernel, recovered, names, l7.clone());
     let reload = Host::default().reload;
     Ok(Daemon {

@@ -9,6 +9,7 @@ mod h2_frames;
 mod h2_streams;
 mod heads;
 mod judge;
+mod keeper;
 #[path = "../lab/mod.rs"]
 mod lab;
 mod place;

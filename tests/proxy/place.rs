@@ -22,12 +22,13 @@ const CLIENT: &str = "192.0.2.1";
 pub const SERVER: &str = "192.0.2.10:8080";
 
 pub struct Scene {
-    pub maps: Maps,
+    pub maps: Arc<Maps>,
     pub listener: TcpListener,
     /// Whose connections the server has had.
     pub seen: Arc<Mutex<Vec<SocketAddr>>>,
     next: Cell<u16>,
-    _server: Place,
+    pub host: Place,
+    pub server: Place,
 }
 
 pub fn run(story: impl FnOnce(&Scene) + Send) {
@@ -58,11 +59,12 @@ fn scene() -> Scene {
          ip route add {CLIENT} dev v1"
     ));
     let seen: Arc<Mutex<Vec<SocketAddr>>> = Arc::default();
-    serve(&there, Arc::clone(&seen));
+    serve(&there, SERVER.parse().unwrap(), Arc::clone(&seen));
     let limits = MapLimits { flows: 1024, nat: 16, fragments: 16, hits: 16 };
     let maps = Maps::create(&limits).expect("maps");
     maps.commit(1);
-    Scene { maps, listener: listener(), seen, next: Cell::new(40_000), _server: there }
+    let next = Cell::new(40_000);
+    Scene { maps: Arc::new(maps), listener: listener(), seen, next, host: here, server: there }
 }
 
 /// As the daemon makes it, but where clients find it without the datapath.
@@ -75,8 +77,8 @@ fn listener() -> TcpListener {
 }
 
 /// Answers every request on every connection, until the test is over.
-fn serve(place: &Place, seen: Arc<Mutex<Vec<SocketAddr>>>) {
-    let listener = place.enter(|| TcpListener::bind(SERVER).unwrap());
+pub fn serve(place: &Place, address: SocketAddr, seen: Arc<Mutex<Vec<SocketAddr>>>) {
+    let listener = place.enter(|| TcpListener::bind(address).unwrap());
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let stream = stream.unwrap();
@@ -104,16 +106,22 @@ fn answer(mut stream: TcpStream) {
 pub struct Client {
     socket: Socket,
     pub address: SocketAddr,
+    /// Where it wants to go.
+    pub server: SocketAddr,
 }
 
 impl Scene {
     /// A client's socket with an address of its own.
     pub fn client(&self) -> Client {
+        self.client_of(SERVER.parse().unwrap())
+    }
+
+    pub fn client_of(&self, server: SocketAddr) -> Client {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         let address = SocketAddr::new(CLIENT.parse::<IpAddr>().unwrap(), self.next.get());
         self.next.set(address.port() + 1);
         socket.bind(&address.into()).unwrap();
-        Client { socket, address }
+        Client { socket, address, server }
     }
 
     /// What the datapath would have judged the client's flow to in this generation: to these rulesets.
@@ -131,7 +139,7 @@ impl Scene {
     ) {
         let judged = u64::from(generation) << 32 | u64::from(verdict);
         let flow = abi::Flow { judged, flags, ruleset, ..Default::default() };
-        let key = key4(client.address, SERVER.parse().unwrap()).unwrap();
+        let key = key4(client.address, client.server).unwrap();
         self.maps.set_flow4(&key, &flow).unwrap();
     }
 
@@ -145,8 +153,7 @@ impl Scene {
 
 impl Client {
     pub fn connect(&self) -> TcpStream {
-        let server: SocketAddr = SERVER.parse().unwrap();
-        self.socket.connect_timeout(&server.into(), PATIENCE).unwrap();
+        self.socket.connect_timeout(&self.server.into(), PATIENCE).unwrap();
         self.socket.set_read_timeout(Some(PATIENCE)).unwrap();
         TcpStream::from(self.socket.try_clone().unwrap())
     }

@@ -119,7 +119,7 @@ fn json(side: &Side) -> fs::File {
 }
 
 /// One request and the status of its answer.
-fn ask(client: &mut TcpStream, path: &str) -> u16 {
+pub fn ask(client: &mut TcpStream, path: &str) -> u16 {
     write!(client, "GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     let mut text = Vec::new();
     let mut byte = [0];
@@ -135,7 +135,7 @@ fn ask(client: &mut TcpStream, path: &str) -> u16 {
 
 /// The connection ends, before or instead of an answer.
 #[track_caller]
-fn is_closed(client: &mut TcpStream) {
+pub fn is_closed(client: &mut TcpStream) {
     // It may be gone already.
     let _ = client.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
     let heard = client.read(&mut [0; 100]);
@@ -153,8 +153,8 @@ fn judged(scene: &Scene, egress: u16, ingress: u16) -> (Client, TcpStream) {
     (client, stream)
 }
 
-const A: &str = r#"[{"path": "/a"}]"#;
-const B: &str = r#"[{"path": "/b"}]"#;
+pub const A: &str = r#"[{"path": "/a"}]"#;
+pub const B: &str = r#"[{"path": "/b"}]"#;
 
 #[test]
 fn the_flow_s_entry_decides() {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ pub trait Teller: Send + Sync + 'static {
 }
 
 pub struct Keeper {
+    program: PathBuf,
     maps: Arc<Maps>,
     teller: Arc<dyn Teller>,
     sockets: Option<Sockets>,
@@ -40,8 +42,9 @@ pub struct Keeper {
 const LONG: Duration = Duration::from_secs(10);
 
 impl Keeper {
-    pub fn new(maps: Arc<Maps>, teller: Arc<dyn Teller>) -> Self {
+    pub fn new(program: &Path, maps: Arc<Maps>, teller: Arc<dyn Teller>) -> Self {
         Keeper {
+            program: program.to_owned(),
             maps,
             teller,
             sockets: None,
@@ -111,8 +114,8 @@ impl Keeper {
 
     /// A worker that knows everything and serves, in place of any.
     fn start(&mut self, own: &L7) -> Result<(), String> {
-        let (child, channel) =
-            process::start().map_err(|error| format!("cannot start the L7 worker: {error}"))?;
+        let (child, channel) = process::start(&self.program)
+            .map_err(|error| format!("cannot start the L7 worker: {error}"))?;
         let link = Arc::new(Link::new(channel));
         let (watched, own) = (Arc::clone(&link), own.clone());
         let teller = Arc::clone(&self.teller);

@@ -10,6 +10,7 @@ mod process;
 mod sockets;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::desired::Fault;
@@ -22,6 +23,7 @@ use keeper::Keeper;
 use sockets::Sockets;
 
 pub use keeper::Teller;
+pub use process::OWN;
 
 /// What a plan asks of requests.
 pub type Rulesets = BTreeMap<RulesetId, Arc<Side>>;
@@ -44,10 +46,11 @@ struct State {
 const KEPT: usize = 2;
 
 impl L7 {
-    /// `teller` gets the records of requests, and is woken when what [`L7::faults`] says may have changed.
-    pub fn new(maps: Arc<Maps>, teller: Arc<dyn Teller>) -> Self {
+    /// `program` is `porind`, which workers are of. `teller` gets the records of requests, and is woken when what
+    /// [`L7::faults`] says may have changed.
+    pub fn new(program: &Path, maps: Arc<Maps>, teller: Arc<dyn Teller>) -> Self {
         L7(Arc::new(Mutex::new(State {
-            keeper: Keeper::new(maps, teller),
+            keeper: Keeper::new(program, maps, teller),
             steered: false,
             recent: VecDeque::new(),
             failed: None,

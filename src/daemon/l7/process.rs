@@ -2,14 +2,18 @@
 
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::proxy::worker::Channel;
 
-/// A worker of this very program, also if its file has been replaced meanwhile, and the daemon's end of its channel.
-pub fn start() -> io::Result<(Child, Channel)> {
+/// The program that runs, also if its file has been replaced meanwhile.
+pub const OWN: &str = "/proc/self/exe";
+
+/// A worker, and the daemon's end of its channel.
+pub fn start(program: &Path) -> io::Result<(Child, Channel)> {
     let (own, theirs) = Channel::pair()?;
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Command::new(program);
     command
         .arg("--l7-worker")
         .stdin(theirs.into_fd())
