@@ -9,6 +9,7 @@ mod debounce;
 mod docker;
 mod faults;
 mod inputs;
+pub mod l7;
 mod lock;
 pub mod logging;
 mod machines;
@@ -28,7 +29,7 @@ use std::process::ExitCode;
 
 use crate::kernel::Kernel;
 use crate::kernel::probe::Support;
-use crate::proxy::{Unjoined, worker};
+use crate::proxy::worker;
 use options::Options;
 
 /// How `porind` ends, as porind(8) documents it.
@@ -122,7 +123,7 @@ fn teardown(options: &Options) -> Result<Exit, Fatal> {
 }
 
 fn l7_worker() -> Result<Exit, Fatal> {
-    worker::run(Unjoined).map_err(|error| Fatal::new(Exit::Failed, "serve", error))?;
+    worker::run().map_err(|error| Fatal::new(Exit::Failed, "serve", error))?;
     Ok(Exit::Ok)
 }
 

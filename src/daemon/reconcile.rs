@@ -22,6 +22,7 @@ use crate::types::{Generation, Name, Slot};
 use super::attachments::Attachments;
 use super::backoff::Vanished;
 use super::inputs::{self, Inputs, Seen};
+use super::l7::L7;
 use super::rulesets;
 use super::store;
 
@@ -31,6 +32,7 @@ pub struct Reconciler {
     /// The last report with all warnings.
     told: Arc<Report>,
     kernel: Kernel,
+    l7: L7,
     desired: Desired,
     memory: Memory,
     rulesets: rulesets::Kept,
@@ -113,11 +115,11 @@ pub struct Done {
 impl Reconciler {
     pub fn new(
         loader: Loader,
-        state: &Path,
-        run: &Path,
+        (state, run): (&Path, &Path),
         kernel: Kernel,
         recovered: Recovered,
         names: Arc<NameBook>,
+        l7: L7,
     ) -> Self {
         let leases = state.join("leases.toml");
         let mut desired = Desired::default();
@@ -144,6 +146,7 @@ impl Reconciler {
             loader,
             told: Arc::default(),
             kernel,
+            l7,
             desired,
             memory,
             rulesets,
@@ -375,9 +378,11 @@ impl Reconciler {
         // The first event of a generation may come before `apply` returns: its names are there already.
         let next = self.kernel.generation().next();
         self.names.insert(Arc::new(Names::new(next, &snapshot, &plan)));
+        self.l7.prepare(self.kernel.netlink(), &plan.rulesets);
         let applied =
             self.kernel.apply(&plan).map_err(|refused| Failure::of(&refused, &snapshot))?;
         self.names.committed(applied.generation);
+        self.l7.committed(&plan.rulesets);
         desired.committed();
         memory.committed();
         self.desired = desired;

@@ -3,9 +3,10 @@
 //! The watchdog is fed here and nowhere else: when this loop hangs, the service manager must learn of it.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -20,6 +21,7 @@ use crate::kernel::netlink::monitor::{KernelEvent, Monitor};
 use crate::kernel::{Error as KernelError, Kernel, Options as KernelOptions, Paths};
 use crate::observe::health;
 use crate::observe::reader::Reader;
+use crate::proxy::Record;
 use crate::types::Generation;
 
 use super::adopter::Adopter;
@@ -29,6 +31,7 @@ use super::board::{Answers, Board, Committed};
 use super::debounce::Debounce;
 use super::docker::Docker;
 use super::faults;
+use super::l7::{L7, OWN, Teller};
 use super::lock::{self, Lock};
 use super::meters::KernelMeters;
 use super::options::Options;
@@ -53,6 +56,8 @@ enum Wake {
     Signal(Signal),
     /// Somebody waits for an endpoint to come or go.
     Request,
+    /// There is another L7 worker, or none.
+    Worker,
 }
 
 /// Runs until a signal ends it. Enforcement stays.
@@ -73,6 +78,7 @@ struct Daemon {
     attachments: Arc<Attachments>,
     adopter: Adopter,
     docker: Docker,
+    l7: L7,
     maps: Arc<Maps>,
     /// What is put up changes by rounds; this is the last one.
     board: Board,
@@ -94,7 +100,7 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
     let alone = lock::take(&paths(options).bpffs)?;
     let (tell, wakes) = channel();
     let monitor = watch_kernel(tell.clone())?;
-    let (signal, request) = (tell.clone(), tell.clone());
+    let (signal, request, worker) = (tell.clone(), tell.clone(), tell.clone());
     signals::listen(move |caught| _ = signal.send(Wake::Signal(caught)))
         .map_err(|error| Fatal::new(Exit::Failed, "listen for signals", error))?;
     let watcher = Watcher::new(move |changed| _ = tell.send(Wake::Files(changed)))
@@ -150,8 +156,9 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
     let adopter = Adopter::new(answers.clone(), attachments.clone());
     let names = answers.names.clone();
     let docker = Docker::new(&options.state, answers.clone());
-    let reconciler =
-        Reconciler::new(loader, &options.state, &options.run, kernel, recovered, names);
+    let l7 = L7::new(Path::new(OWN), maps.clone(), Arc::new(Requests { wake: Mutex::new(worker) }));
+    let places = (options.state.as_path(), options.run.as_path());
+    let reconciler = Reconciler::new(loader, places, kernel, recovered, names, l7.clone());
     let reload = Host::default().reload;
     Ok(Daemon {
         wakes,
@@ -162,6 +169,7 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
         attachments,
         adopter,
         docker,
+        l7,
         maps,
         board,
         look_again: None,
@@ -209,6 +217,22 @@ fn watch_kernel(tell: Sender<Wake>) -> Result<Monitor, Fatal> {
         .spawn(forward)
         .map_err(|error| Fatal::new(Exit::Failed, "watch the network", error))?;
     Ok(monitor)
+}
+
+/// What becomes of what the L7 worker tells.
+struct Requests {
+    wake: Mutex<Sender<Wake>>,
+}
+
+impl Teller for Requests {
+    fn record(&self, record: Record) {
+        log::debug!("{record:?}");
+    }
+
+    fn changed(&self) {
+        // At the end nobody listens any more.
+        let _ = self.wake.lock().unwrap_or_else(PoisonError::into_inner).send(Wake::Worker);
+    }
 }
 
 impl Daemon {
@@ -294,6 +318,8 @@ impl Daemon {
                 self.changed.and(changed);
                 self.note_edit();
             }
+            // What is wrong with it is looked at in any round.
+            Wake::Worker => {}
             Wake::Signal(Signal::Stop) | Wake::Request => {}
         }
         self.debounce.disturb(Instant::now());
@@ -369,6 +395,7 @@ impl Daemon {
         }
         round.faults.extend(self.adopter.faults());
         round.faults.extend(self.docker.faults());
+        round.faults.extend(self.l7.faults());
         if let Some(config) = self.reconciler.config() {
             self.debounce.set(config.host.reload.quiet, config.host.reload.at_most);
         }

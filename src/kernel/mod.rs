@@ -5,7 +5,7 @@
 //!
 //! `ops` says what can be done, `mirror` what is so, `numbers` which tables there are, `diff` what is missing,
 //! `clean` what is superfluous; `transaction` runs it, `backend` carries it out by `netlink`, `links` and
-//! `datapath`. `hits` forgets the counters of rules that are gone; `recover` reads what an earlier daemon left, `teardown` removes it all.
+//! `datapath`. `flows` is for the L7 worker, which asks which rules a connection is under; `hits` forgets the counters of rules that are gone; `recover` reads what an earlier daemon left, `teardown` removes it all.
 
 mod ahead;
 mod backend;
@@ -15,6 +15,7 @@ mod clsact;
 #[allow(unsafe_code)]
 pub mod datapath;
 pub mod diff;
+pub mod flows;
 mod hits;
 pub mod layout;
 pub mod links;

@@ -216,6 +216,37 @@ pub fn map_look_up<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<V
     Ok(value)
 }
 
+/// Whether this thread may look into maps that it has descriptors of. Before Linux 5.19 nobody without privileges may,
+/// if `kernel.unprivileged_bpf_disabled` is set. The kernel looks at rights before it looks at descriptors.
+pub fn may_look_up() -> io::Result<bool> {
+    let (key, mut value) = (0u64, 0u64);
+    // SAFETY: -1 is no map, so that nothing is read or written.
+    let tried = check(unsafe {
+        libbpf_sys::bpf_map_lookup_elem(
+            -1,
+            ptr::from_ref(&key).cast(),
+            ptr::from_mut(&mut value).cast(),
+        )
+    });
+    match tried.map_err(|error| error.raw_os_error()) {
+        Err(Some(errno)) if errno == Errno::BADF.raw_os_error() => Ok(true),
+        Err(Some(errno)) if errno == Errno::PERM.raw_os_error() => Ok(false),
+        Err(Some(errno)) => Err(io::Error::from_raw_os_error(errno)),
+        _ => Err(io::ErrorKind::Other.into()),
+    }
+}
+
+/// Another descriptor of a map, through which it can only be read.
+pub fn map_read_only(map: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let opts = libbpf_sys::bpf_get_fd_by_id_opts {
+        sz: size_of::<libbpf_sys::bpf_get_fd_by_id_opts>() as _,
+        open_flags: libbpf_sys::BPF_F_RDONLY,
+        ..Default::default()
+    };
+    // SAFETY: a number, and options that live through the call.
+    Ok(owned(unsafe { libbpf_sys::bpf_map_get_fd_by_id_opts(map_id(map)?, &opts) })?)
+}
+
 /// As [`map_update`], for keys and values whose size only the map knows.
 pub fn map_update_bytes(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<()> {
     let mut info = libbpf_sys::bpf_map_info::default();

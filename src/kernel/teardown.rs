@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::links::Links;
-use super::netlink::{Netlink, endpoint, host};
+use super::netlink::{Netlink, endpoint, host, steering};
 use super::paths::Layout;
 use super::{Error, Paths, probe};
 
@@ -42,6 +42,9 @@ pub fn teardown(paths: &Paths) -> Result<TeardownReport, Error> {
     match endpoint::remove_all(&netlink, &own) {
         Ok(()) => report.interfaces = own,
         Err(error) => report.failures.push(error.to_string()),
+    }
+    if let Err(error) = steering::remove(&netlink) {
+        report.failures.push(error.to_string());
     }
     for root in &roots {
         let layout = Layout::at(root.clone());

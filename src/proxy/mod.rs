@@ -1,7 +1,6 @@
 //! The L7 worker: between client and server it lets through the requests that rules allow, byte for byte.
 //!
-//! A connection comes to [`Service::serve`] with the [`Live`] rules of the socket that it was accepted from. Its first
-//! bytes tell what it is (`sniff`): HTTP/1.1 (`h1`), HTTP/2 (`h2`) or TLS (`tls`), which is not opened. `head` and
+//! A connection comes to [`Service::serve`]; a [`Rulebook`] says which rules it is under. Its first bytes tell what it is (`sniff`): HTTP/1.1 (`h1`), HTTP/2 (`h2`) or TLS (`tls`), which is not opened. `head` and
 //! `body` read messages strictly: what has more than one reading is refused, and the connection closed. `ruleset` judges.
 //! What is allowed goes to the server through [`Upstream`], one connection to it for each of a client's.
 //!
@@ -14,9 +13,9 @@ mod h1;
 mod h2;
 mod head;
 mod limits;
-mod live;
 mod open;
 mod record;
+mod rulebook;
 mod ruleset;
 mod service;
 mod tls;
@@ -30,11 +29,9 @@ pub use head::{
     Asked, BadRequest, BadResponse, Field, FieldFault, Fields, RequestHead, ResponseHead, Target,
 };
 pub use limits::Limits;
-pub use live::Live;
 pub use record::{Counters, Counts, Record, Sink};
-pub use ruleset::{
-    Denial, Digest, Headers, Matcher, Refusal, Request, Ruleset, Side, SideRule, Verdict,
-};
+pub use rulebook::{NoRules, Rulebook};
+pub use ruleset::{Denial, Headers, Matcher, Refusal, Request, Rules, Side, SideRule, Verdict};
 pub use service::{End, Service};
 pub use tls::{Hello, HelloError, hello};
-pub use upstream::{Direct, Unjoined, Upstream};
+pub use upstream::Upstream;

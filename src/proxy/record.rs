@@ -59,6 +59,8 @@ pub struct Counters {
     pub unreachable: AtomicU64,
     pub late: AtomicU64,
     pub too_many: AtomicU64,
+    /// Connections that were closed because no rules were found for them.
+    pub without_rules: AtomicU64,
 }
 
 /// The same, at a moment.
@@ -73,6 +75,7 @@ pub struct Counts {
     pub unreachable: u64,
     pub late: u64,
     pub too_many: u64,
+    pub without_rules: u64,
 }
 
 impl Counters {
@@ -87,6 +90,7 @@ impl Counters {
             unreachable: value(&self.unreachable),
             late: value(&self.late),
             too_many: value(&self.too_many),
+            without_rules: value(&self.without_rules),
         }
     }
 

@@ -9,9 +9,10 @@ use tokio::net::TcpStream;
 use super::h1;
 use super::h2;
 use super::limits::Limits;
-use super::live::Live;
 use super::open::Open;
 use super::record::{Counters, Record, Sink};
+use super::rulebook::{NoRules, Rulebook};
+use super::ruleset::Matcher;
 use super::tls;
 use super::tunnel::fill;
 use super::upstream::Upstream;
@@ -19,6 +20,7 @@ use super::watch::{Late, Watch};
 
 pub struct Service<U> {
     pub upstream: U,
+    pub book: Arc<dyn Rulebook>,
     pub limits: Limits,
     pub sink: Arc<dyn Sink>,
     pub counters: Counters,
@@ -30,24 +32,23 @@ pub struct Service<U> {
 pub struct Addresses {
     pub client: SocketAddr,
     pub server: SocketAddr,
-    /// The server is not the one that the client wanted, but the one that was given for all.
-    pub named: bool,
 }
 
 /// Why a connection was not served to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     Served,
     /// [`Limits::connections`] are open, or [`Limits::per_client`] of the client's.
     TooMany,
     /// It was gone before its addresses could be read.
     Gone,
+    NoRules(NoRules),
 }
 
 impl<U: Upstream> Service<U> {
-    pub fn new(upstream: U, limits: Limits, sink: Arc<dyn Sink>) -> Self {
+    pub fn new(upstream: U, book: Arc<dyn Rulebook>, limits: Limits, sink: Arc<dyn Sink>) -> Self {
         let (counters, open) = (Counters::default(), Open::default());
-        Service { upstream, limits, sink, counters, open }
+        Service { upstream, book, limits, sink, counters, open }
     }
 
     /// Connections that are open.
@@ -55,14 +56,8 @@ impl<U: Upstream> Service<U> {
         self.open.count()
     }
 
-    /// Until the connection is over. Without a `server`, its own address is the server's, as it was taken from the client
-    /// transparently.
-    pub async fn serve(
-        &self,
-        client: TcpStream,
-        live: Arc<Live>,
-        server: Option<SocketAddr>,
-    ) -> End {
+    /// Until the connection is over. Its own address is the server's, as it was taken from the client transparently.
+    pub async fn serve(&self, client: TcpStream) -> End {
         let (Ok(peer), Ok(own)) = (client.peer_addr(), client.local_addr()) else {
             return End::Gone;
         };
@@ -71,15 +66,28 @@ impl<U: Upstream> Service<U> {
             return End::TooMany;
         };
         Counters::add(&self.counters.connections);
-        let addresses =
-            Addresses { client: peer, server: server.unwrap_or(own), named: server.is_some() };
+        let addresses = Addresses { client: peer, server: own };
+        // Nothing is read of what is nobody's to judge.
+        if let Err(why) = self.matcher(&addresses) {
+            return End::NoRules(why);
+        }
         // Whatever was read is passed on: there is nothing to wait for.
         let _ = client.set_nodelay(true);
-        self.begin(client, addresses, live).await;
+        self.begin(client, addresses).await;
         End::Served
     }
 
-    async fn begin(&self, mut client: TcpStream, addresses: Addresses, live: Arc<Live>) {
+    /// For a request that is judged now. Without any the connection is to be closed, which has been told.
+    pub(super) fn matcher(&self, addresses: &Addresses) -> Result<Matcher, NoRules> {
+        let found = self.book.rules(addresses.client, addresses.server);
+        if let Err(why) = &found {
+            Counters::add(&self.counters.without_rules);
+            self.sink.take(Record { fault: Some(why.to_string()), ..addresses.record("") });
+        }
+        found
+    }
+
+    async fn begin(&self, mut client: TcpStream, addresses: Addresses) {
         let (watch, mut alarm) = Watch::new(self.limits.idle_time);
         let mut first = BytesMut::new();
         let kind = loop {
@@ -99,7 +107,6 @@ impl<U: Upstream> Service<U> {
             Kind::Http1 => {
                 let connection = h1::Connection {
                     service: self,
-                    live,
                     addresses,
                     client,
                     requests: first,
@@ -109,21 +116,16 @@ impl<U: Upstream> Service<U> {
                 connection.serve().await;
             }
             // Few connections are of these, and they need more room.
-            Kind::Http2 => Box::pin(h2::serve(self, live, addresses, client, first)).await,
+            Kind::Http2 => Box::pin(h2::serve(self, addresses, client, first)).await,
             Kind::Tls => {
-                Box::pin(tls::serve(self, live, addresses, client, first, (watch, alarm))).await;
+                Box::pin(tls::serve(self, addresses, client, first, (watch, alarm))).await;
             }
         }
     }
 
     /// To the server of a connection. An error is the status that tells of it.
     pub(super) async fn connect(&self, addresses: &Addresses) -> Result<TcpStream, u16> {
-        let connect = async {
-            match addresses.named {
-                true => TcpStream::connect(addresses.server).await,
-                false => self.upstream.connect(addresses.client, addresses.server).await,
-            }
-        };
+        let connect = self.upstream.connect(addresses.client, addresses.server);
         let status = match tokio::time::timeout(self.limits.connect_time, connect).await {
             Ok(Ok(stream)) => {
                 let _ = stream.set_nodelay(true);

@@ -91,6 +91,8 @@ impl Lab {
             "-6 address show",
             "-4 route show table all",
             "-6 route show table all",
+            "-4 rule show",
+            "-6 rule show",
             "-4 neighbour show",
             "-6 neighbour show",
         ] {

@@ -6,8 +6,9 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use porin::desired::snapshot::{Attachment, Endpoint, Made, Namespace};
+use porin::kernel::datapath::abi;
 use porin::kernel::netlink::monitor::{KernelEvent, Monitor};
-use porin::kernel::netlink::{Error, Netlink, behind, endpoint, facts, host};
+use porin::kernel::netlink::{Error, Netlink, behind, endpoint, facts, host, steering};
 use porin::kernel::ops::Sources;
 use porin::types::{Identity, Labels, Mac, Slot};
 
@@ -378,5 +379,33 @@ fn many_interfaces() {
         let took = begin.elapsed();
         println!("{count} interfaces in {took:?}");
         assert_eq!(lab.ip("-o link").matches("pn00").count(), count);
+    });
+}
+
+#[test]
+fn what_is_marked_is_the_host_s_own_until_teardown() {
+    lab::run(|lab| {
+        let netlink = Netlink::open().unwrap();
+        let steered = |family: &str| {
+            let rules = lab.ip(&format!("{family} rule list fwmark {:#x}", abi::MARK_STEER));
+            let routes = lab.ip(&format!("{family} route list table all"));
+            let table = format!("table {}", steering::TABLE);
+            let routes = routes.lines().filter(|route| route.contains(&table)).count();
+            (rules.lines().count(), routes)
+        };
+        // Twice is as good as once.
+        for _ in 0..2 {
+            steering::add(&netlink).unwrap();
+            assert_eq!((steered("-4"), steered("-6")), ((1, 1), (1, 1)));
+        }
+        // Wherever it is to.
+        for address in ["203.0.113.9", "2001:db8::9"] {
+            let route = lab.ip(&format!("route get {address} mark {:#x}", abi::MARK_STEER));
+            assert!(route.starts_with("local "), "{route}");
+        }
+        for _ in 0..2 {
+            steering::remove(&netlink).unwrap();
+            assert_eq!((steered("-4"), steered("-6")), ((0, 0), (0, 0)));
+        }
     });
 }

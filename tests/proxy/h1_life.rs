@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use porin::proxy::{Limits, Live};
+use porin::proxy::{Limits, NoRules};
 
 use crate::support::{ANY, matcher, ruleset, run, scene, scene_of, until};
 
@@ -17,24 +17,26 @@ fn the_next_request_is_judged_by_the_rules_of_its_time() {
         client.says(GET).await;
         let mut server = scene.accept().await;
         server.hears(GET).await;
-        let second = Live::new(matcher(&ruleset(r#"[{"path": "/b"}]"#)));
-        scene.live.retire(&second);
+        scene.book.put(Ok(matcher(&ruleset(r#"[{"path": "/b"}]"#))));
         // What was allowed is answered.
         server.says(OK).await;
         client.hears(OK).await;
         client.says(GET).await;
         client.is_told("403", false).await;
-        let third = Live::new(matcher(&ruleset(ANY)));
-        second.retire(&third);
-        // A circle would have no rules at its end.
-        third.retire(&scene.live);
+        scene.book.put(Ok(matcher(&ruleset(ANY))));
         client.says(GET).await;
         server.hears(GET).await;
         server.says(OK).await;
         client.hears(OK).await;
-        third.close();
+        scene.book.put(Err(NoRules::Unknown(7)));
         client.says(GET).await;
         client.hears_the_end().await;
+        server.hears_the_end().await;
+        // Nor are there rules for those that come.
+        scene.client().await.hears_the_end().await;
+        assert_eq!(scene.counts().without_rules, 2);
+        let told = scene.records(5).await.pop().unwrap().fault.unwrap();
+        assert!(told.contains("number 7"), "{told}");
     });
 }
 

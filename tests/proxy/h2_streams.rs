@@ -7,7 +7,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use porin::proxy::{Denial, Limits, Live};
+use porin::proxy::{Denial, Limits, NoRules};
 use porin::types::http::Ambiguity;
 use tokio::net::TcpStream;
 
@@ -274,13 +274,12 @@ fn the_next_stream_is_judged_by_the_rules_of_its_time() {
         let (first, _) = ask(&mut requests, get("/a"), true).await;
         let mut server = Server::of(&scene).await;
         let (_, mut respond) = server.request().await;
-        let next = Live::new(matcher(&ruleset(r#"[{"path": "/b"}]"#)));
-        scene.live.retire(&next);
+        scene.book.put(Ok(matcher(&ruleset(r#"[{"path": "/b"}]"#))));
         let (second, _) = ask(&mut requests, get("/a"), true).await;
         assert_eq!(soon("an answer", second).await.unwrap().status(), 403);
         respond.send_response(Response::new(()), true).unwrap();
         assert_eq!(soon("an answer", first).await.unwrap().status(), 200);
-        next.close();
+        scene.book.put(Err(NoRules::Denied));
         let (third, _) = ask(&mut requests, get("/b"), true).await;
         assert!(soon("an end", third).await.is_err());
         scene.is_idle().await;

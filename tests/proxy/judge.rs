@@ -2,12 +2,12 @@
 
 use std::sync::LazyLock;
 
-use porin::proxy::{Denial, Headers, Matcher, Refusal, Request, Ruleset, Side, SideRule, Verdict};
+use porin::proxy::{Denial, Headers, Matcher, Refusal, Request, Side, SideRule, Verdict};
 use porin::types::Direction;
 use porin::types::http::{Ambiguity, Authority, Domain, L7, PathPattern, ambiguity};
 use proptest::prelude::*;
 
-use crate::support::ruleset;
+use crate::support::{Ruleset, matcher, ruleset};
 
 struct List<'a>(&'a [(&'a str, &'a str)]);
 
@@ -46,7 +46,7 @@ fn the_first_rule_that_allows_is_named() {
         {"header": [{"name": "x-team"}]},
         {"method": "OPTIONS"}
     ]"#;
-    let matcher = Matcher::new(&ruleset(rules)).unwrap();
+    let matcher = matcher(&ruleset(rules));
     let json = [("content-type", "application/json")];
     for (method, path, host, headers, verdict) in [
         ("GET", "/v1/orders", "a", &json[..], allowed(1)),
@@ -83,20 +83,20 @@ fn both_sides_must_allow() {
         Some(Side { rules: vec![SideRule { cookie, l7: serde_json::from_str(&json).unwrap() }] })
     };
     let both = Ruleset { egress: side("/a/**", 7), ingress: side("/*/b", 8) };
-    let matcher = Matcher::new(&both).unwrap();
-    let verdict = |path| judge(&matcher, "GET", path, "a", &[]);
+    let judges = matcher(&both);
+    let verdict = |path| judge(&judges, "GET", path, "a", &[]);
     assert_eq!(verdict("/a/b"), Verdict::Allow { egress: Some(7), ingress: Some(8) });
     let refused = |direction| Verdict::Deny(Denial::Rules(direction, Refusal::NoRule));
     assert_eq!(verdict("/a/c"), refused(Direction::Ingress));
     assert_eq!(verdict("/c/b"), refused(Direction::Egress));
     let name = Domain::parse("A.example");
     assert_eq!(
-        matcher.judge_tls(name.as_ref()),
+        judges.judge_tls(name.as_ref()),
         Verdict::Allow { egress: Some(7), ingress: Some(8) }
     );
-    let nothing = Matcher::new(&Ruleset { egress: Some(Side::default()), ingress: None }).unwrap();
+    let nothing = matcher(&Ruleset { egress: Some(Side::default()), ingress: None });
     assert_eq!(judge(&nothing, "GET", "/", "a", &[]), refused(Direction::Egress));
-    let open = Matcher::new(&Ruleset::default()).unwrap();
+    let open = matcher(&Ruleset::default());
     assert_eq!(
         judge(&open, "CONNECT", "", "a:1", &[]),
         Verdict::Allow { egress: None, ingress: None }
@@ -108,7 +108,7 @@ fn tls_and_http_have_rules_of_their_own() {
     let of = |json: &str| {
         let l7: L7 = serde_json::from_str(json).unwrap();
         let rules = vec![SideRule { cookie: 3, l7 }];
-        Matcher::new(&Ruleset { egress: None, ingress: Some(Side { rules }) }).unwrap()
+        matcher(&Ruleset { egress: None, ingress: Some(Side { rules }) })
     };
     let refused = |refusal| Verdict::Deny(Denial::Rules(Direction::Ingress, refusal));
     let tls = of(r#"{"tls": {"server-names": ["*.example.org"]}}"#);
@@ -119,22 +119,6 @@ fn tls_and_http_have_rules_of_their_own() {
     assert_eq!(tls.judge_tls(None), refused(Refusal::NoServerName));
     let http = of(r#"{"http": [{}]}"#);
     assert_eq!(ask(&http, "a.example.org"), refused(Refusal::OnlyHttp));
-}
-
-#[test]
-fn a_ruleset_has_a_name_by_what_it_says() {
-    let one = ruleset(r#"[{"path": "/a"}]"#);
-    assert_eq!(one.digest(), ruleset(r#"[{"path": "/a"}]"#).digest());
-    assert_ne!(one.digest(), ruleset(r#"[{"path": "/b"}]"#).digest());
-    assert_ne!(one.digest(), Ruleset { egress: one.ingress.clone(), ingress: None }.digest());
-    assert_ne!(
-        Ruleset::default().digest(),
-        Ruleset { egress: Some(Side::default()), ingress: None }.digest()
-    );
-    let text = serde_json::to_string(&one.digest()).unwrap();
-    assert_eq!(serde_json::from_str::<porin::proxy::Digest>(&text).unwrap(), one.digest());
-    let again: Ruleset = serde_json::from_str(&serde_json::to_string(&one).unwrap()).unwrap();
-    assert_eq!(again, one);
 }
 
 /// What a glob means, in as few words as possible.
@@ -206,7 +190,7 @@ proptest! {
     ) {
         if let Ok(PathPattern::Glob(glob)) = pattern.parse::<PathPattern>() {
             let json = format!(r#"[{{"path": "{}"}}]"#, glob.as_str());
-            let matcher = Matcher::new(&ruleset(&json)).unwrap();
+            let matcher = matcher(&ruleset(&json));
             let verdict = judge(&matcher, "GET", &path, "a", &[]);
             let segments: Vec<_> = glob.segments().collect();
             let parts: Vec<_> = path[1..].split('/').collect();
@@ -235,7 +219,7 @@ proptest! {
     #[test]
     fn no_path_makes_it_panic(path in proptest::collection::vec(any::<u8>(), 0..40)) {
         static MATCHER: LazyLock<Matcher> = LazyLock::new(|| {
-            Matcher::new(&ruleset(r#"[{"path": "/**/a*b/*"}, {"path": "regex:.*x"}]"#)).unwrap()
+            matcher(&ruleset(r#"[{"path": "/**/a*b/*"}, {"path": "regex:.*x"}]"#))
         });
         let verdict = |path| {
             let headers = &List(&[]);

@@ -1,4 +1,5 @@
-//! The L7 worker over loopback, between real sockets: what a client says, what its server hears, and the other way round.
+//! The L7 worker between real sockets: what a client says, what its server hears, and the other way round. Over loopback
+//! but for `worker`, which runs the real process in a world of its own.
 
 mod h1_answers;
 mod h1_life;
@@ -8,6 +9,10 @@ mod h2_frames;
 mod h2_streams;
 mod heads;
 mod judge;
+mod keeper;
+#[path = "../lab/mod.rs"]
+mod lab;
+mod place;
 mod second_opinion;
 mod support;
 mod tls;

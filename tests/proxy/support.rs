@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use porin::proxy::{
-    Counts, Limits, Live, Matcher, Record, Ruleset, Service, Side, SideRule, Sink, Upstream,
+    Counts, Limits, Matcher, NoRules, Record, Rulebook, Rules, Service, Side, SideRule, Sink,
+    Upstream,
 };
 use porin::types::http::L7;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -54,10 +55,37 @@ impl Upstream for To {
     }
 }
 
+/// What both ends say.
+#[derive(Debug, Clone, Default)]
+pub struct Ruleset {
+    pub egress: Option<Side>,
+    pub ingress: Option<Side>,
+}
+
+/// The same rules for every connection, until others are put.
+pub struct Book(Mutex<Result<Matcher, NoRules>>);
+
+impl Book {
+    pub fn of(ruleset: &Ruleset) -> Self {
+        Book(Mutex::new(Ok(matcher(ruleset))))
+    }
+
+    /// From now on.
+    pub fn put(&self, matcher: Result<Matcher, NoRules>) {
+        *self.0.lock().unwrap() = matcher;
+    }
+}
+
+impl Rulebook for Book {
+    fn rules(&self, _: SocketAddr, _: SocketAddr) -> Result<Matcher, NoRules> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
 pub struct Scene {
     pub server: TcpListener,
     pub worker: SocketAddr,
-    pub live: Arc<Live>,
+    pub book: Arc<Book>,
     pub service: Arc<Service<To>>,
     pub records: Arc<Records>,
 }
@@ -69,8 +97,9 @@ pub fn ruleset(http: &str) -> Ruleset {
     Ruleset { egress: None, ingress: Some(Side { rules: (1..).zip(rules).map(rule).collect() }) }
 }
 
-pub fn matcher(ruleset: &Ruleset) -> Arc<Matcher> {
-    Arc::new(Matcher::new(ruleset).unwrap())
+pub fn matcher(ruleset: &Ruleset) -> Matcher {
+    let side = |side: &Option<Side>| side.as_ref().map(|side| Arc::new(Rules::new(side).unwrap()));
+    Matcher { egress: side(&ruleset.egress), ingress: side(&ruleset.ingress) }
 }
 
 pub const ANY: &str = r#"[{}, {"method": "CONNECT"}]"#;
@@ -83,18 +112,19 @@ pub async fn scene_of(ruleset: &Ruleset, limits: Limits) -> Scene {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let records = Arc::new(Records::default());
     let upstream = To(server.local_addr().unwrap());
-    let service = Arc::new(Service::new(upstream, limits, Arc::clone(&records) as Arc<dyn Sink>));
-    let live = Live::new(matcher(ruleset));
+    let book = Arc::new(Book::of(ruleset));
+    let (rules, sink) = (Arc::clone(&book) as Arc<dyn Rulebook>, Arc::clone(&records) as _);
+    let service = Arc::new(Service::new(upstream, rules, limits, sink));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let worker = listener.local_addr().unwrap();
-    let (serving, judged) = (Arc::clone(&service), Arc::clone(&live));
+    let serving = Arc::clone(&service);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (service, live) = (Arc::clone(&serving), Arc::clone(&judged));
-            tokio::spawn(async move { service.serve(stream, live, None).await });
+            let service = Arc::clone(&serving);
+            tokio::spawn(async move { service.serve(stream).await });
         }
     });
-    Scene { server, worker, live, service, records }
+    Scene { server, worker, book, service, records }
 }
 
 impl Scene {

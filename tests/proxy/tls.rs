@@ -1,9 +1,9 @@
 //! TLS: read as far as the server's name, passed on as it is.
 
-use porin::proxy::{Denial, HelloError, Limits, Refusal, Ruleset, Side, SideRule, hello};
+use porin::proxy::{Denial, HelloError, Limits, Refusal, Side, SideRule, hello};
 use porin::types::Direction;
 
-use crate::support::{ANY, ruleset, run, scene, scene_of};
+use crate::support::{ANY, Ruleset, ruleset, run, scene, scene_of};
 
 fn vector8(content: &[u8]) -> Vec<u8> {
     [&[content.len() as u8], content].concat()

@@ -1,15 +1,18 @@
-//! The worker as a process: orders, confinement, and a daemon that dies.
+//! The worker as a process: orders, the datapath's table, confinement, and a daemon that dies.
 
 use std::fs;
 use std::io::{Read, Seek, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use porin::kernel::datapath::abi;
 use porin::proxy::worker::{Channel, ChannelError, Order, Report, Sandbox};
-use porin::proxy::{Digest, Record, Ruleset};
+use porin::proxy::{Counts, Record, Side};
 
+use crate::lab::eventually;
+use crate::place::{Client, SERVER, Scene, is_read_only, run};
 use crate::support::{PATIENCE, ruleset};
 
 struct Worker {
@@ -38,6 +41,16 @@ impl Worker {
             Report::Started { sandbox } => (worker, sandbox),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// One that serves and knows these, by their numbers.
+    fn serving(scene: &Scene, rules: &[(u16, &str)]) -> Self {
+        let (mut worker, _) = Self::start();
+        for (number, json) in rules {
+            worker.learns(*number, json);
+        }
+        worker.listens(scene);
+        worker
     }
 
     fn report(&mut self) -> Report {
@@ -69,28 +82,44 @@ impl Worker {
         }
     }
 
-    fn add(&mut self, rules: &Ruleset, listener: &TcpListener, server: SocketAddr) -> Digest {
-        let ruleset = rules.digest();
-        let order = Order::Add { ruleset, server: Some(server) };
-        self.orders(&order, &[json(rules).as_fd(), listener.as_fd()]).unwrap();
-        ruleset
+    fn learns(&mut self, number: u16, rules: &str) {
+        let side = ruleset(rules).ingress.unwrap();
+        self.orders(&Order::Rules { number }, &[json(&side).as_fd()]).unwrap();
+    }
+
+    fn listens(&mut self, scene: &Scene) {
+        let tables = scene.tables();
+        let tables: Vec<_> = tables.iter().map(AsFd::as_fd).collect();
+        self.orders(&Order::Listen {}, &tables).unwrap();
+    }
+
+    fn counts(&mut self) -> Counts {
+        self.channel.as_ref().unwrap().send(&Order::Count {}, &[]).unwrap();
+        let mut counted = None;
+        loop {
+            match self.report() {
+                Report::Counts { counts, .. } => counted = Some(counts),
+                Report::Record { record } => self.records.push(record),
+                Report::Done {} => return counted.unwrap(),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 }
 
-fn json(rules: &Ruleset) -> fs::File {
+fn json(side: &Side) -> fs::File {
     let mut file = tempfile::tempfile().unwrap();
-    file.write_all(&serde_json::to_vec(rules).unwrap()).unwrap();
+    file.write_all(&serde_json::to_vec(side).unwrap()).unwrap();
     file.rewind().unwrap();
     file
 }
 
-fn listener() -> TcpListener {
-    TcpListener::bind("127.0.0.1:0").unwrap()
-}
-
-/// One request and the status of its answer; the server answers at once.
-fn ask(client: &mut TcpStream, path: &str) -> u16 {
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+/// One request and the status of its answer.
+pub fn ask(client: &mut TcpStream, path: &str) -> u16 {
     write!(client, "GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     let mut text = Vec::new();
     let mut byte = [0];
@@ -104,107 +133,194 @@ fn ask(client: &mut TcpStream, path: &str) -> u16 {
     text[9..12].parse().unwrap()
 }
 
-/// Answers every request on every connection, until the test is over.
-fn server() -> SocketAddr {
-    let listener = listener();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            std::thread::spawn(move || {
-                let (mut text, mut byte) = (Vec::new(), [0]);
-                while stream.read_exact(&mut byte).is_ok() {
-                    text.push(byte[0]);
-                    if text.ends_with(b"\r\n\r\n") {
-                        text.clear();
-                        stream
-                            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-                            .unwrap();
-                    }
-                }
-            });
-        }
+/// The connection ends, before or instead of an answer.
+#[track_caller]
+pub fn is_closed(client: &mut TcpStream) {
+    // It may be gone already.
+    let _ = client.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+    let heard = client.read(&mut [0; 100]);
+    let is_end = match &heard {
+        Ok(bytes) => *bytes == 0,
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    };
+    assert!(is_end, "{heard:?}");
+}
+
+fn judged(scene: &Scene, egress: u16, ingress: u16) -> (Client, TcpStream) {
+    let client = scene.client();
+    scene.judge(&client, scene.maps.generation(), egress, ingress);
+    let stream = client.connect();
+    (client, stream)
+}
+
+pub const A: &str = r#"[{"path": "/a"}]"#;
+pub const B: &str = r#"[{"path": "/b"}]"#;
+
+#[test]
+fn the_flow_s_entry_decides() {
+    run(|scene| {
+        let mut worker = Worker::serving(scene, &[(1, A), (2, B), (65_535, "[{}]")]);
+        let (client, mut stream) = judged(scene, 0, 1);
+        assert_eq!((ask(&mut stream, "/a"), ask(&mut stream, "/b")), (200, 403));
+        // The next request is judged by what the entry says then.
+        scene.judge(&client, 2, 0, 2);
+        assert_eq!((ask(&mut stream, "/a"), ask(&mut stream, "/b")), (403, 200));
+        // Both sides, and neither.
+        scene.judge(&client, 3, 65_535, 1);
+        assert_eq!((ask(&mut stream, "/a"), ask(&mut stream, "/b")), (200, 403));
+        scene.judge(&client, 4, 1, 2);
+        assert_eq!((ask(&mut stream, "/a"), ask(&mut stream, "/b")), (403, 403));
+        scene.judge(&client, 5, 0, 0);
+        assert_eq!((ask(&mut stream, "/a"), ask(&mut stream, "/b")), (200, 200));
+        scene.put(&client, 6, abi::VERDICT_DENY, abi::FLOW_PROXIED, [0, 0]);
+        is_closed(&mut stream);
+        let seen = scene.seen.lock().unwrap().clone();
+        assert_eq!(seen.len(), 1);
+        assert_eq!(seen[0].ip(), client.address.ip(), "the server sees the client's own address");
+        assert_ne!(seen[0].port(), client.address.port());
+        let counts = worker.counts();
+        assert_eq!((counts.connections, counts.allowed, counts.denied), (1, 5, 5));
+        assert_eq!(counts.without_rules, 1);
     });
-    address
 }
 
 #[test]
-fn it_serves_as_it_is_told() {
-    let (mut worker, _) = Worker::start();
-    let (server, old, new) = (server(), listener(), listener());
-    let first = worker.add(&ruleset(r#"[{"path": "/a"}]"#), &old, server);
-    let mut client = TcpStream::connect(old.local_addr().unwrap()).unwrap();
-    assert_eq!((ask(&mut client, "/a"), ask(&mut client, "/b")), (200, 403));
-    // The next request on the same connection is judged by the successor.
-    let second = worker.add(&ruleset(r#"[{"path": "/b"}]"#), &new, server);
-    worker.orders(&Order::Retire { old: first, successor: second }, &[]).unwrap();
-    assert_eq!((ask(&mut client, "/a"), ask(&mut client, "/b")), (403, 200));
-    worker.orders(&Order::Drop { ruleset: first }, &[]).unwrap();
-    assert_eq!(ask(&mut client, "/b"), 200);
-    worker.orders(&Order::Log { allowed: true }, &[]).unwrap();
-    assert_eq!(ask(&mut client, "/b"), 200);
-    worker.orders(&Order::Drop { ruleset: second }, &[]).unwrap();
-    client.write_all(b"GET /b HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-    assert_eq!(client.read(&mut [0; 100]).unwrap_or(0), 0);
-    worker.channel.as_ref().unwrap().send(&Order::Count {}, &[]).unwrap();
-    let counts = loop {
-        match worker.report() {
-            Report::Counts { counts, .. } => break counts,
-            Report::Record { record } => worker.records.push(record),
-            other => panic!("{other:?}"),
+fn what_is_not_the_datapath_s_is_closed() {
+    run(|scene| {
+        let mut worker = Worker::serving(scene, &[(1, "[{}]")]);
+        let allow = abi::VERDICT_ALLOW;
+        // Past the datapath; a flow that is none of the worker's; one that is denied; and rules that nobody told of.
+        is_closed(&mut scene.client().connect());
+        let cases = [(1, allow, 0, 1), (1, abi::VERDICT_REJECT, abi::FLOW_PROXIED, 1)];
+        for (generation, verdict, flags, number) in cases {
+            let client = scene.client();
+            scene.put(&client, generation, verdict, flags, [number, 0]);
+            is_closed(&mut client.connect());
         }
-    };
-    assert_eq!((counts.connections, counts.allowed, counts.denied), (1, 4, 2));
-    let statuses: Vec<_> = worker.records.iter().map(|record| record.status).collect();
-    assert_eq!(statuses, [Some(403), Some(403), Some(200)]);
+        let (_client, mut stream) = judged(scene, 1, 2);
+        is_closed(&mut stream);
+        let (client, mut stream) = judged(scene, 1, 1);
+        assert_eq!(ask(&mut stream, "/a"), 200);
+        // An entry that is being written, for ever.
+        let key = porin::kernel::flows::key4(client.address, SERVER.parse().unwrap()).unwrap();
+        scene.maps.set_flow4(&key, &abi::Flow::default()).unwrap();
+        is_closed(&mut stream);
+        let (_client, mut stream) = judged(scene, 1, 1);
+        assert_eq!(ask(&mut stream, "/a"), 200);
+        worker.orders(&Order::Forget { number: 1 }, &[]).unwrap();
+        is_closed(&mut stream);
+        assert_eq!(worker.counts().without_rules, 6);
+        let faults: Vec<_> = worker.records.iter().filter_map(|r| r.fault.clone()).collect();
+        assert_eq!(faults.len(), 6);
+        assert!(faults[3].contains("number 2") && faults[5].contains("number 1"), "{faults:?}");
+    });
+}
+
+#[test]
+fn the_worker_s_connections_take_no_client_s_port() {
+    run(|scene| {
+        let _worker = Worker::serving(scene, &[(1, "[{}]")]);
+        // Clients that happen to have the first of the ports that workers take.
+        for port in 0..8 {
+            let mut other = scene.client();
+            other.address.set_port(10_240 + port);
+            scene.judge(&other, 1, 1, 0);
+        }
+        let (_client, mut stream) = judged(scene, 1, 0);
+        assert_eq!(ask(&mut stream, "/a"), 200);
+        let seen = scene.seen.lock().unwrap()[0].port();
+        assert_eq!(seen, 10_248);
+    });
 }
 
 #[test]
 fn what_makes_no_sense_is_refused_and_changes_nothing() {
-    let (mut worker, _) = Worker::start();
-    let (server, listener) = (server(), listener());
-    let rules = ruleset("[{}]");
-    let digest = worker.add(&rules, &listener, server);
-    let other = ruleset(r#"[{"path": "/x"}]"#).digest();
-    let add = |ruleset| Order::Add { ruleset, server: Some(server) };
-    let connected = TcpStream::connect(server).unwrap();
-    let file = json(&rules);
-    for (order, descriptors) in [
-        (add(other), vec![]),
-        (add(other), vec![file.as_fd()]),
-        (add(digest), vec![file.as_fd(), file.as_fd()]),
-        (add(digest), vec![file.as_fd(), connected.as_fd()]),
-        (Order::Retire { old: digest, successor: other }, vec![]),
-        (Order::Retire { old: other, successor: digest }, vec![]),
-        (Order::Drop { ruleset: other }, vec![]),
-    ] {
-        assert!(worker.orders(&order, &descriptors).is_err(), "{order:?}");
-    }
-    for text in ["", "{}", "[1]", r#"{"order":"add"}"#, r#"{"order":"kill"}"#] {
-        let channel = worker.channel.as_ref().unwrap();
-        channel
-            .send(&serde_json::from_str::<serde_json::Value>(text).unwrap_or_default(), &[])
-            .unwrap();
-        assert!(matches!(worker.report(), Report::Refused { .. }), "{text}");
-    }
-    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    assert_eq!(ask(&mut client, "/"), 200);
+    run(|scene| {
+        let mut worker = Worker::serving(scene, &[(1, A)]);
+        let (_client, connected) = judged(scene, 0, 1);
+        let (file, tables) = (json(&Side::default()), scene.tables());
+        let tables: Vec<_> = tables.iter().map(AsFd::as_fd).collect();
+        for (order, descriptors) in [
+            (Order::Rules { number: 1 }, vec![]),
+            (Order::Rules { number: 0 }, vec![file.as_fd()]),
+            (Order::Rules { number: 1 }, vec![file.as_fd(), file.as_fd()]),
+            (Order::Rules { number: 1 }, vec![connected.as_fd()]),
+            (Order::Listen {}, vec![]),
+            (Order::Listen {}, tables[..1].to_vec()),
+            (Order::Listen {}, [&tables[..2], &[file.as_fd()]].concat()),
+            (Order::Listen {}, [&tables[..2], &[connected.as_fd()]].concat()),
+            // The datapath is one.
+            (Order::Listen {}, tables.clone()),
+        ] {
+            assert!(worker.orders(&order, &descriptors).is_err(), "{order:?}");
+        }
+        for text in ["", "{}", "[1]", r#"{"order":"rules"}"#, r#"{"order":"kill"}"#] {
+            let channel = worker.channel.as_ref().unwrap();
+            channel
+                .send(&serde_json::from_str::<serde_json::Value>(text).unwrap_or_default(), &[])
+                .unwrap();
+            assert!(matches!(worker.report(), Report::Refused { .. }), "{text}");
+        }
+        let (_client, mut stream) = judged(scene, 0, 1);
+        assert_eq!((ask(&mut stream, "/a"), ask(&mut stream, "/b")), (200, 403));
+    });
 }
 
 #[test]
 fn it_goes_on_without_a_daemon() {
-    let (mut worker, _) = Worker::start();
-    let (server, listener) = (server(), listener());
-    worker.add(&ruleset(r#"[{"path": "/a"}]"#), &listener, server);
-    let mut before = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    assert_eq!(ask(&mut before, "/a"), 200);
-    worker.channel = None;
-    for _ in 0..100 {
-        assert_eq!((ask(&mut before, "/a"), ask(&mut before, "/b")), (200, 403));
-        let mut after = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        assert_eq!((ask(&mut after, "/b"), ask(&mut after, "/a")), (403, 200));
-    }
-    assert!(worker.child.try_wait().unwrap().is_none());
+    run(|scene| {
+        let mut worker = Worker::serving(scene, &[(1, A)]);
+        let (_before, mut before) = judged(scene, 0, 1);
+        assert_eq!(ask(&mut before, "/a"), 200);
+        worker.channel = None;
+        for _ in 0..20 {
+            assert_eq!((ask(&mut before, "/a"), ask(&mut before, "/b")), (200, 403));
+            let (_after, mut after) = judged(scene, 0, 1);
+            assert_eq!((ask(&mut after, "/b"), ask(&mut after, "/a")), (403, 200));
+        }
+        assert!(!worker.has_ended());
+    });
+}
+
+#[test]
+fn what_waits_when_a_worker_dies_is_the_next_one_s() {
+    run(|scene| {
+        let mut first = Worker::serving(scene, &[(1, A)]);
+        let (_client, mut served) = judged(scene, 0, 1);
+        assert_eq!(ask(&mut served, "/a"), 200);
+        first.child.kill().unwrap();
+        first.child.wait().unwrap();
+        is_closed(&mut served);
+        let (_client, mut waiting) = judged(scene, 0, 1);
+        let began = Instant::now();
+        let _second = Worker::serving(scene, &[(1, A)]);
+        assert_eq!((ask(&mut waiting, "/a"), ask(&mut waiting, "/b")), (200, 403));
+        assert!(began.elapsed() < PATIENCE);
+    });
+}
+
+#[test]
+fn one_that_drains_serves_what_it_has_and_ends() {
+    run(|scene| {
+        let mut old = Worker::serving(scene, &[(1, A)]);
+        let (client, mut before) = judged(scene, 0, 1);
+        assert_eq!(ask(&mut before, "/a"), 200);
+        let mut new = Worker::serving(scene, &[(1, A), (2, B)]);
+        old.orders(&Order::Drain {}, &[]).unwrap();
+        for _ in 0..20 {
+            let (_after, mut after) = judged(scene, 0, 2);
+            assert_eq!((ask(&mut after, "/a"), ask(&mut after, "/b")), (403, 200));
+        }
+        assert_eq!(new.counts().connections, 20);
+        // It learns as long as it serves.
+        old.learns(2, B);
+        scene.judge(&client, 2, 0, 2);
+        assert_eq!((ask(&mut before, "/a"), ask(&mut before, "/b")), (403, 200));
+        assert!(!old.has_ended());
+        drop((client, before));
+        let ended = eventually::some(PATIENCE, || old.has_ended().then_some(()));
+        assert!(ended.is_some(), "it has nobody left to serve");
+    });
 }
 
 #[test]
@@ -226,10 +342,11 @@ fn it_has_no_rights_that_it_does_not_need() {
                 (value("Gid:").as_str(), value("Groups:").as_str()),
                 ("65534 65534 65534 65534", "")
             );
-            // NET_ADMIN alone.
+            // NET_ADMIN, and BPF where look-ups need it.
+            let capabilities = 1u64 << 12 | u64::from(sandbox.bpf) << 39;
             assert_eq!(
                 (value("CapEff:"), value("CapPrm:")),
-                (format!("{:016x}", 1 << 12), format!("{:016x}", 1 << 12))
+                (format!("{capabilities:016x}"), format!("{capabilities:016x}"))
             );
         } else {
             assert_eq!(value("CapPrm:"), "0000000000000000");
@@ -241,4 +358,11 @@ fn it_has_no_rights_that_it_does_not_need() {
     }
     assert!(threads > 1);
     assert!(sandbox.calls || !cfg!(target_arch = "x86_64"));
+}
+
+#[test]
+fn what_it_is_given_of_the_datapath_can_only_be_read() {
+    run(|scene| {
+        assert!(scene.maps.for_readers().unwrap().iter().all(is_read_only));
+    });
 }

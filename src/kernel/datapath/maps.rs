@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -226,6 +226,18 @@ impl Maps {
 
     pub fn delete_uplink(&self, ifindex: u32) -> Result<()> {
         self.delete("uplinks", &ifindex)
+    }
+
+    /// The socket that the L7 worker accepts a family's connections from (`PORIN_FAMILY_*`). It is gone from here when
+    /// nobody has it any more.
+    pub fn set_worker(&self, family: u32, socket: BorrowedFd<'_>) -> Result<()> {
+        self.update("workers", &family, &u64::from(socket.as_raw_fd() as u32))
+    }
+
+    /// Descriptors for who may only read flows: of `flows6` and `flows4`.
+    pub fn for_readers(&self) -> Result<[OwnedFd; 2]> {
+        let one = |name| sys::map_read_only(self.fd(name)?).context("share", format!("map {name}"));
+        Ok([one("flows6")?, one("flows4")?])
     }
 
     pub fn delete_flow4(&self, key: &abi::Flow4Key) -> Result<()> {

@@ -84,8 +84,9 @@ pub fn remove_address(netlink: &Netlink, address: IpAddr) -> Result<(), Error> {
 }
 
 /// `forwarding` lets the datapath ask the routing table on behalf of packets that came in here
-/// (`bpf_fib_lookup`); the host as a whole does not become a router by it. Reverse-path filtering and
-/// router advertisements are the datapath's to judge.
+/// (`bpf_fib_lookup`); the host as a whole does not become a router by it. Reverse-path filtering, sources that are the
+/// host's own (answers to the L7 worker, which speaks in clients' names) and router advertisements are the datapath's to
+/// judge.
 pub fn sysctls(interface: &str) -> Result<(), Error> {
     for (family, key, value) in SYSCTLS {
         let path = sysctl(family, interface, key);
@@ -112,11 +113,12 @@ pub fn forwards(interface: &str) -> bool {
     })
 }
 
-const SYSCTLS: [(&str, &str, &str); 4] = [
+const SYSCTLS: [(&str, &str, &str); 5] = [
     ("ipv6", "forwarding", "1"),
     ("ipv6", "accept_ra", "0"),
     ("ipv4", "forwarding", "1"),
     ("ipv4", "rp_filter", "0"),
+    ("ipv4", "accept_local", "1"),
 ];
 
 fn sysctl(family: &str, interface: &str, key: &str) -> String {

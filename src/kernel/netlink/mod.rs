@@ -13,6 +13,7 @@ mod message;
 pub mod monitor;
 pub mod namespace;
 pub mod ready;
+pub mod steering;
 pub mod veth;
 
 use std::io;

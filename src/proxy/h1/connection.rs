@@ -2,7 +2,6 @@
 
 use std::future::{pending, poll_fn};
 use std::pin::pin;
-use std::sync::Arc;
 
 use bytes::BytesMut;
 use futures_util::future::{Either, select};
@@ -14,7 +13,6 @@ use super::exchange::{self, Progress, exchange};
 use super::plan::{NoPlan, Plan, plan};
 use crate::proxy::end::linger;
 use crate::proxy::head::{Asked, BadRequest, Finder, Found};
-use crate::proxy::live::Live;
 use crate::proxy::record::Counters;
 use crate::proxy::ruleset::Verdict;
 use crate::proxy::service::{Addresses, Service};
@@ -24,7 +22,6 @@ use crate::proxy::watch::{Alarm, Late, Watch};
 
 pub struct Connection<'s, U> {
     pub service: &'s Service<U>,
-    pub live: Arc<Live>,
     pub addresses: Addresses,
     pub client: TcpStream,
     /// Read from the client, and not passed on.
@@ -132,7 +129,9 @@ impl<U: Upstream> Connection<'_, U> {
     }
 
     async fn request(&mut self, server: &mut Option<Server>, head: usize) -> Next {
-        let Some(matcher) = Live::current(&mut self.live) else { return Next::Close };
+        let Ok(matcher) = self.service.matcher(&self.addresses) else {
+            return Next::Close;
+        };
         let limits = &self.service.limits;
         let wanted = (&self.addresses, self.service.sink.wants_allowed());
         let mut plan = match plan(&self.requests, head, &matcher, limits, wanted) {

@@ -21,7 +21,6 @@ use tokio::task::JoinSet;
 
 use super::frames::Metered;
 use super::limits::Limits;
-use super::live::Live;
 use super::record::Counters;
 use super::service::{Addresses, Service};
 use super::upstream::Upstream;
@@ -30,7 +29,6 @@ use super::watch::{Late, Watch};
 /// `first` begins with the client's preface.
 pub async fn serve<U: Upstream>(
     service: &Service<U>,
-    mut live: Arc<Live>,
     addresses: Addresses,
     client: TcpStream,
     first: BytesMut,
@@ -40,7 +38,7 @@ pub async fn serve<U: Upstream>(
     let whole = async {
         let stream = Metered::new(client, first, limits, &watch);
         let connection = accepting(limits).handshake::<_, Bytes>(stream).await?;
-        streams(service, &mut live, addresses, connection).await
+        streams(service, addresses, connection).await
     };
     match watch.guard(&mut alarm, whole).await {
         Ok(Ok(())) => {}
@@ -52,7 +50,6 @@ pub async fn serve<U: Upstream>(
 /// Until the client has no more requests and all are answered.
 async fn streams<U: Upstream>(
     service: &Service<U>,
-    live: &mut Arc<Live>,
     addresses: Addresses,
     mut connection: server::Connection<Metered<'_, TcpStream>, Bytes>,
 ) -> Result<(), h2::Error> {
@@ -77,7 +74,7 @@ async fn streams<U: Upstream>(
         };
         let Some(accepted) = accepted else { break };
         let (request, respond) = accepted?;
-        let Some(matcher) = Live::current(live) else {
+        let Ok(matcher) = service.matcher(&addresses) else {
             connection.graceful_shutdown();
             continue;
         };

@@ -1,13 +1,14 @@
-//! The judge of one ruleset: compiled once, asked for each request, shared by all of its connections.
+//! The judge: one end's rules are compiled once, and shared by all connections that are under them.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 
+use super::Side;
 use super::glob::Glob;
-use super::{Digest, Ruleset, Side};
 use crate::types::Direction;
 use crate::types::http::{
     Ambiguity, Authority, Domain, HeaderMatch, HeaderValue, HostPattern, HttpRule, NamePattern,
@@ -64,13 +65,16 @@ pub enum Refusal {
     NoServerName,
 }
 
+/// The rules of a connection. A request must be allowed by the sender's side and by the receiver's; a side that is not
+/// there allows everything.
+#[derive(Clone, Default)]
 pub struct Matcher {
-    digest: Digest,
-    egress: Option<Rules>,
-    ingress: Option<Rules>,
+    pub egress: Option<Arc<Rules>>,
+    pub ingress: Option<Arc<Rules>>,
 }
 
-struct Rules {
+/// One end's, compiled. A request passes if any of them allows it; none allow nothing.
+pub struct Rules {
     /// In the order in which they were written.
     requests: Box<[One]>,
     /// Of those with an exact path.
@@ -109,20 +113,6 @@ enum Value {
 }
 
 impl Matcher {
-    /// # Errors
-    /// A regular expression that is none: not for rules that were parsed.
-    pub fn new(ruleset: &Ruleset) -> Result<Self, regex::Error> {
-        Ok(Matcher {
-            digest: ruleset.digest(),
-            egress: ruleset.egress.as_ref().map(Rules::new).transpose()?,
-            ingress: ruleset.ingress.as_ref().map(Rules::new).transpose()?,
-        })
-    }
-
-    pub fn digest(&self) -> Digest {
-        self.digest
-    }
-
     /// Of a request that has one reading but for its path.
     pub fn judge(&self, request: &Request) -> Verdict {
         if let Some(path) = request.path
@@ -140,7 +130,7 @@ impl Matcher {
     }
 
     fn both(&self, judge: impl Fn(&Rules) -> Result<u32, Refusal>) -> Verdict {
-        let side = |rules: &Option<Rules>, direction| match rules.as_ref().map(&judge) {
+        let side = |rules: &Option<Arc<Rules>>, direction| match rules.as_deref().map(&judge) {
             None => Ok(None),
             Some(Ok(cookie)) => Ok(Some(cookie)),
             Some(Err(refusal)) => Err(Denial::Rules(direction, refusal)),
@@ -154,7 +144,9 @@ impl Matcher {
 }
 
 impl Rules {
-    fn new(side: &Side) -> Result<Self, regex::Error> {
+    /// # Errors
+    /// A regular expression that is none: not for rules that were parsed.
+    pub fn new(side: &Side) -> Result<Self, regex::Error> {
         let (mut requests, mut exact, mut others) = (Vec::new(), HashMap::new(), Vec::new());
         let mut servers = Vec::new();
         for rule in &side.rules {

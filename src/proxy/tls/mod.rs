@@ -2,14 +2,11 @@
 
 mod hello;
 
-use std::sync::Arc;
-
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::end::linger;
-use super::live::Live;
 use super::record::{Counters, Record};
 use super::ruleset::Verdict;
 use super::service::{Addresses, Service};
@@ -31,7 +28,6 @@ const INTERNAL_ERROR: u8 = 80;
 /// `first` begins with a handshake record.
 pub async fn serve<U: Upstream>(
     service: &Service<U>,
-    mut live: Arc<Live>,
     addresses: Addresses,
     mut client: TcpStream,
     mut first: BytesMut,
@@ -55,7 +51,7 @@ pub async fn serve<U: Upstream>(
         }
     };
     record.host = Record::text(name.unwrap_or_default().as_bytes());
-    let Some(matcher) = Live::current(&mut live) else { return };
+    let Ok(matcher) = service.matcher(&addresses) else { return };
     // Parsed once already, so that it is a name.
     match matcher.judge_tls(name.and_then(Domain::parse).as_ref()) {
         Verdict::Allow { egress, ingress } => {

@@ -1,4 +1,4 @@
-//! The system calls that the worker makes: sockets, memory, threads, clocks. All others fail with EPERM, so that what
+//! The system calls that the worker makes: sockets, memory, threads, clocks, look-ups in tables of the datapath's. All others fail with EPERM, so that what
 //! comes to run in it can neither start programs nor open files, trace others, or use what the kernel has of late.
 //! Sockets are of TCP only: with its one capability, others (netlink, raw) would be a way to reconfigure the network.
 
@@ -43,9 +43,13 @@ fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError>
     rules.insert(libc::SYS_socket, vec![tcp(libc::AF_INET)?, tcp(libc::AF_INET6)?]);
     // Interfaces and routes are changed by ioctl on any socket.
     rules.insert(libc::SYS_ioctl, vec![only(1, libc::FIONBIO as i64)?]);
+    rules.insert(libc::SYS_bpf, vec![only(0, LOOK_UP)?]);
     rules.insert(libc::SYS_prctl, vec![only(0, libc::PR_SET_NAME.into())?]);
     Ok(rules)
 }
+
+/// `BPF_MAP_LOOKUP_ELEM` (bpf(2)).
+const LOOK_UP: i64 = 1;
 
 const CALLS: &[i64] = &[
     libc::SYS_accept4,
@@ -118,6 +122,12 @@ mod tests {
     use rustix::net::{AddressFamily, SocketType, socket};
 
     use super::*;
+    use crate::kernel::sys;
+
+    fn make_a_map() -> Result<(), Errno> {
+        let made = sys::map_create(libbpf_rs::MapType::Array, "x", 4, 4, 1, 0);
+        made.map(|_| ()).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))
+    }
 
     /// A filter is the thread's own.
     #[test]
@@ -131,6 +141,8 @@ mod tests {
             Some([
                 open(AddressFamily::INET, SocketType::STREAM),
                 open(AddressFamily::INET6, SocketType::STREAM),
+                sys::may_look_up().map(|_| ()).map_err(|_| Errno::PERM),
+                make_a_map(),
                 open(AddressFamily::INET, SocketType::DGRAM),
                 open(AddressFamily::INET, SocketType::RAW),
                 open(AddressFamily::NETLINK, SocketType::RAW),
@@ -140,8 +152,8 @@ mod tests {
                 Command::new("/bin/true").spawn().map(|_| ()).map_err(|_| Errno::PERM),
             ])
         });
-        if let Some([v4, v6, refused @ ..]) = tried.join().unwrap() {
-            assert_eq!((v4, v6), (Ok(()), Ok(())));
+        if let Some([v4, v6, look_up, refused @ ..]) = tried.join().unwrap() {
+            assert_eq!((v4, v6, look_up), (Ok(()), Ok(()), Ok(())));
             assert!(refused.iter().all(|tried| *tried == Err(Errno::PERM)), "{refused:?}");
         }
     }

@@ -68,6 +68,12 @@ impl Channel {
     }
 }
 
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 pub(super) fn send(
     channel: BorrowedFd<'_>,
     message: &impl Serialize,

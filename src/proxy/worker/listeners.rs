@@ -1,9 +1,6 @@
-//! The rulesets in use, and who accepts connections for them.
+//! Who accepts connections.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read};
-use std::net::SocketAddr;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +9,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-use super::message::MAX_RULESET;
-use crate::proxy::live::Live;
-use crate::proxy::ruleset::{Digest, Matcher, Ruleset};
 use crate::proxy::service::Service;
 use crate::proxy::upstream::Upstream;
 
@@ -22,30 +16,16 @@ pub struct Listeners<U> {
     service: Arc<Service<U>>,
     /// One for each thread; all accept from all sockets.
     threads: Vec<Handle>,
-    used: HashMap<Digest, Used>,
-}
-
-struct Used {
-    live: Arc<Live>,
-    retired: bool,
     accepting: Vec<AbortHandle>,
 }
 
 impl<U: Upstream> Listeners<U> {
     pub fn new(service: Arc<Service<U>>, threads: Vec<Handle>) -> Self {
-        Listeners { service, threads, used: HashMap::new() }
+        Listeners { service, threads, accepting: Vec::new() }
     }
 
-    /// `descriptors`: the ruleset's file, then sockets. Nothing is done if anything is wrong.
-    pub fn add(
-        &mut self,
-        digest: Digest,
-        server: Option<SocketAddr>,
-        descriptors: Vec<OwnedFd>,
-    ) -> Result<(), String> {
-        let mut descriptors = descriptors.into_iter();
-        let file = descriptors.next().ok_or("no ruleset came with it")?;
-        let sockets: Vec<_> = descriptors.map(listening).collect::<Result<_, _>>()?;
+    /// From these.
+    pub fn listen(&mut self, sockets: Vec<std::net::TcpListener>) -> Result<(), String> {
         let mut copies = Vec::new();
         for thread in &self.threads {
             for socket in &sockets {
@@ -53,40 +33,24 @@ impl<U: Upstream> Listeners<U> {
                 copies.push((thread, copy));
             }
         }
-        let used = match self.used.entry(digest) {
-            std::collections::hash_map::Entry::Occupied(used) => used.into_mut(),
-            std::collections::hash_map::Entry::Vacant(vacant) => {
-                let live = Live::new(Arc::new(read(file, digest)?));
-                vacant.insert(Used { live, retired: false, accepting: Vec::new() })
-            }
-        };
         for (thread, socket) in copies {
-            let (service, live) = (Arc::clone(&self.service), Arc::clone(&used.live));
-            let task = thread.spawn(accept(service, socket, live, server));
-            used.accepting.push(task.abort_handle());
+            let task = thread.spawn(accept(Arc::clone(&self.service), socket));
+            self.accepting.push(task.abort_handle());
         }
         Ok(())
     }
 
-    pub fn retire(&mut self, old: Digest, successor: Digest) -> Result<(), String> {
-        let next = self.used.get(&successor).ok_or("the successor was not added")?;
-        let next = Arc::clone(&next.live);
-        let used = self.used.get_mut(&old).ok_or("no such ruleset")?;
-        used.live.retire(&next);
-        used.retired = true;
-        Ok(())
-    }
-
-    pub fn drop(&mut self, digest: Digest) -> Result<(), String> {
-        let used = self.used.remove(&digest).ok_or("no such ruleset")?;
-        for task in &used.accepting {
+    /// What was accepted is served on; what waits is for others that have the sockets.
+    pub fn stop(&mut self) {
+        for task in self.accepting.drain(..) {
             task.abort();
         }
-        if !used.retired {
-            used.live.close();
-        }
-        Ok(())
     }
+}
+
+/// All or none of what was given as listening sockets.
+pub fn sockets(given: Vec<OwnedFd>) -> Result<Vec<std::net::TcpListener>, String> {
+    given.into_iter().map(listening).collect()
 }
 
 fn listening(socket: OwnedFd) -> Result<std::net::TcpListener, String> {
@@ -100,27 +64,7 @@ fn listening(socket: OwnedFd) -> Result<std::net::TcpListener, String> {
     Ok(socket)
 }
 
-fn read(file: OwnedFd, digest: Digest) -> Result<Matcher, String> {
-    let mut json = Vec::new();
-    let read = File::from(file).take(MAX_RULESET + 1).read_to_end(&mut json);
-    read.map_err(|error| format!("the ruleset cannot be read: {error}"))?;
-    if json.len() as u64 > MAX_RULESET {
-        return Err(format!("the ruleset has more than {MAX_RULESET} bytes"));
-    }
-    let ruleset: Ruleset = serde_json::from_slice(&json)
-        .map_err(|error| format!("the ruleset is not valid: {error}"))?;
-    if ruleset.digest() != digest {
-        return Err("the ruleset is not the one that was named".to_owned());
-    }
-    Matcher::new(&ruleset).map_err(|error| error.to_string())
-}
-
-async fn accept<U: Upstream>(
-    service: Arc<Service<U>>,
-    socket: std::net::TcpListener,
-    live: Arc<Live>,
-    server: Option<SocketAddr>,
-) {
+async fn accept<U: Upstream>(service: Arc<Service<U>>, socket: std::net::TcpListener) {
     // Of descriptors, say: others have to be closed first.
     const WANT: Duration = Duration::from_millis(20);
     let socket = match TcpListener::from_std(socket) {
@@ -129,10 +73,7 @@ async fn accept<U: Upstream>(
     };
     loop {
         match socket.accept().await {
-            Ok((client, _)) => {
-                let (service, live) = (Arc::clone(&service), Arc::clone(&live));
-                tokio::spawn(serve(service, client, live, server));
-            }
+            Ok((client, _)) => _ = tokio::spawn(serve(Arc::clone(&service), client)),
             Err(error) if is_of_one(&error) => {}
             Err(error) => {
                 log::warn!("cannot accept a connection: {error}");
@@ -142,13 +83,8 @@ async fn accept<U: Upstream>(
     }
 }
 
-async fn serve<U: Upstream>(
-    service: Arc<Service<U>>,
-    client: TcpStream,
-    live: Arc<Live>,
-    server: Option<SocketAddr>,
-) {
-    service.serve(client, live, server).await;
+async fn serve<U: Upstream>(service: Arc<Service<U>>, client: TcpStream) {
+    service.serve(client).await;
 }
 
 /// Whether it is about the connection that was to be accepted, not about the socket (see accept(2)).

@@ -1,14 +1,11 @@
 //! What daemon and worker say to each other: JSON, one message a packet.
 
-use std::net::SocketAddr;
-
 use serde::{Deserialize, Serialize};
 
 use crate::proxy::record::{Counts, Record};
-use crate::proxy::ruleset::Digest;
 
-/// Bytes of a ruleset's JSON.
-pub const MAX_RULESET: u64 = 8 << 20;
+/// Bytes of one end's rules as JSON.
+pub const MAX_RULES: u64 = 8 << 20;
 
 /// From the daemon. Each is answered by [`Report::Done`] or [`Report::Refused`], in their order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,18 +16,15 @@ pub const MAX_RULESET: u64 = 8 << 20;
     deny_unknown_fields
 )]
 pub enum Order {
-    /// Serve what these sockets accept. With the message come a file with the ruleset's JSON (it may be too long for a
-    /// packet), and the listening sockets.
-    Add {
-        ruleset: Digest,
-        /// Where its connections go, from an address of the worker's; none: where the client wanted, in its name.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        server: Option<SocketAddr>,
-    },
-    /// Judge by the successor, which was added, what connections of the old one ask from now on.
-    Retire { old: Digest, successor: Digest },
-    /// Accept no more. Connections go on if it was retired; else they end with their next request.
-    Drop { ruleset: Digest },
+    /// What a number of the datapath's means from now on. With the message comes a file with one end's rules as JSON,
+    /// which may be too long for a packet.
+    Rules { number: u16 },
+    /// The number means nothing any more. A connection that the datapath says it is of ends with its next request.
+    Forget { number: u16 },
+    /// Serve. With the message come the tables `flows6` and `flows4`, in this order, then listening sockets.
+    Listen {},
+    /// Accept no more, and end with the last connection.
+    Drain {},
     /// Whether records of what is allowed are wanted. At first they are not.
     Log { allowed: bool },
     /// A [`Report::Counts`] is wanted, which comes before the answer.

@@ -6,21 +6,24 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::select;
+use futures_util::future::{Either, select};
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::mpsc::Receiver;
 
+use super::book::Book;
 use super::channel::{self, Channel, ChannelError};
-use super::listeners::Listeners;
+use super::listeners::{self, Listeners};
 use super::message::{Order, Report};
 use super::reports::Records;
 use super::sandbox;
+use super::transparent::Transparent;
+use crate::kernel::flows::Flows;
 use crate::kernel::sys;
 use crate::proxy::limits::Limits;
 use crate::proxy::record::{Record, Sink};
+use crate::proxy::rulebook::Rulebook;
 use crate::proxy::service::Service;
-use crate::proxy::upstream::Upstream;
 
 /// Without a daemon and without a connection for so long, it ends.
 pub const LONELY: Duration = Duration::from_secs(600);
@@ -37,9 +40,8 @@ fn failed(operation: &'static str) -> impl Fn(io::Error) -> Failed {
     move |why| Failed { operation, why }
 }
 
-/// Until it is no longer needed. `upstream`: the way to servers that clients wanted. The daemon is at the other end of
-/// standard input.
-pub fn run(upstream: impl Upstream) -> Result<(), Failed> {
+/// Until it is no longer needed. The daemon is at the other end of standard input.
+pub fn run() -> Result<(), Failed> {
     let socket = io::stdin().as_fd().try_clone_to_owned();
     let channel =
         socket.and_then(Channel::of).map_err(failed("take orders from standard input"))?;
@@ -49,7 +51,10 @@ pub fn run(upstream: impl Upstream) -> Result<(), Failed> {
     let (records, queue) = Records::new();
     let records = Arc::new(records);
     let sink = Arc::clone(&records) as Arc<dyn Sink>;
-    let service = Arc::new(Service::new(upstream, limits, sink));
+    let book = Arc::new(Book::default());
+    let upstream = Transparent::new(Arc::clone(&book));
+    let rules = Arc::clone(&book) as Arc<dyn Rulebook>;
+    let service = Arc::new(Service::new(upstream, rules, limits, sink));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let threads: Result<Vec<_>, _> = (0..threads).map(|_| thread()).collect();
     let threads = threads.map_err(failed("start threads"))?;
@@ -61,8 +66,10 @@ pub fn run(upstream: impl Upstream) -> Result<(), Failed> {
         let worker = Worker {
             listeners: Listeners::new(Arc::clone(&service), threads),
             service: &service,
+            book: &book,
             records: &records,
             channel: &channel,
+            draining: false,
         };
         worker.work(queue).await;
         Ok(())
@@ -94,19 +101,28 @@ fn thread() -> io::Result<Handle> {
     Ok(handle)
 }
 
-struct Worker<'a, U> {
-    listeners: Listeners<U>,
-    service: &'a Service<U>,
+struct Worker<'a> {
+    listeners: Listeners<Transparent>,
+    service: &'a Service<Transparent>,
+    book: &'a Book,
     records: &'a Records,
     channel: &'a AsyncFd<OwnedFd>,
+    draining: bool,
 }
 
-impl<U: Upstream> Worker<'_, U> {
+impl Worker<'_> {
     async fn work(mut self, queue: Receiver<Record>) {
         let (channel, records) = (self.channel, self.records);
         let orders = async {
             loop {
-                match next(channel).await {
+                let next = match self.draining {
+                    false => next(channel).await,
+                    true => match select(pin!(next(channel)), pin!(self.idle())).await {
+                        Either::Left((next, _)) => next,
+                        Either::Right(((), _)) => return,
+                    },
+                };
+                match next {
                     Ok((order, descriptors)) => {
                         let done = self.obey(order, descriptors).await;
                         let answer =
@@ -120,7 +136,10 @@ impl<U: Upstream> Worker<'_, U> {
                 }
             }
             log::info!("nobody gives orders any more");
-            self.lonely().await;
+            match self.draining {
+                true => self.idle().await,
+                false => self.lonely().await,
+            }
         };
         let tell = tell(channel, records, queue);
         select(pin!(orders), pin!(tell)).await;
@@ -128,9 +147,30 @@ impl<U: Upstream> Worker<'_, U> {
 
     async fn obey(&mut self, order: Order, descriptors: Vec<OwnedFd>) -> Result<(), String> {
         match order {
-            Order::Add { ruleset, server } => self.listeners.add(ruleset, server, descriptors),
-            Order::Retire { old, successor } => self.listeners.retire(old, successor),
-            Order::Drop { ruleset } => self.listeners.drop(ruleset),
+            Order::Rules { number: 0 } => Err("0 is the number of no rules".to_owned()),
+            Order::Rules { number } => {
+                let [file] = these(descriptors)?;
+                self.book.learn(number, file)
+            }
+            Order::Forget { number } => {
+                self.book.forget(number);
+                Ok(())
+            }
+            Order::Listen {} if self.draining => Err("it accepts no more".to_owned()),
+            Order::Listen {} => {
+                let mut maps = descriptors;
+                if maps.len() < 2 {
+                    return Err("tables of flows and sockets did not come with it".to_owned());
+                }
+                let sockets = listeners::sockets(maps.split_off(2))?;
+                self.book.open(Flows::new(these(maps)?))?;
+                self.listeners.listen(sockets)
+            }
+            Order::Drain {} => {
+                self.listeners.stop();
+                self.draining = true;
+                Ok(())
+            }
             Order::Log { allowed } => {
                 self.records.log_allowed(allowed);
                 Ok(())
@@ -141,6 +181,14 @@ impl<U: Upstream> Worker<'_, U> {
                 report(self.channel, &Report::Counts { counts, open, lost }).await;
                 Ok(())
             }
+        }
+    }
+
+    /// Serves until nobody is left.
+    async fn idle(&self) {
+        const LOOK: Duration = Duration::from_millis(200);
+        while self.service.open() > 0 {
+            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -157,6 +205,12 @@ impl<U: Upstream> Worker<'_, U> {
             }
         }
     }
+}
+
+/// Just so many.
+fn these<const N: usize>(descriptors: Vec<OwnedFd>) -> Result<[OwnedFd; N], String> {
+    let came = descriptors.len();
+    descriptors.try_into().map_err(|_| format!("{came} descriptors came instead of {N}"))
 }
 
 async fn next(channel: &AsyncFd<OwnedFd>) -> Result<(Order, Vec<OwnedFd>), ChannelError> {

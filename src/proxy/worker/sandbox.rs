@@ -15,6 +15,8 @@ use rustix::thread::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::sys;
+
 /// What confines the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -25,6 +27,8 @@ pub struct Sandbox {
     pub files: bool,
     /// System calls other than those it needs are refused.
     pub calls: bool,
+    /// It had to keep `CAP_BPF`, without which older kernels let nobody look into maps.
+    pub bpf: bool,
 }
 
 /// Nobody's, as no user of that number is to have anything.
@@ -33,27 +37,34 @@ const NOBODY: u32 = 65_534;
 /// Of this thread and those that it starts from now on.
 pub fn enter() -> io::Result<Sandbox> {
     let root = geteuid().is_root();
-    if root {
-        become_nobody()?;
-    } else {
-        set_capabilities(None, sets(CapabilitySet::empty()))?;
-    }
+    let bpf = match root {
+        true => become_nobody()?,
+        false => {
+            set_capabilities(None, sets(CapabilitySet::empty()))?;
+            false
+        }
+    };
     set_no_new_privs(true)?;
     let files = deny_files()?;
     let calls = super::calls::deny_others()?;
-    Ok(Sandbox { user: root, files, calls })
+    Ok(Sandbox { user: root, files, calls, bpf })
 }
 
-fn become_nobody() -> io::Result<()> {
+/// Whether it keeps `CAP_BPF`.
+fn become_nobody() -> io::Result<bool> {
     let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
     set_keep_capabilities(true)?;
     set_thread_groups(&[])?;
     set_thread_res_gid(group, group, group)?;
     set_thread_res_uid(user, user, user)?;
-    // For IP_TRANSPARENT (ip(7)).
-    set_capabilities(None, sets(CapabilitySet::NET_ADMIN))?;
+    // For IP_TRANSPARENT (ip(7)) and SO_MARK (socket(7)).
+    let least = CapabilitySet::NET_ADMIN;
+    let more = least | CapabilitySet::BPF;
+    set_capabilities(None, CapabilitySets { permitted: more, ..sets(least) })?;
+    let bpf = !sys::may_look_up()?;
+    set_capabilities(None, sets(if bpf { more } else { least }))?;
     set_keep_capabilities(false)?;
-    Ok(())
+    Ok(bpf)
 }
 
 fn sets(capabilities: CapabilitySet) -> CapabilitySets {

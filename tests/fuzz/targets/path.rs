@@ -1,8 +1,10 @@
 //! A rule's path and a request's, with a NUL between: patterns read back, and what is ambiguous is never allowed.
 #![no_main]
 
+use std::sync::Arc;
+
 use libfuzzer_sys::fuzz_target;
-use porin::proxy::{Headers, Matcher, Request, Ruleset, Side, SideRule, Verdict};
+use porin::proxy::{Headers, Matcher, Request, Rules, Side, SideRule, Verdict};
 use porin::types::http::{HttpRule, L7, PathPattern, ambiguity};
 
 struct None;
@@ -22,8 +24,8 @@ fuzz_target!(|data: &[u8]| {
     let rule = HttpRule::new(Option::None, Some(pattern), Option::None, Vec::new());
     let l7 = L7 { http: vec![rule.expect("a path alone is a rule")], tls: Option::None };
     let side = Side { rules: vec![SideRule { cookie: 1, l7 }] };
-    let matcher = Matcher::new(&Ruleset { egress: Option::None, ingress: Some(side) });
-    let matcher = matcher.expect("what was parsed compiles");
+    let rules = Rules::new(&side).expect("what was parsed compiles");
+    let matcher = Matcher { egress: Option::None, ingress: Some(Arc::new(rules)) };
     let request = Request { method: b"GET", path: Some(path), host: Option::None, headers: &None };
     if let Verdict::Allow { .. } = matcher.judge(&request) {
         assert!(ambiguity(path).is_none());

@@ -1,0 +1,225 @@
+//! Keeps a worker: what it must know, the sockets it serves, and another one when it dies.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{MemfdFlags, memfd_create};
+
+use super::link::{Link, Unheeded};
+use super::{L7, Rulesets, Sockets, process};
+use crate::daemon::backoff::Backoff;
+use crate::kernel::datapath::Maps;
+use crate::proxy::Record;
+use crate::proxy::worker::Order;
+use crate::types::http::Side;
+
+/// Who hears of what workers do.
+pub trait Teller: Send + Sync + 'static {
+    fn record(&self, record: Record);
+    /// There is another worker, or none.
+    fn changed(&self);
+}
+
+pub struct Keeper {
+    program: PathBuf,
+    maps: Arc<Maps>,
+    teller: Arc<dyn Teller>,
+    sockets: Option<Sockets>,
+    /// What workers know, or will know when there is one.
+    known: BTreeMap<u16, Arc<Side>>,
+    serving: Option<Arc<Link>>,
+    backoff: Backoff,
+    failed: Option<String>,
+}
+
+/// A worker that lived for so long did not die of its start.
+const LONG: Duration = Duration::from_secs(10);
+
+impl Keeper {
+    pub fn new(program: &Path, maps: Arc<Maps>, teller: Arc<dyn Teller>) -> Self {
+        Keeper {
+            program: program.to_owned(),
+            maps,
+            teller,
+            sockets: None,
+            known: BTreeMap::new(),
+            serving: None,
+            backoff: Backoff::default(),
+            failed: None,
+        }
+    }
+
+    /// Why there is no worker.
+    pub fn fault(&self) -> Option<&str> {
+        self.failed.as_deref()
+    }
+
+    /// When it returns without an error, a worker serves that knows these.
+    pub fn know(&mut self, own: &L7, rulesets: &Rulesets) -> Result<(), String> {
+        let mut news = Vec::new();
+        for (id, side) in rulesets {
+            let number =
+                u16::try_from(id.0).map_err(|_| format!("{id:?} is no ruleset's number"))?;
+            if self.known.get(&number).is_none_or(|known| known != side) {
+                self.known.insert(number, Arc::clone(side));
+                news.push((number, Arc::clone(side)));
+            }
+        }
+        if self.sockets.is_none() {
+            let sockets = Sockets::make().map_err(|error| format!("cannot listen: {error}"))?;
+            sockets.put(&self.maps)?;
+            self.sockets = Some(sockets);
+        }
+        let Some(link) = self.serving.clone().filter(|link| !link.is_over()) else {
+            return match self.failed.clone() {
+                // Another is tried after a while.
+                Some(why) => Err(why),
+                None => self.start(own).inspect_err(|why| self.try_again(own, why)),
+            };
+        };
+        for (number, side) in &news {
+            match teach(&link, *number, side) {
+                Ok(()) => {}
+                Err(Unheeded::Refused(why)) => return Err(format!("ruleset {number}: {why}")),
+                // Another is made, which learns everything.
+                Err(Unheeded::Broken(why)) => {
+                    log::error!("the L7 worker is ended: {why}");
+                    link.end();
+                    return self.start(own).inspect_err(|why| self.try_again(own, why));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets all other numbers.
+    pub fn keep(&mut self, kept: &BTreeSet<u16>) {
+        let gone: Vec<u16> =
+            self.known.keys().filter(|number| !kept.contains(number)).copied().collect();
+        for number in gone {
+            self.known.remove(&number);
+            if let Some(link) = &self.serving
+                && let Err(why) = link.order(&Order::Forget { number }, &[])
+            {
+                log::warn!("the L7 worker does not forget ruleset {number}: {why}");
+            }
+        }
+    }
+
+    /// A worker that knows everything and serves, in place of any.
+    fn start(&mut self, own: &L7) -> Result<(), String> {
+        let (child, channel) = process::start(&self.program)
+            .map_err(|error| format!("cannot start the L7 worker: {error}"))?;
+        let link = Arc::new(Link::new(channel));
+        let (watched, own) = (Arc::clone(&link), own.clone());
+        let teller = Arc::clone(&self.teller);
+        std::thread::Builder::new()
+            .name("l7-worker".to_owned())
+            .spawn(move || watch(&own, &watched, child, &*teller))
+            .map_err(|error| format!("cannot watch the L7 worker: {error}"))?;
+        if let Err(why) = self.teach_all(&link) {
+            link.end();
+            return Err(format!("the L7 worker cannot serve: {why}"));
+        }
+        if let Some(sandbox) = link.sandbox() {
+            log::info!("an L7 worker serves, with {} rulesets; {sandbox:?}", self.known.len());
+        }
+        self.serving = Some(link);
+        self.failed = None;
+        Ok(())
+    }
+
+    fn try_again(&mut self, own: &L7, why: &str) {
+        self.failed = Some(why.to_owned());
+        let (pause, again) = (self.backoff.failed(), own.clone());
+        let thread = std::thread::Builder::new().name("l7-again".to_owned());
+        if let Err(error) = thread.spawn(move || replace(&again, pause)) {
+            // Then the next generation's turn is the next try.
+            log::error!("cannot try again to start the L7 worker: {error}");
+            self.failed = None;
+        }
+    }
+
+    fn teach_all(&self, link: &Link) -> Result<(), String> {
+        for (number, side) in &self.known {
+            teach(link, *number, side).map_err(|why| format!("ruleset {number}: {why}"))?;
+        }
+        let tables = self.maps.for_readers().map_err(|error| error.to_string())?;
+        let mut with: Vec<_> = tables.iter().map(AsFd::as_fd).collect();
+        with.extend(self.sockets.iter().flat_map(Sockets::descriptors));
+        link.order(&Order::Listen {}, &with).map_err(|why| why.to_string())
+    }
+
+    /// The worker is gone. In what time another is to be started; none: that was done.
+    fn died(&mut self, link: &Arc<Link>, lived: Duration) -> Option<Duration> {
+        if !self.serving.as_ref().is_some_and(|serving| Arc::ptr_eq(serving, link)) {
+            return None;
+        }
+        self.serving = None;
+        if lived >= LONG {
+            self.backoff.succeeded();
+            log::error!("the L7 worker has died; another is started");
+            return Some(Duration::ZERO);
+        }
+        let pause = self.backoff.failed();
+        let why = format!("the L7 worker has died {lived:.1?} after its start");
+        log::error!("{why}; another is started in {pause:?}");
+        self.failed = Some(why);
+        Some(pause)
+    }
+}
+
+fn teach(link: &Link, number: u16, side: &Side) -> Result<(), Unheeded> {
+    let file = file(side).map_err(|error| Unheeded::Refused(error.to_string()))?;
+    link.order(&Order::Rules { number }, &[file.as_fd()])
+}
+
+/// A file that only the worker will have. Its position is the receiver's, too: each gets one of its own.
+fn file(side: &Side) -> std::io::Result<File> {
+    let mut file = File::from(memfd_create("porin-rules", MemfdFlags::CLOEXEC)?);
+    file.write_all(&serde_json::to_vec(side)?)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// Hears a worker for as long as it lives, then sees that there is another.
+fn watch(own: &L7, link: &Arc<Link>, mut child: Child, teller: &dyn Teller) {
+    let begun = Instant::now();
+    link.listen(|record| teller.record(record));
+    // Whether it has died, or only broken the channel: nobody could tell it anything any more.
+    let _ = child.kill();
+    let _ = child.wait();
+    let died = own.state().keeper.died(link, begun.elapsed());
+    if let Some(pause) = died {
+        replace(own, pause);
+    }
+}
+
+/// Starts a worker, unless somebody else does.
+fn replace(own: &L7, mut pause: Duration) {
+    let teller = Arc::clone(&own.state().keeper.teller);
+    loop {
+        teller.changed();
+        std::thread::sleep(pause);
+        let mut state = own.state();
+        let keeper = &mut state.keeper;
+        if keeper.serving.is_some() {
+            return;
+        }
+        match keeper.start(own) {
+            Ok(()) => break,
+            Err(why) => {
+                log::error!("{why}");
+                keeper.failed = Some(why);
+                pause = keeper.backoff.failed();
+            }
+        }
+    }
+    teller.changed();
+}
