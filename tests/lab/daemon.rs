@@ -20,7 +20,7 @@ use super::process::{Output, Process};
 /// From start to ready, with a thousand endpoints, on a busy machine, in a debug build.
 pub const READY: Duration = Duration::from_secs(120);
 /// From an edit to its effect.
-pub const EFFECT: Duration = Duration::from_secs(30);
+pub const EFFECT: Duration = Duration::from_secs(90);
 
 const PORIND: &str = env!("CARGO_BIN_EXE_porind");
 const PORINCTL: &str = env!("CARGO_BIN_EXE_porinctl");
