@@ -4,7 +4,7 @@
 //! of files, labels or policies.
 //!
 //! `ops` says what can be done, `mirror` what is so, `numbers` which tables there are, `diff` what is missing,
-//! `clean` what is superfluous; `transaction` runs it, `backend` carries it out by `netlink`, `links` and
+//! `clean` what is superfluous; `transaction` runs it, `backend` carries it out by `netlink`, `links`, `sockets` and
 //! `datapath`. `hits` forgets the counters of rules that are gone; `recover` reads what an earlier daemon left, `teardown` removes it all.
 
 mod ahead;
@@ -26,6 +26,7 @@ pub mod ops;
 mod paths;
 pub mod probe;
 mod recover;
+pub mod sockets;
 pub mod sweep;
 pub mod sys;
 mod teardown;
@@ -46,6 +47,7 @@ use netlink::Netlink;
 use netlink::adopted::Adopted;
 use paths::Layout;
 use probe::{Attach, Support};
+use sockets::{Cgroup, Sockets};
 
 use crate::compile::plan::Plan;
 use crate::types::{Generation, Slot};
@@ -66,9 +68,11 @@ impl Default for Paths {
     }
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     pub attach: Attach,
+    /// For the host's own sockets.
+    pub cgroup: Cgroup,
     /// Of maps that are made; those that exist keep theirs.
     pub limits: MapLimits,
 }
@@ -93,6 +97,8 @@ pub enum Error {
     Netlink(#[from] netlink::Error),
     #[error(transparent)]
     Links(#[from] links::Error),
+    #[error(transparent)]
+    Sockets(#[from] sockets::Error),
     /// Gates and maps of another ABI. They go on as they are: nothing reads or changes them any more.
     #[error(
         "{} is of another version of porin, and still in force: remove it with `porind --teardown`, then start again",
@@ -108,6 +114,7 @@ pub struct Kernel {
     host: Host,
     mirror: Mirror,
     support: Support,
+    without_sockets: Option<sockets::Without>,
     /// What this daemon committed last.
     in_force: Option<Plan>,
     /// Something remains to be done.
@@ -134,8 +141,13 @@ impl Kernel {
         let links = links::Links::new(layout.links());
         let gate_digest = recover::gate_digest(&maps)?;
         let gate_mark = layout.gate_mark(&gate_digest);
-        let (mirror, interfaces) =
+        let (sockets, without_sockets) = match Sockets::open(&options.cgroup) {
+            Ok(sockets) => (Some(sockets), None),
+            Err(without) => (None, Some(without)),
+        };
+        let (mut mirror, interfaces) =
             recover::read(&netlink, &maps, &links, mechanisms, &layout, gate_mark)?;
+        mirror.sockets = sockets::recover(sockets.is_some(), &layout.sockets())?;
         let recovered = Recovered {
             generation: mirror.generation,
             slots: mirror.endpoints.iter().map(|(slot, row)| (row.incarnation, *slot)).collect(),
@@ -163,6 +175,7 @@ impl Kernel {
             links,
             mechanisms,
             layout,
+            sockets,
             gate_digest,
             gate_mark,
             coarse_clock: support.coarse_clock,
@@ -178,6 +191,7 @@ impl Kernel {
             host,
             mirror,
             support,
+            without_sockets,
             in_force: None,
             unsettled: true,
             counted: Default::default(),
@@ -239,6 +253,14 @@ impl Kernel {
     /// How gates are attached.
     pub fn mechanisms(&self) -> links::Mechanisms {
         self.host.mechanisms
+    }
+
+    /// The cgroup whose sockets are led to published ports, or why none are.
+    pub fn cgroup(&self) -> Result<&std::path::Path, &sockets::Without> {
+        match (&self.host.sockets, &self.without_sockets) {
+            (Some(sockets), _) => Ok(sockets.cgroup()),
+            (None, without) => Err(without.as_ref().unwrap_or(&sockets::Without::Asked)),
+        }
     }
 
     /// For facts of namespaces, uplinks and the host.

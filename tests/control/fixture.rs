@@ -70,7 +70,12 @@ pub fn status() -> Status {
         endpoints: EndpointTotals { attached: 3, closed: 1 },
         identities: 3,
         policies: 2,
-        kernel: Kernel { attach: "tcx".into(), release: "Linux 6.18.44".into() },
+        kernel: Kernel {
+            attach: "tcx".into(),
+            release: "Linux 6.18.44".into(),
+            cgroup: Some("/sys/fs/cgroup".into()),
+            cgroup_fault: None,
+        },
         flows: FlowTotals { tracked: 120, seen: 4512, suppressed: 0 },
         drops: BTreeMap::from([("policy-ingress".into(), 12), ("spoofed-mac".into(), 3)]),
     }

@@ -50,7 +50,7 @@ pub fn with_host(new: &Endpoint, snapshot: &Snapshot) -> Result<(), String> {
     let own = host_sources(&snapshot.host.pools);
     let host: Vec<IpAddr> = snapshot.host_addresses.iter().copied().chain(own).collect();
     let missing = new.publish.iter().find_map(|one| match one.at() {
-        At::One(address) if !host.contains(&address) => Some(address),
+        At::One(address) if !address.is_loopback() && !host.contains(&address) => Some(address),
         _ => None,
     });
     missing.map_or(Ok(()), |address| Err(format!("{address} is no address of this host")))
