@@ -163,6 +163,8 @@ mod tests {
         refused(&["53:53/udp"], "53/udp of the host is published by endpoint `one`");
         refused(&["81:80/tcp", "0.0.0.0:81:81/tcp"], "81/tcp of the host is asked for twice");
         refused(&["61000:80/tcp"], "are those of [masquerade]");
+        refused(&["127.0.0.1:8080:80/tcp"], "8080/tcp of the host is published by endpoint `one`");
+        assert_eq!(with(&["127.0.0.1:61000:80/tcp", "127.0.0.1:8081:80/tcp"]), Ok(()));
         // Of two that have no family in common, each has its own.
         let one_family = |name: &str, none: &str| {
             let mut one = (*endpoint(name, &["8080:80/tcp"])).clone();
