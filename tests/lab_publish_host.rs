@@ -82,6 +82,17 @@ fn connect_from(shop: &Shop, from: IpAddr, to: SocketAddr) -> io::Result<()> {
     })
 }
 
+/// Multipath TCP connects by a socket of the kernel's own.
+fn mptcp(shop: &Shop, to: SocketAddr) {
+    use rustix::net::{AddressFamily, SocketType, connect, ipproto, socket};
+    shop.host.enter(|| {
+        match socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::MPTCP)) {
+            Ok(socket) => connect(&socket, &to).unwrap_or_else(|e| panic!("{to} by MPTCP: {e}")),
+            Err(error) => eprintln!("not tried: this kernel has no MPTCP: {error}"),
+        }
+    });
+}
+
 #[test]
 fn by_localhost_and_by_the_host_s_addresses() {
     World::run(|world| {
@@ -107,6 +118,7 @@ fn by_localhost_and_by_the_host_s_addresses() {
         for to in [SocketAddr::new(any_of(all[0]), 8088), SocketAddr::new(any_of(all[1]), 8088)] {
             assert!(reaches(&shop, to), "{to}");
         }
+        mptcp(&shop, localhost(8088)[1]);
         // By an address of the host's own it is the host's still.
         assert!(reaches(&shop, SocketAddr::new(LOOPBACK4.parse().unwrap(), 9090)));
         assert_eq!(asked(&shop, any_of(host(9090)[1]), host(9090)[1]).unwrap(), host(9090)[1]);
