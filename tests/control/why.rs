@@ -384,6 +384,7 @@ fn published_ports_are_the_endpoint_s() {
     let (verdict, note) = ask("host", "127.0.0.1", "8080/tcp");
     assert_eq!(verdict, Verdict::Allow);
     assert_eq!(note, "127.0.0.1:8080/tcp is published: it is `web`'s port 80/tcp");
+    assert_eq!(ask("127.0.0.1", "127.0.0.1", "8080/tcp").0, Verdict::Allow);
     // The pool's first address is the host's.
     let (verdict, note) = ask("other", "10.9.0.1", "8080/tcp");
     assert_eq!((verdict, note.contains("`web`'s port 80")), (Verdict::Deny, true));
@@ -399,6 +400,7 @@ fn published_ports_are_the_endpoint_s() {
         ("other", "10.9.0.1", "8443/tcp"),
         ("host", "127.0.0.1", "8080/udp"),
         ("host", "192.0.2.1", "55/udp"),
+        ("203.0.113.9", "127.0.0.1", "8080/tcp"),
     ] {
         assert_eq!(ask(from, to, port).1, "", "{from} {to} {port}");
     }

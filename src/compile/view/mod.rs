@@ -194,7 +194,7 @@ impl View {
             let family = Some(Family::of(address));
             return Party::Endpoint { member: Arc::clone(member), family };
         }
-        let kind = if address.is_loopback() || self.host_addresses.binary_search(&address).is_ok() {
+        let kind = if self.host_addresses.binary_search(&address).is_ok() {
             Kind::Host
         } else if self.pools.contains(address) {
             return Party::Unassigned(address);

@@ -41,7 +41,9 @@ impl View {
     /// A loopback address is everybody's own.
     fn finds_doors(&self, from: &Party, address: IpAddr) -> bool {
         match from {
-            Party::Outside { kind, .. } => !address.is_loopback() || *kind == Kind::Host,
+            Party::Outside { address: own, kind } => {
+                !address.is_loopback() || own.is_loopback() || *kind == Kind::Host
+            }
             Party::Entity(entity) => !address.is_loopback() || *entity == Entity::Host,
             Party::Endpoint { member, .. } => {
                 let adopted =
