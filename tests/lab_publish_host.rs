@@ -204,6 +204,28 @@ fn at_a_loopback_address_for_the_host_alone() {
         let after = shop.host.sh("cat /sys/class/net/up0/statistics/rx_packets");
         assert_ne!(before, after, "it was sent");
         daemon.stop();
+        // A daemon that is to do without takes away what is there, and one that cannot says why and goes on.
+        for (without, why) in [("none", ""), ("/proc", "/proc is no cgroup of version 2")] {
+            let daemon = shop.host.porind_with(&["--cgroup", without]);
+            let kernel = daemon.status()["kernel"].clone();
+            assert!(kernel["cgroup"].is_null(), "{kernel}");
+            assert_eq!(kernel["cgroup_fault"].as_str().unwrap_or_default(), why);
+            assert!(refused(&shop, four), "{four} with --cgroup {without}");
+        }
+        let mut daemon = start(&shop, &cgroup);
+        assert!(reaches(&shop, four));
+        // A link is dead if its cgroup is removed under it; the next daemon makes a new one.
+        let inner = format!("{}/inner", cgroup.path());
+        shop.host.sh(&format!("mkdir {inner}"));
+        daemon.kill();
+        let mut elsewhere = shop.host.porind_with(&["--cgroup", &inner]);
+        assert_eq!(elsewhere.status()["kernel"]["cgroup"].as_str(), Some(inner.as_str()));
+        assert!(refused(&shop, four), "nobody is in that cgroup");
+        elsewhere.kill();
+        shop.host.sh(&format!("rmdir {inner}"));
+        daemon = start(&shop, &cgroup);
+        assert!(reaches(&shop, four));
+        daemon.stop();
         let report = shop.host.porind_once(&["--teardown"]).success();
         assert!(report.contains("removed interface"), "{report}");
         assert!(refused(&shop, four) && refused(&shop, six));
