@@ -90,7 +90,7 @@ static __always_inline void put6(struct bpf_sock_addr *ctx, const struct end *e)
 	ctx->user_port = e->port;
 }
 
-/* What `sent` leads to in the generation in force; one packet's worth of it: read once. */
+/* What `sent` leads to in the generation in force, which is read once. */
 static __always_inline bool lead(struct bpf_sock_addr *ctx, const struct end *sent, struct end *to)
 {
 	struct porin_published_key key = {

@@ -56,7 +56,7 @@ pub enum SocketPrograms {
     #[default]
     Without,
     Absent,
-    /// Some of an earlier daemon's, or all: with its code.
+    /// Some or all, perhaps with an earlier daemon's code.
     Old,
     Attached,
 }

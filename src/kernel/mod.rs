@@ -37,7 +37,7 @@ mod fake;
 #[cfg(test)]
 mod transaction_tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use backend::Host;
@@ -114,7 +114,6 @@ pub struct Kernel {
     host: Host,
     mirror: Mirror,
     support: Support,
-    without_sockets: Option<sockets::Without>,
     /// What this daemon committed last.
     in_force: Option<Plan>,
     /// Something remains to be done.
@@ -141,13 +140,10 @@ impl Kernel {
         let links = links::Links::new(layout.links());
         let gate_digest = recover::gate_digest(&maps)?;
         let gate_mark = layout.gate_mark(&gate_digest);
-        let (sockets, without_sockets) = match Sockets::open(&options.cgroup) {
-            Ok(sockets) => (Some(sockets), None),
-            Err(without) => (None, Some(without)),
-        };
+        let sockets = Sockets::open(&options.cgroup);
         let (mut mirror, interfaces) =
             recover::read(&netlink, &maps, &links, mechanisms, &layout, gate_mark)?;
-        mirror.sockets = sockets::recover(sockets.is_some(), &layout.sockets())?;
+        mirror.sockets = sockets::recover(sockets.is_ok(), &layout.sockets())?;
         let recovered = Recovered {
             generation: mirror.generation,
             slots: mirror.endpoints.iter().map(|(slot, row)| (row.incarnation, *slot)).collect(),
@@ -191,7 +187,6 @@ impl Kernel {
             host,
             mirror,
             support,
-            without_sockets,
             in_force: None,
             unsettled: true,
             counted: Default::default(),
@@ -256,11 +251,8 @@ impl Kernel {
     }
 
     /// The cgroup whose sockets are led to published ports, or why none are.
-    pub fn cgroup(&self) -> Result<&std::path::Path, &sockets::Without> {
-        match (&self.host.sockets, &self.without_sockets) {
-            (Some(sockets), _) => Ok(sockets.cgroup()),
-            (None, without) => Err(without.as_ref().unwrap_or(&sockets::Without::Asked)),
-        }
+    pub fn cgroup(&self) -> Result<&Path, &sockets::Without> {
+        self.host.sockets.as_ref().map(Sockets::cgroup)
     }
 
     /// For facts of namespaces, uplinks and the host.

@@ -264,9 +264,10 @@ impl Run {
         }
     }
 
-    /// Whoever is behind another's interface has the gates that are there.
+    /// Whoever is behind another's interface has the gates that are there, and whoever publishes is found by the host.
     fn check_gates(&self) {
         let world = &self.fake.world;
+        assert!(self.in_force.published.is_empty() || world.sockets == Some(true), "{world:?}");
         for slot in self.in_force.endpoints.keys() {
             let row = &world.endpoints[slot].0;
             if row.adopted.is_some() {

@@ -1,10 +1,10 @@
 //! Published ports, as who sends to them knows them: an address and port of the host.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::{Kind, Member, Party, View};
+use super::{Bears, Kind, Member, Party, View};
 use crate::types::publication::At;
 use crate::types::{Entity, Family, Name, Protocol, Publication};
 
@@ -67,7 +67,7 @@ impl View {
 /// 127.0.0.1 or ::1.
 fn is_localhost(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(v4) => v4 == std::net::Ipv4Addr::LOCALHOST,
+        IpAddr::V4(v4) => v4 == Ipv4Addr::LOCALHOST,
         IpAddr::V6(v6) => v6.is_loopback(),
     }
 }
@@ -77,7 +77,7 @@ pub(super) fn of_member(
     publish: &[Publication],
     member: &Arc<Member>,
 ) -> Vec<(Publication, Arc<Member>)> {
-    let has = |family: Family| member.address(family) != super::Bears::None;
+    let has = |family: Family| member.address(family) != Bears::None;
     let within = publish.iter().filter_map(|one| one.within(has));
     within.map(|one| (one, Arc::clone(member))).collect()
 }
