@@ -111,6 +111,8 @@ pub fn closed() -> Status {
     status.faults_omitted = 0;
     status.drops.clear();
     status.endpoints = EndpointTotals { attached: 0, closed: 4 };
+    status.kernel.cgroup = None;
+    status.kernel.cgroup_fault = Some("no cgroups of version 2 are mounted".into());
     status
 }
 
