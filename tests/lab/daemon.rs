@@ -161,6 +161,10 @@ impl Drop for Daemon {
 fn start(host: &Host, arguments: &[String]) -> Process {
     let mut words = vec![PORIND.to_owned()];
     words.extend(arguments.iter().cloned());
+    if !words.iter().any(|word| word == "--cgroup") {
+        // Cgroups are this machine's, not the lab's: see `Cgroup`.
+        words.extend(["--cgroup", "none"].map(str::to_owned));
+    }
     let mut command = host.place().command(&words);
     let log = OpenOptions::new().create(true).append(true).open(log_path(host)).expect("log");
     command.env("NOTIFY_SOCKET", "/run/notify.sock").stdout(std::process::Stdio::null());
