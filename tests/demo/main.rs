@@ -1,12 +1,13 @@
 //! `make demo`: a shop of containers on one host, the world on another, real servers and clients.
 //!
 //! Shows what passes, what is denied and by which line, an edit that takes effect while traffic
-//! runs, what an assertion refuses, and a daemon that is killed without anything changing. Exit status 0: all was as expected.
+//! runs, what an assertion refuses, which requests pass, and a daemon that is killed without anything changing. Exit status 0: all was as expected.
 //! `--keep` leaves everything open until Enter.
 
 #[path = "../lab/mod.rs"]
 mod lab;
 mod paper;
+mod requests;
 mod rules;
 mod scene;
 mod tries;
@@ -58,6 +59,9 @@ fn story(world: &World, paper: &mut Paper, keep: bool) {
 
     paper.chapter("Rules of the house: asked, asserted, tried, enforced, counted");
     rules::tell(&scene, &daemon, paper);
+
+    paper.chapter("Requests: what may be asked");
+    requests::tell(&scene, &daemon, paper);
 
     paper.chapter("The daemon is killed (SIGKILL)");
     kill(&scene, &mut daemon, &download, paper);

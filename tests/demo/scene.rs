@@ -11,6 +11,8 @@ use crate::lab::{Container, Host, Place, Process, World, eventually};
 
 pub const WORLD6: &str = "2001:db8:5::80";
 pub const WORLD4: &str = "203.0.113.80";
+/// Another port of the API.
+pub const PUBLIC: u16 = 8081;
 const POOL6: &str = "fd00:5:0:1::/64";
 
 /// The operator's files, as they lie in the repository.
@@ -52,6 +54,7 @@ impl Scene {
         let servers = vec![
             nginx(frontend.place(), 80, "the shop"),
             nginx(api.place(), 8080, "the api"),
+            nginx(api.place(), PUBLIC, "the api, to all"),
             redis(db.place()),
             nginx(intruder.place(), 80, "the intruder"),
             nginx(outside.place(), 80, "the world"),
@@ -118,7 +121,7 @@ impl Download {
 }
 
 fn nginx(place: &Place, port: u16, text: &str) -> Process {
-    let root = format!("/run/demo/{}", place.name());
+    let root = format!("/run/demo/{}-{port}", place.name());
     let configuration = format!(
         "daemon off; master_process off; pid {root}/pid; error_log {root}/error.log;
          events {{ }}
