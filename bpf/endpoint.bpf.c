@@ -5,6 +5,8 @@
  * passes here: that goes straight into its namespace.) If the endpoint is adopted:
  * all that it sends and all that it is sent.
  */
+#include <linux/if_packet.h>
+
 #include "lib/datapath.h"
 #include "lib/world.h"
 
@@ -27,6 +29,8 @@ static __always_inline int enter(struct __sk_buff *skb, struct scratch *s, enum 
 
 	if (reason)
 		return reason;
+	if (place == TO_ENDPOINT)
+		worker_tell(skb, p);
 	if (p->kind & PACKET_LATER_FRAGMENT) {
 		reason = fragment_ports(skb, p);
 		if (reason)
@@ -61,6 +65,20 @@ static __always_inline int translate_ends(struct __sk_buff *skb, struct scratch 
 	return translate_any(skb, &s->packet, TRANSLATE_BACK);
 }
 
+/* What was sent to this endpoint by the host, and was judged then. */
+static __noinline int turned(struct __sk_buff *skb)
+{
+	struct scratch *s = packet_begin(skb, PORIN_HOOK_INGRESS);
+	int reason;
+
+	if (!s)
+		return TC_ACT_SHOT;
+	reason = packet_parse(skb, &s->packet);
+	if (reason || bpf_skb_change_type(skb, PACKET_HOST))
+		return drop(&s->packet, reason ? reason : PORIN_DROP_FAULT);
+	return steer(skb);
+}
+
 SEC("tc")
 int from_endpoint(struct __sk_buff *skb)
 {
@@ -69,6 +87,8 @@ int from_endpoint(struct __sk_buff *skb)
 	struct packet *p;
 	int reason;
 
+	if (skb->mark == PORIN_MARK_STEER)
+		return features.judges_requests ? turned(skb) : TC_ACT_SHOT;
 	s = packet_begin(skb, PORIN_HOOK_INGRESS);
 	if (!s)
 		return TC_ACT_SHOT;
@@ -78,6 +98,8 @@ int from_endpoint(struct __sk_buff *skb)
 		reason = translate_ends(skb, s, &way);
 	if (reason)
 		return refuse(skb, p, reason, FROM_ENDPOINT);
+	if (features.judges_requests && way.deliver.worker)
+		return steer(skb);
 	switch (way.deliver.kind) {
 	case PORIN_DELIVER_LOCAL:
 		return deliver_local(skb, p, &way.deliver);
@@ -107,8 +129,12 @@ int to_endpoint(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	p = &s->packet;
 	reason = enter(skb, s, TO_ENDPOINT, &way);
+	if (!reason && by_worker(p))
+		reason = translate_ends(skb, s, &way);
 	if (reason)
 		return refuse(skb, p, reason, TO_ENDPOINT);
+	if (features.judges_requests && way.deliver.worker)
+		return turn(skb);
 	return pass(p);
 }
 

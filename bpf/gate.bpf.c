@@ -181,7 +181,8 @@ int gate_ingress(struct __sk_buff *skb)
 
 	if (is_answer(skb, s))
 		return TC_ACT_OK;
-	reason = check_source(skb);
+	/* What the host sent to this endpoint and is turned round: see lib/steer.h. */
+	reason = skb->mark == PORIN_MARK_STEER ? 0 : check_source(skb);
 	if (reason)
 		return refuse(skb, PORIN_HOOK_INGRESS, reason);
 	enter_variant(skb, s, PORIN_HOOK_INGRESS);

@@ -149,6 +149,8 @@ int from_uplink(struct __sk_buff *skb)
 		return icmp_answer(skb, reason, 0);
 	if (reason)
 		return refuse(skb, p, reason, FROM_UPLINK);
+	if (features.judges_requests && way.deliver.worker)
+		return steer(skb);
 	if (hop_limit_decrement(skb, p) || way.deliver.kind != PORIN_DELIVER_LOCAL)
 		return drop(p, PORIN_DROP_FAULT);
 	return deliver_local(skb, p, &way.deliver);
@@ -176,6 +178,7 @@ int to_uplink(struct __sk_buff *skb)
 	reason = packet_parse(skb, p);
 	if (!p->version || !is_endpoint(skb, p, &p->source))
 		return TC_ACT_UNSPEC;
+	worker_tell(skb, p);
 	if (!reason && (p->kind & PACKET_LATER_FRAGMENT))
 		reason = fragment_ports(skb, p);
 	if (!reason)
@@ -185,6 +188,12 @@ int to_uplink(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	if (!reason && features.adopts && way.deliver.kind == PORIN_DELIVER_ADOPTED)
 		return TC_ACT_UNSPEC; /* the uplink is the bridge that the endpoint is at */
+	if (!reason && way.deliver.worker) /* that is not out there */
+		reason = PORIN_DROP_NO_WORKER;
+	if (!reason && by_worker(p) && published_answer(way.flow, way.direction)) {
+		published_leave(s, way.flow);
+		reason = translate(skb, TRANSLATE_BACK);
+	}
 	if (!reason && nat_concerns(p)) {
 		uplink = hash_look_up(skb, &uplinks, &ifindex);
 		reason = masquerade(skb, p, &way, uplink);

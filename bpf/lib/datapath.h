@@ -25,6 +25,7 @@ const volatile struct porin_features features;
 #include "conntrack.h"
 #include "parse.h"
 #include "published.h"
+#include "proxied.h"
 #include "track.h"
 #include "fragment.h"
 #include "nat.h"
@@ -36,5 +37,6 @@ const volatile struct porin_features features;
 #include "translate_error.h"
 #include "masquerade.h"
 #include "deliver.h"
+#include "steer.h"
 
 #endif

@@ -101,6 +101,8 @@ static __always_inline bool error_flow_allowed(struct __sk_buff *skb, struct pac
 		flow_restamp(flow, q, judged, &s->judgement, reason);
 	ways->ahead = reply ? s->judgement.end[0].deliver : s->judgement.end[1].deliver;
 	ways->back = reply ? s->judgement.end[1].deliver : s->judgement.end[0].deliver;
+	ways->ahead.worker = to_worker(flow->flags, direction, &s->judgement.end[0].deliver);
+	ways->back.worker = to_worker(flow->flags, !direction, &s->judgement.end[0].deliver);
 	return reason == 0;
 }
 
@@ -162,7 +164,7 @@ static __noinline int admit_error(struct __sk_buff *skb, struct packet *p, enum 
 	if (!allowed && !error_is_too_big(p))
 		return PORIN_DROP_UNTRACKED_ERROR;
 	/* The error goes back to where the quoted packet came from. */
-	if (!place_fits(skb, place, &quoted_ways.back, &quoted_ways.ahead))
+	if (!place_fits(skb, p, place, &quoted_ways.back, &quoted_ways.ahead))
 		return PORIN_DROP_UNTRACKED_ERROR;
 	way->flow = flow;
 	way->direction = !quoted_direction;

@@ -31,6 +31,7 @@
 #define PACKET_ECHO_REPLY 0x10
 #define PACKET_PUBLISHED 0x20 /* sent to a published port: see struct scratch.wire */
 #define PACKET_HAIRPIN 0x40 /* of the sender's own */
+#define PACKET_WORKERS 0x80 /* the L7 worker sends it */
 
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02

@@ -21,6 +21,7 @@ struct judgement {
 	struct end end[2]; /* [PORIN_FLOW_ORIGINAL] originator, [PORIN_FLOW_REPLY] responder */
 	struct decision enforced;
 	struct decision shadow; /* verdict 0: neither end has shadow policies, or nobody asked */
+	__u32 ruleset[2]; /* [PORIN_INGRESS], [PORIN_EGRESS]: what is allowed; 0: all requests */
 };
 
 /* What a verdict is about, in the flow's original direction. */
@@ -197,6 +198,8 @@ static __noinline __u32 policy_ask(struct __sk_buff *skb, const struct question 
 	else
 		decision->ingress_cookie = best->cookie;
 	decision->verdict = best->verdict;
+	if (features.judges_requests && !shadow)
+		j->ruleset[direction] = best->ruleset;
 	return best->verdict;
 }
 
@@ -226,6 +229,8 @@ static __always_inline int policy_judge(struct __sk_buff *skb, const struct ques
 	int reason;
 
 	j->enforced = allowed;
+	j->ruleset[PORIN_INGRESS] = 0;
+	j->ruleset[PORIN_EGRESS] = 0;
 	if (from && (features.egress_policy || from != own)) {
 		reason = policy_reason(policy_ask(skb, q, j, PORIN_EGRESS, false), PORIN_EGRESS);
 		if (reason)

@@ -110,8 +110,8 @@ static __always_inline bool passes_by(enum place place, const struct porin_deliv
 }
 
 /* Does an entry's idea of its two ends agree with where its packet was met? */
-static __always_inline bool place_fits(struct __sk_buff *skb, enum place place,
-				       const struct porin_delivery *ahead,
+static __always_inline bool place_fits(struct __sk_buff *skb, const struct packet *p,
+				       enum place place, const struct porin_delivery *ahead,
 				       const struct porin_delivery *back)
 {
 	switch (place) {
@@ -122,7 +122,7 @@ static __always_inline bool place_fits(struct __sk_buff *skb, enum place place,
 			return ahead->kind == PORIN_DELIVER_ADOPTED &&
 			       ahead->ifindex == skb->ifindex;
 		return ahead->kind == PORIN_DELIVER_LOCAL && ahead->ifindex == skb->ifindex &&
-		       !is_endpoints(back);
+		       (by_worker(p) || !is_endpoints(back));
 	case FROM_UPLINK:
 		return ahead->kind == PORIN_DELIVER_LOCAL && is_worlds(back);
 	case TO_UPLINK: /* which may be the bridge of an adopted endpoint */
@@ -147,7 +147,7 @@ static __always_inline int place_check(struct __sk_buff *skb, const struct packe
 			return PORIN_DROP_MALFORMED; /* from itself to itself */
 		break;
 	case TO_ENDPOINT:
-		if (!foreign &&
+		if (!foreign && !by_worker(p) &&
 		    !(features.adopted && source->slot && came_from(skb, &source->deliver)))
 			return PORIN_DROP_SPOOFED_ADDRESS;
 		if (destination->slot != p->slot)
@@ -228,14 +228,24 @@ static __always_inline void reasons_from(struct reasons *why, const struct judge
 	why->shadow = j->shadow;
 }
 
+/* A verdict, but for the flow's flags, which say whether the worker has a part in it. */
 static __always_inline void flow_fill(struct porin_flow *flow, const struct judgement *j)
 {
+	const struct porin_delivery *originator = &j->end[PORIN_FLOW_ORIGINAL].deliver;
+	__u32 direction;
+
 	flow->deliver[PORIN_FLOW_ORIGINAL] = j->end[PORIN_FLOW_REPLY].deliver;
 	flow->deliver[PORIN_FLOW_REPLY] = j->end[PORIN_FLOW_ORIGINAL].deliver;
 	flow->egress_cookie = j->enforced.egress_cookie;
 	flow->ingress_cookie = j->enforced.ingress_cookie;
 	flow->identity[0] = j->end[0].peer;
 	flow->identity[1] = j->end[1].peer;
+	if (!features.judges_requests)
+		return;
+	flow->ruleset[PORIN_INGRESS] = j->ruleset[PORIN_INGRESS];
+	flow->ruleset[PORIN_EGRESS] = j->ruleset[PORIN_EGRESS];
+	for (direction = 0; direction < 2; direction++)
+		flow->deliver[direction].worker = to_worker(flow->flags, direction, originator);
 }
 
 static __always_inline __u64 flow_word(__u32 generation, __u32 reason, __u32 verdict)
@@ -296,6 +306,35 @@ static __always_inline void flow_restamp(struct porin_flow *flow, const struct p
 	flow_release(flow, flow_word(p->generation, reason, j->enforced.verdict));
 }
 
+static __always_inline bool judges_requests(const struct judgement *j)
+{
+	return features.judges_requests && (j->ruleset[PORIN_INGRESS] || j->ruleset[PORIN_EGRESS]);
+}
+
+/*
+ * May what is allowed if its requests are go on? `flow`: its entry, if it has begun. Returns 0
+ * or a drop reason. A connection that began without the worker has no socket there; to an
+ * adopted endpoint's link the worker has no way, nor has an endpoint to itself.
+ */
+static __always_inline int proxied_may(const struct packet *p, enum place place,
+				       const struct judgement *j, const struct porin_flow *flow,
+				       bool hairpin)
+{
+	if (!judges_requests(j))
+		return 0;
+	if (flow)
+		return flow->flags & (PORIN_FLOW_PROXIED | PORIN_FLOW_WORKERS)
+			       ? 0
+			       : PORIN_DROP_NOT_PROXIED;
+	if (by_worker(p))
+		return 0;
+	if (hairpin || place == TO_UPLINK || features.adopted ||
+	    j->end[0].deliver.kind == PORIN_DELIVER_ADOPTED ||
+	    j->end[1].deliver.kind == PORIN_DELIVER_ADOPTED)
+		return PORIN_DROP_NOT_PROXIED;
+	return 0;
+}
+
 /* A new entry. Of two CPUs with a first packet each, one makes it. */
 static __always_inline int flow_create(const struct packet *p, struct scratch *s, __u64 how)
 {
@@ -303,10 +342,14 @@ static __always_inline int flow_create(const struct packet *p, struct scratch *s
 	int error;
 
 	__builtin_memset(flow, 0, sizeof(*flow));
-	flow_fill(flow, &s->judgement);
 	flow->first_seen = p->now;
 	flow->last_seen = p->now;
 	flow->flags = flow_state(0, p, PORIN_FLOW_ORIGINAL);
+	if (by_worker(p))
+		flow->flags |= PORIN_FLOW_WORKERS;
+	else if (judges_requests(&s->judgement))
+		flow->flags |= PORIN_FLOW_PROXIED;
+	flow_fill(flow, &s->judgement);
 	if (s->judgement.end[PORIN_FLOW_ORIGINAL].deliver.kind == PORIN_DELIVER_STACK)
 		flow->flags |= PORIN_FLOW_BY_STACK;
 	if (features.accounting) {
@@ -377,9 +420,15 @@ static __noinline int admit_judged(struct __sk_buff *skb, struct packet *p, enum
 		return PORIN_DROP_FAULT;
 	if (special && (place == FROM_ENDPOINT || place == TO_ENDPOINT))
 		return PORIN_DROP_LINK_LOCAL;
+	/* The worker begins connections, and no flow in their midst. */
+	if (fresh ? by_worker(p) && !packet_is_syn(p) : !worker_fits(flow, p, direction))
+		return PORIN_DROP_INVALID_STATE;
 	reason = ends_resolve(skb, p, direction, s, place == FROM_ENDPOINT ? p->slot : 0, hairpin);
 	if (fresh ? place == TO_ENDPOINT && !features.adopted : flow->flags & PORIN_FLOW_BY_STACK)
 		back_through_stack(&s->judgement);
+	/* The client's port was judged with the client's own connection. */
+	if (fresh ? by_worker(p) : features.judges_requests && (flow->flags & PORIN_FLOW_WORKERS))
+		s->question.source_class = 0;
 	reasons_from(why, &s->judgement, direction);
 	source = reply ? &s->judgement.end[1] : &s->judgement.end[0];
 	destination = reply ? &s->judgement.end[0] : &s->judgement.end[1];
@@ -419,17 +468,22 @@ static __noinline int admit_judged(struct __sk_buff *skb, struct packet *p, enum
 		}
 	}
 	reason = policy_judge(skb, &s->question, &s->judgement, p->slot);
+	if (!reason)
+		reason = proxied_may(p, place, &s->judgement, fresh ? NULL : flow, hairpin);
 	if (!fresh && flow_outdated(p, judged))
 		flow_restamp(flow, p, judged, &s->judgement, reason);
-	decided(skb, p, s, direction, reason ? reason_is_policy(reason) : fresh);
+	decided(skb, p, s, direction, reason ? reason_is_policy(reason) : fresh && !by_worker(p));
 	if (reason)
 		return reason;
 	if (!fresh) {
+		way->deliver.worker =
+			to_worker(flow->flags, direction, &s->judgement.end[0].deliver);
 		flow_touch(flow, p, direction, counts(place, &source->deliver));
 		return 0;
 	}
 	reason = flow_create(p, s, flow ? BPF_ANY : BPF_NOEXIST);
-	if (!reason && features.events)
+	way->deliver.worker = s->flow.deliver[PORIN_FLOW_ORIGINAL].worker;
+	if (!reason && features.events && !by_worker(p))
 		event_tell(p, PORIN_EVENT_FLOW, 0);
 	return reason;
 }
@@ -461,6 +515,8 @@ static __always_inline int admit_known(struct __sk_buff *skb, struct packet *p, 
 	if (!flow || flow_expired(flow, p) || flow_anew(flow, p, way->direction) ||
 	    flow_absurd(p) || *(volatile __u64 *)&flow->judged != flow_allowed(p->generation))
 		return NOT_KNOWN;
+	if (!worker_fits(flow, p, way->direction))
+		return PORIN_DROP_INVALID_STATE;
 	if (features.publishes && !published_same(flow, p, way->direction))
 		return NOT_KNOWN;
 	barrier();
@@ -469,7 +525,7 @@ static __always_inline int admit_known(struct __sk_buff *skb, struct packet *p, 
 		return NOT_KNOWN;
 	if (passes_by(place, &ways.ahead, &ways.back))
 		return NOT_OURS;
-	if (!place_fits(skb, place, &ways.ahead, &ways.back))
+	if (!place_fits(skb, p, place, &ways.ahead, &ways.back))
 		return PORIN_DROP_SPOOFED_ADDRESS;
 	if (features.adopted && place == TO_ENDPOINT && !came_from(skb, &ways.back))
 		return PORIN_DROP_SPOOFED_ADDRESS;

@@ -4,7 +4,9 @@
 
 use std::net::IpAddr;
 
-use crate::types::{AddressKey, Cookie, Direction, Peer, PolicySlot, Protocol, Slot, Verdict};
+use crate::types::{
+    AddressKey, Cookie, Direction, Peer, PolicySlot, Protocol, RulesetId, Slot, Verdict,
+};
 
 use super::plan::{Plan, PlannedEndpoint, PolicyValue, PrefixValue, SourceClass};
 
@@ -53,6 +55,8 @@ pub struct Decision {
     pub verdict: Verdict,
     /// What decided; [`Cookie::NONE`]: no policy speaks of it.
     pub cookie: Cookie,
+    /// What is asked of requests of what is allowed; none: nothing.
+    pub ruleset: Option<RulesetId>,
     /// The entry that decided: that of the peer, or the one for any.
     pub entry: Peer,
 }
@@ -182,8 +186,8 @@ fn decide(
             }
         }
     }
-    let (PolicyValue { verdict, cookie, .. }, entry) = best?;
-    Some(Decision { verdict, cookie, entry })
+    let (PolicyValue { verdict, cookie, ruleset, .. }, entry) = best?;
+    Some(Decision { verdict, cookie, ruleset, entry })
 }
 
 fn outcome(decision: Option<Decision>, direction: Direction) -> Outcome {

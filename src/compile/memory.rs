@@ -18,7 +18,8 @@ use crate::desired::Fault;
 use crate::desired::ipam::host_sources;
 use crate::desired::selectors::{Picks, Selectors};
 use crate::desired::snapshot::Snapshot;
-use crate::types::{Entity, Name, PortRange, PortSpec, Selector};
+use crate::types::http::Side;
+use crate::types::{Entity, Name, PortRange, PortSpec, RulesetId, Selector};
 
 use super::assertions::Assertions;
 use super::classes::{Classes, Ground};
@@ -134,6 +135,11 @@ pub fn compile(snapshot: &Snapshot, memory: &mut Memory) -> Result<Plan, Vec<Fau
 }
 
 impl Memory {
+    /// What an earlier daemon's generations called what they ask of requests.
+    pub fn recover_rulesets(&mut self, known: BTreeMap<RulesetId, Arc<Side>>) {
+        self.subjects.recover_rulesets(known);
+    }
+
     /// The plan of the last run is in force.
     pub fn committed(&mut self) {
         self.classes.committed();
@@ -363,7 +369,7 @@ impl Memory {
             prefixes: Arc::clone(prefixes),
             policies: self.subjects.tables(),
             sources: Arc::clone(self.sources.table()),
-            rulesets: Arc::default(),
+            rulesets: Arc::clone(self.subjects.rulesets()),
             roles: Arc::clone(self.roles.table()),
             rules: Arc::clone(self.cookies.table()),
             classes: Arc::clone(classes),

@@ -20,6 +20,7 @@ mod roles;
 mod rule_content;
 mod rule_table;
 mod rules;
+mod rulesets;
 mod sets;
 mod source_kinds;
 mod sources;

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! *Tier*: admin is judged first, then normal, then baseline, then the default. *Priority* orders the policies of the
-//! admin and baseline tiers, lower first; policies of the normal tier have none (0). *Action*: in the normal tier deny
+//! admin and baseline tiers, lower first; policies of the normal tier have none (0), but for rules that allow requests (1), as
+//! allowing all of a connection makes them moot. *Action*: in the normal tier deny
 //! beats reject, reject beats pass, pass beats allow; in the other two it does not matter. *Order*: the place of the rule among all rules of the
 //! table's direction, by the policy's name and the rule's index. In the admin and baseline tiers that is the order in
 //! which rules of one priority are asked, as in Kubernetes' ClusterNetworkPolicy; in the normal tier it never changes a verdict. It
@@ -35,8 +36,9 @@ pub fn of_default(tier: Tier) -> u32 {
     (tier as u32 + 1) << 30
 }
 
-/// The precedence of a rule. `priority` and `order` beyond their fields count as the last ones there are.
-pub fn of(tier: Tier, priority: u32, action: Action, order: u32) -> u32 {
+/// The precedence of a rule; `requests`: one about requests, which are of the normal tier. `priority` and `order` beyond their fields count as the last ones there are.
+pub fn of(tier: Tier, priority: u32, action: Action, requests: bool, order: u32) -> u32 {
+    let priority = if requests { 1 } else { priority };
     let action = match (tier, action) {
         (Tier::Admin | Tier::Baseline, _) | (Tier::Normal, Action::Allow) => 0,
         (Tier::Normal, Action::Pass) => 1,
@@ -64,6 +66,8 @@ mod tests {
     #[test]
     fn fields_weigh_in_order() {
         use Action::{Allow, Deny, Pass, Reject};
+        let of = |tier, priority, action, order| of(tier, priority, action, false, order);
+        let requests = super::of(Tier::Normal, 0, Allow, true, 0);
         let descending = [
             of(Tier::Admin, 0, Allow, 0),
             of(Tier::Admin, 0, Deny, 1),
@@ -78,6 +82,7 @@ mod tests {
             of(Tier::Normal, 0, Pass, 0),
             of(Tier::Normal, 0, Allow, 0),
             of(Tier::Normal, 0, Allow, ORDERS - 1),
+            requests,
             of_default(Tier::Normal),
             of(Tier::Baseline, 0, Deny, 0),
             of(Tier::Baseline, 0, Allow, 1),

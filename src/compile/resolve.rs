@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::config::model::{self, Group, Policy};
 use crate::desired::selectors::Selectors;
+use crate::types::http::L7;
 use crate::types::{
     Action, Cookie, Direction, Entity, Identity, Mode, Name, Peer, PortMatch, PortSpec, Selector,
     Tier,
@@ -50,6 +51,8 @@ pub(super) struct ResolvedRule {
     /// Named ports of the peers: of egress rules. Sorted, unique.
     pub own: Vec<(Peer, PortPrefix)>,
     pub sources: Vec<SourceClass>,
+    /// What it asks of requests; none: nothing.
+    pub l7: Option<Arc<L7>>,
 }
 
 impl ResolvedRule {
@@ -134,6 +137,7 @@ impl Numbers<'_> {
             named,
             own,
             sources: self.sources.classes(&rule.source_ports).to_vec(),
+            l7: (!rule.l7.is_empty()).then(|| Arc::new(rule.l7.clone())),
         }
     }
 

@@ -10,12 +10,14 @@ use crate::desired::Fault;
 use crate::desired::numbering::Numbering;
 use crate::desired::selectors::Picks;
 use crate::desired::snapshot::{Endpoint, Snapshot, Uplink};
-use crate::types::{AddressKey, Direction, Identity, Labels, Mode, PolicySlot, Slot};
+use crate::types::http::Side;
+use crate::types::{AddressKey, Direction, Identity, Labels, Mode, PolicySlot, RulesetId, Slot};
 
 use super::features::{Common, Needs};
 use super::plan::{Digest, PlannedEndpoint, PlannedUplink, PolicyTable};
 use super::resolve::Resolved;
 use super::roles::{Assigned, NamedPorts, Roles};
+use super::rulesets::Rulesets;
 use super::table::{self, TooLarge};
 
 /// Policy slots are `1..=POLICY_SLOTS` (`PORIN_MAX_POLICY_SLOTS`).
@@ -40,6 +42,7 @@ pub(super) struct Subjects {
     /// Those whose tables are no longer right.
     dirty: BTreeSet<Identity>,
     slots: Numbering<TableKey>,
+    rulesets: Rulesets,
     tables: OrdMap<PolicySlot, Arc<PolicyTable>>,
     /// Shadow tables, with how many there would be if equal ones were not one.
     shadows: OrdMap<Digest, usize>,
@@ -166,6 +169,7 @@ impl Subjects {
             known: OrdMap::new(),
             dirty: BTreeSet::new(),
             slots: Numbering::new(1..=POLICY_SLOTS),
+            rulesets: Rulesets::new(),
             tables: OrdMap::new(),
             shadows: OrdMap::new(),
             tally: Tally::default(),
@@ -176,6 +180,7 @@ impl Subjects {
 
     pub fn committed(&mut self) {
         self.slots.committed();
+        self.rulesets.committed();
     }
 
     /// A policy that picked some identities now picks others, or says something else to them.
@@ -234,7 +239,8 @@ impl Subjects {
             let Some(old) = self.known.get(&identity) else { continue };
             let mut new = Subject { tables: BTreeMap::new(), ..old.clone() };
             if identities.contains_key(&identity) {
-                match fresh.tables(&new, named_ports(roles, identity), &mut self.shared) {
+                let ports = named_ports(roles, identity);
+                match fresh.tables(&new, ports, &mut self.shared, &mut self.rulesets) {
                     Ok(tables) => new.tables = tables,
                     Err(too_large) => {
                         faults.push(does_not_fit(identities.get(&identity), &too_large));
@@ -256,6 +262,10 @@ impl Subjects {
             self.shared.retain(|_, table| table.strong_count() > 0);
         }
         faults.extend(self.number(fresh.changed));
+        if !self.rulesets.is_empty() {
+            let used = self.tables.values().flat_map(|table| table.rulesets()).collect();
+            self.rulesets.retain(&used);
+        }
         if faults.is_empty() { Ok(fresh.built) } else { Err(faults) }
     }
 
@@ -331,6 +341,15 @@ impl Subjects {
 
     fn slot(&self, key: &TableKey) -> Option<PolicySlot> {
         self.slots.number(key).map(PolicySlot)
+    }
+
+    pub fn rulesets(&self) -> &Arc<BTreeMap<RulesetId, Arc<Side>>> {
+        self.rulesets.table()
+    }
+
+    /// See [`Rulesets::recover`].
+    pub fn recover_rulesets(&mut self, known: BTreeMap<RulesetId, Arc<Side>>) {
+        self.rulesets.recover(known);
     }
 
     pub fn tables(&self) -> OrdMap<PolicySlot, Arc<PolicyTable>> {
@@ -409,7 +428,7 @@ impl Subjects {
             reject: self.tally.reject > 0,
             shadow: self.tally.shadow > 0,
             publishes,
-            judges_requests: false,
+            judges_requests: self.rulesets.ever(),
             adopts: self.planned.adopts,
         };
         Common::new(snapshot, needs)
@@ -432,6 +451,7 @@ impl Fresh {
         subject: &Subject,
         kinds: BTreeSet<NamedPorts>,
         shared: &mut HashMap<Digest, Weak<Built>>,
+        rulesets: &mut Rulesets,
     ) -> Result<BTreeMap<NamedPorts, Tables>, TooLarge> {
         let pointers: Vec<_> = subject.policies.iter().map(Arc::as_ptr).collect();
         let mut all = BTreeMap::new();
@@ -440,7 +460,7 @@ impl Fresh {
             let tables = match self.by_policies.get(&key) {
                 Some(tables) => tables.clone(),
                 None => {
-                    let tables = build(subject, &ports, shared)?;
+                    let tables = build(subject, &ports, shared, rulesets)?;
                     self.by_policies.insert(key, tables.clone());
                     self.built += 1;
                     tables
@@ -464,8 +484,12 @@ fn build(
     subject: &Subject,
     ports: &NamedPorts,
     shared: &mut HashMap<Digest, Weak<Built>>,
+    rulesets: &mut Rulesets,
 ) -> Result<Tables, TooLarge> {
-    let mut one = |shadow| Ok(share(shared, table::build(&subject.policies, ports, shadow)?));
+    let mut one = |shadow| {
+        let table = table::build(&subject.policies, ports, shadow, rulesets)?;
+        Ok(share(shared, table))
+    };
     let enforced = one(false)?;
     let shadow = if subject.shadowed() { Some(one(true)?) } else { None };
     let shadow = shadow.filter(|shadow| shadow.table.digest != enforced.table.digest);

@@ -3,16 +3,18 @@
 //! Normal form: among the entries of one peer, direction and class of source ports, the longest match carries the best rule
 //! of all that cover it, and no entry says what the next wider one says. The datapath looks up the peer and "any"
 //! apart and takes the better, so rules about any peer need not be repeated for each. That does not hold where a rule
-//! passes: see [`super::passing`].
+//! passes or is about requests: see [`super::passing`].
 
 use crate::desired::digest;
-use crate::types::{Action, Cookie, Direction, Mode, Peer, Protocol, Tier, Verdict};
+use crate::types::http::L7;
+use crate::types::{Action, Cookie, Direction, Mode, Peer, Protocol, RulesetId, Tier, Verdict};
 
 use super::passing;
 use super::plan::{Digest, PolicyKey, PolicyTable, PolicyValue, PortPrefix, SourceClass};
 use super::precedence;
 use super::resolve::{Contribution, Resolved};
 use super::roles::NamedPorts;
+use super::rulesets::Rulesets;
 
 use std::sync::Arc;
 
@@ -28,16 +30,20 @@ pub(super) enum TooLarge {
     Entries { count: usize },
     #[error("{count} rules of one direction, {} more than the {} that fit", count - limit, limit)]
     Rules { count: usize, limit: usize },
+    #[error("there are more than {} different sets of rules about requests", RulesetId::LAST)]
+    Rulesets,
 }
 
 /// What a rule or a default says, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Raw {
+pub(super) struct Raw<'a> {
     pub key: PolicyKey,
     pub tier: Tier,
     pub action: Action,
     pub precedence: u32,
     pub cookie: Cookie,
+    /// What it allows are requests.
+    pub l7: Option<&'a Arc<L7>>,
 }
 
 /// `policies`: sorted by name. `shadow`: what would be if those in shadow mode were enforced.
@@ -45,12 +51,14 @@ pub(super) fn build(
     policies: &[Arc<Resolved>],
     subject: &NamedPorts,
     shadow: bool,
+    rulesets: &mut Rulesets,
 ) -> Result<PolicyTable, TooLarge> {
     let mut entries = Vec::new();
     for direction in Direction::BOTH {
         let raw = collect(policies, subject, shadow, direction)?;
-        let settled = match raw.iter().any(|raw| raw.action == Action::Pass) {
-            true => passing::settle(&raw, direction)?,
+        let whole = |raw: &Raw<'_>| raw.action == Action::Pass || raw.l7.is_some();
+        let settled = match raw.iter().any(whole) {
+            true => passing::settle(&raw, direction, rulesets)?,
             false => normalise(raw),
         };
         entries.extend(settled);
@@ -71,12 +79,12 @@ pub(super) fn everything(direction: Direction) -> PolicyKey {
 }
 
 /// All that the policies say of a direction; what decides where none says anything included.
-fn collect(
-    policies: &[Arc<Resolved>],
+fn collect<'a>(
+    policies: &'a [Arc<Resolved>],
     subject: &NamedPorts,
     shadow: bool,
     direction: Direction,
-) -> Result<Vec<Raw>, TooLarge> {
+) -> Result<Vec<Raw<'a>>, TooLarge> {
     let spoken = || {
         let in_force = policies.iter().filter(|policy| shadow || policy.mode == Mode::Enforce);
         in_force.filter_map(|policy| Some((policy, policy.direction(direction)?)))
@@ -88,6 +96,7 @@ fn collect(
         action: Action::Allow,
         precedence: precedence::DEFAULT,
         cookie: Cookie::NONE,
+        l7: None,
     };
     let mut raw = vec![allow];
     for tier in Tier::ALL {
@@ -95,7 +104,7 @@ fn collect(
         // The first of those that say so is the one that is named.
         if let Some(cookie) = of_tier.find_map(|(_, contribution)| contribution.default) {
             let precedence = precedence::of_default(tier);
-            raw.push(Raw { key, tier, action: Action::Deny, precedence, cookie });
+            raw.push(Raw { key, tier, action: Action::Deny, precedence, cookie, l7: None });
         }
     }
     let count = spoken().map(|(_, contribution)| contribution.rules.len()).sum();
@@ -112,8 +121,9 @@ fn collect(
             if count > RAW_ENTRIES {
                 return Err(TooLarge::Entries { count });
             }
+            let (priority, l7) = (policy.priority.into(), rule.l7.as_ref());
             let precedence =
-                precedence::of(policy.tier, policy.priority.into(), rule.action, order);
+                precedence::of(policy.tier, priority, rule.action, l7.is_some(), order);
             order += 1;
             let product = rule.peers.iter().flat_map(|p| ports.iter().map(move |q| (*p, *q)));
             for (peer, ports) in product.chain(rule.own.iter().copied()) {
@@ -123,6 +133,7 @@ fn collect(
                     action: rule.action,
                     precedence,
                     cookie: rule.cookie,
+                    l7,
                 }));
             }
         }
@@ -140,7 +151,7 @@ pub(super) fn verdict(action: Action) -> Option<Verdict> {
     }
 }
 
-fn normalise(mut raw: Vec<Raw>) -> Vec<Entry> {
+fn normalise(mut raw: Vec<Raw<'_>>) -> Vec<Entry> {
     // What is wider comes before what it contains; the best of each key comes first and stays.
     raw.sort_unstable_by(|a, b| a.key.cmp(&b.key).then(b.precedence.cmp(&a.precedence)));
     raw.dedup_by_key(|raw| raw.key);
@@ -196,6 +207,11 @@ impl PolicyTable {
         let exact = PortPrefix::around(protocol, port, 16);
         let of_group = &rest[..end];
         find(of_group, exact).or_else(|| covering(of_group, exact))
+    }
+
+    /// What it asks of requests.
+    pub fn rulesets(&self) -> impl Iterator<Item = RulesetId> {
+        self.entries.iter().filter_map(|(_, value)| value.ruleset)
     }
 
     /// Whether anything in it rejects.

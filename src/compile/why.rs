@@ -62,6 +62,8 @@ pub struct Decision {
     pub by: Option<Ranked>,
     /// The last rule that passed it on to the next tier.
     pub passed: Option<Ranked>,
+    /// Of its requests, those are allowed that one of these rules allows; empty: all are.
+    pub requests: Vec<Ranked>,
     /// Whether any policy speaks of the direction.
     pub asked: bool,
 }
@@ -331,10 +333,21 @@ impl Case<'_> {
                 }
             };
             let (by, passed) = (Some(entry.clone()), passed.cloned());
-            return Decision { verdict, by, passed, asked: true };
+            let about = |entry: &Ranked| {
+                entry.action == Action::Allow && entry.rule().is_some_and(|r| !r.l7.is_empty())
+            };
+            let of_these = |other: &&Ranked| {
+                other.tier == entry.tier && about(other) && self.matches(other, unknown_address)
+            };
+            let requests = match about(entry) {
+                true => ranked().filter(of_these).cloned().collect(),
+                false => Vec::new(),
+            };
+            return Decision { verdict, by, passed, requests, asked: true };
         }
         let asked = end.subject.ranked(end.direction).iter().any(|entry| counts(&entry));
-        Decision { verdict: Verdict::Allow, by: None, passed: passed.cloned(), asked }
+        let (passed, requests) = (passed.cloned(), Vec::new());
+        Decision { verdict: Verdict::Allow, by: None, passed, requests, asked }
     }
 
     fn matches(&self, entry: &Ranked, unknown_address: &mut bool) -> bool {

@@ -1,10 +1,13 @@
 //! `http` and `tls` of a rule: what of its connections is allowed.
 
+use std::ops::Range;
+
+use super::fault::Fault;
 use super::keys::Keys;
 use super::model::Rule;
 use super::table::{Item, Table};
 use crate::types::http::{HeaderMatch, HeaderName, HttpRule, L7, TlsRule};
-use crate::types::{Action, Invalid, PortSpec, Protocol};
+use crate::types::{Action, Invalid, Mode, PortSpec, Protocol, Tier};
 
 /// The tables' keys in one direction.
 pub struct Tables {
@@ -24,19 +27,7 @@ pub fn read(table: &Table, keys: &Tables) -> Option<L7> {
         Some(item) => server_names(&item, keys.tls).map(Some),
         None => Some(None),
     };
-    unenforced(table);
     Some(L7 { http: http?, tls: tls? })
-}
-
-/// NOT YET ENFORCED: the one place that refuses rules about requests, until the datapath hands connections to the
-/// L7 worker. To be deleted then, with the goldens that say so.
-fn unenforced(table: &Table) {
-    for key in ["http", "tls"] {
-        if let Some(span) = table.key_span(key) {
-            let what = format!("`{key}` in {} is not supported by this version", table.title());
-            table.sink.fault(&span, what, "remove it, or wait for a version that has it");
-        }
-    }
 }
 
 /// What rules about requests can be part of.
@@ -64,6 +55,33 @@ pub fn fits(table: &Table, rule: &Rule) -> bool {
         return false;
     }
     true
+}
+
+/// Only in the normal tier is a request allowed by one rule or another; in the other tiers the first that matches decides,
+/// and what it says is of connections.
+pub fn of_tier<'a>(
+    table: &Table,
+    tier: Tier,
+    mode: Mode,
+    rules: impl Iterator<Item = (&'a Rule, &'a Range<usize>)>,
+) -> bool {
+    let mut right = true;
+    for (rule, span) in rules.filter(|(rule, _)| !rule.l7.is_empty()) {
+        let key = if rule.l7.http.is_empty() { "tls" } else { "http" };
+        let place = table.sink.place(span);
+        if tier != Tier::Normal {
+            let what = format!("`{key}` in a policy of the tier {tier}");
+            let hint = "write such rules in policies of the normal tier";
+            table.sink.push(Fault::error(place, what).hint(hint));
+            right = false;
+        } else if mode == Mode::Shadow {
+            let what = format!("`{key}` in a policy in shadow mode: no request is tried by it");
+            let hint =
+                "its connections are taken to be allowed; enforce it to have requests judged";
+            table.sink.push(Fault::warning(place, what).hint(hint));
+        }
+    }
+    right
 }
 
 fn requests(item: &Item, keys: &'static Keys) -> Option<Vec<HttpRule>> {
@@ -154,13 +172,12 @@ mod tests {
     use crate::config::print;
     use crate::config::source::Source;
 
-    /// The one policy, and the faults other than that it is not enforced yet.
+    /// The one policy, and the faults.
     fn read(text: &str) -> (Option<String>, Vec<String>) {
         let source = Source::new(Path::new("f").into(), text.to_owned());
         let (content, faults) = parse(Kind::Policies, &source);
         let Some(Content::Policies(file)) = content else { panic!("{text}") };
         let faults = faults.into_parts().0.into_iter().map(|fault| fault.to_string());
-        let faults = faults.filter(|fault| !fault.contains("not supported by this version"));
         (file.policies.first().map(|one| print::policy(&one.policy)), faults.collect())
     }
 
@@ -197,16 +214,28 @@ action = "allow"
     }
 
     #[test]
-    fn every_such_rule_is_refused_until_it_is_enforced() {
-        for rule in ["http = [{}]", "tls = { server-names = \"a\" }", "http = 1", "tls = 1"] {
-            let text = format!(
-                "[[policy]]\nname = \"a\"\nsubject = \"\"\n[[policy.ingress]]\nports = [\"1/tcp\"]\n{rule}\n"
-            );
-            let source = Source::new(Path::new("f").into(), text);
-            let (_, faults) = parse(Kind::Policies, &source);
-            let told = faults.into_parts().0.into_iter().map(|fault| fault.to_string());
-            let told = told.filter(|fault| fault.contains("is not supported by this version"));
-            assert_eq!(told.count(), 1, "{rule}");
+    fn only_the_normal_tier_has_them() {
+        let policy = |tier: &str, rule: &str| {
+            format!(
+                "[[policy]]\nname = \"a\"\nsubject = \"\"\n{tier}\n[[policy.ingress]]\nports = [\"1/tcp\"]\n{rule}\n"
+            )
+        };
+        let rules = ["http = [{}]", "tls = { server-names = [\"a.example\"] }"];
+        for (rule, key) in rules.iter().zip(["http", "tls"]) {
+            assert_eq!(read(&policy("", rule)).1, Vec::<String>::new());
+            for tier in ["admin", "baseline"] {
+                let tier = format!("tier = \"{tier}\"\npriority = 1\ndefault = \"deny\"");
+                let (_, faults) = read(&policy(&tier, rule));
+                assert_eq!(faults.len(), 1, "{faults:?}");
+                assert!(
+                    faults[0].contains(&format!("`{key}` in a policy of the tier")),
+                    "{faults:?}"
+                );
+            }
+            let (policy, faults) = read(&policy("mode = \"shadow\"", rule));
+            assert!(policy.is_some());
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            assert!(faults[0].contains("no request is tried"), "{faults:?}");
         }
     }
 }

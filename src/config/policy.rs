@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::fault::Fault;
+use super::http;
 use super::model::{Policy, Rule};
 use super::rule::{self, WrittenRule};
 use super::selector;
@@ -42,6 +43,13 @@ pub fn read(table: &Table) -> Option<WrittenPolicy> {
     let ((name, name_span), (subject, subject_span)) = (name?, subject?);
     let (Rank { tier, priority, default_deny }, mode) = (rank?, mode?);
     let (ingress, egress) = (ingress?, egress?);
+    let right = [&ingress, &egress].map(|one| {
+        let spans = one.written.iter().map(|written| &written.header);
+        http::of_tier(table, tier, mode, one.rules.iter().flatten().zip(spans))
+    });
+    if right.contains(&false) {
+        return None;
+    }
     let idle = |rules: &Option<Vec<Rule>>| match rules {
         Some(rules) => rules.is_empty() && !default_deny,
         None => true,

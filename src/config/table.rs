@@ -90,11 +90,6 @@ impl<'a> Table<'a> {
         Table { sink, span, keys, entries }
     }
 
-    /// As it is written: `[[policy.ingress]]`.
-    pub fn title(&self) -> &'static str {
-        self.keys.title
-    }
-
     pub fn optional(&self, name: &'static str) -> Option<Item<'a>> {
         let value = self.entries.get(name)?;
         let example = self.keys.key(name).map_or("", |key| key.example);

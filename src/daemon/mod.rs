@@ -17,6 +17,7 @@ mod meters;
 pub mod options;
 mod ports;
 mod reconcile;
+mod rulesets;
 mod run;
 mod signals;
 mod store;

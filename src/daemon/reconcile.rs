@@ -23,6 +23,7 @@ use super::attachments::Attachments;
 use super::backoff::Vanished;
 use super::inputs::{self, Inputs, Seen};
 use super::l7::L7;
+use super::rulesets;
 use super::store;
 
 /// What the daemon believes, and the means to make it so.
@@ -34,6 +35,7 @@ pub struct Reconciler {
     l7: L7,
     desired: Desired,
     memory: Memory,
+    rulesets: rulesets::Kept,
     names: Arc<NameBook>,
     leases: PathBuf,
     /// The leases as they are on disk, and as they are read from there.
@@ -114,6 +116,7 @@ impl Reconciler {
     pub fn new(
         loader: Loader,
         state: &Path,
+        run: &Path,
         kernel: Kernel,
         recovered: Recovered,
         names: Arc<NameBook>,
@@ -137,13 +140,17 @@ impl Reconciler {
             log::warn!("{}: {fault}", leases.display());
         }
         desired.apply(Change::Leases(known.clone()));
+        let (rulesets, called) = rulesets::Kept::open(run);
+        let mut memory = Memory::default();
+        memory.recover_rulesets(called);
         Reconciler {
             loader,
             told: Arc::default(),
             kernel,
             l7,
             desired,
-            memory: Memory::default(),
+            memory,
+            rulesets,
             names,
             leases,
             stored,
@@ -368,6 +375,7 @@ impl Reconciler {
         let plan = compile::compile(&snapshot, &mut memory).map_err(Failure::Whole)?;
         // Written before the commit: a lease too many harms nobody, one too few may move an address.
         self.store(desired.leases());
+        self.rulesets.keep(&plan.rulesets);
         // The first event of a generation may come before `apply` returns: its names are there already.
         let next = self.kernel.generation().next();
         self.names.insert(Arc::new(Names::new(next, &snapshot, &plan)));

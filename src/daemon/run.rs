@@ -156,8 +156,10 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
     let adopter = Adopter::new(answers.clone(), attachments.clone());
     let names = answers.names.clone();
     let docker = Docker::new(&options.state, answers.clone());
-    let l7 = L7::new(Path::new(OWN), maps.clone(), Arc::new(Requests { wake: Mutex::new(worker) }));
-    let reconciler = Reconciler::new(loader, &options.state, kernel, recovered, names, l7.clone());
+    let wake = Mutex::new(worker);
+    let l7 = L7::new(Path::new(OWN), maps.clone(), Arc::new(Requests { wake }));
+    let (own, run) = (l7.clone(), &options.run);
+    let reconciler = Reconciler::new(loader, &options.state, run, kernel, recovered, names, own);
     let reload = Host::default().reload;
     Ok(Daemon {
         wakes,

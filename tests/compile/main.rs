@@ -10,6 +10,7 @@ mod published;
 mod random;
 #[allow(dead_code)] // what only `tests/proof` needs
 mod reference;
+mod requests;
 mod semantics;
 mod sequences;
 mod stability;

@@ -54,6 +54,7 @@ fn features_left_out_are_gone() {
             ("accounting", abi::Features { accounting: 0, ..all }),
             ("events", abi::Features { events: 0, ..all }),
             ("adopted neighbours", abi::Features { adopts: 0, ..all }),
+            ("requests", abi::Features { judges_requests: 0, ..all }),
         ];
         for (name, features) in without {
             let rest = insns(program, features);

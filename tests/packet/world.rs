@@ -124,7 +124,7 @@ pub fn all_features() -> abi::Features {
         nat_port_last: 65535,
         event_rate: 1_000_000,
         count_lookups: 1,
-        judges_requests: 0,
+        judges_requests: 1,
     }
 }
 

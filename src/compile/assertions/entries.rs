@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::model::{self, Group, LabelFilter, Policies, Policy, Rule};
+use crate::config::model::{self, AssertKind, Group, LabelFilter, Policies, Policy, Rule};
 use ipnet::IpNet;
 
 use crate::types::{
@@ -83,12 +83,13 @@ pub struct Entry<'a> {
 
 impl<'a> Meanings<'a> {
     /// All that is enforced in a direction for senders with this source port (none: no rule looks at it), the highest
-    /// precedence first.
+    /// precedence first. For `always`, a rule that allows some requests denies: the others.
     pub fn entries(
         &self,
         policies: &'a Policies,
         direction: Direction,
         source: Option<u16>,
+        kind: AssertKind,
     ) -> Vec<Entry<'a>> {
         let mut entries = Vec::new();
         let mut order = 0;
@@ -112,7 +113,17 @@ impl<'a> Meanings<'a> {
             }
             for rule in rules {
                 let (tier, action) = (policy.tier, rule.action);
-                let precedence = precedence::of(tier, policy.priority.into(), action, order);
+                let precedence = precedence::of(
+                    tier,
+                    policy.priority.into(),
+                    action,
+                    !rule.l7.is_empty(),
+                    order,
+                );
+                let action = match kind {
+                    AssertKind::Always if !rule.l7.is_empty() => Action::Deny,
+                    _ => action,
+                };
                 order += 1;
                 let everywhere = rule.match_endpoints && self.everywhere(&rule.peers);
                 for (region, guessed) in [(self.certain(rule), false), (self.guessed(rule), true)] {

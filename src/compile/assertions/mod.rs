@@ -241,7 +241,8 @@ impl<'a> Proof<'a> {
     ) -> Result<Option<Fault>, Undecided> {
         let policies = &self.snapshot.policies;
         for source in &self.sources {
-            let entries = |direction| self.meanings.entries(policies, direction, *source);
+            let entries =
+                |direction| self.meanings.entries(policies, direction, *source, assert.kind);
             let (egress, ingress) = (entries(Direction::Egress), entries(Direction::Ingress));
             let made = egress.len() + ingress.len() + from.len() + to.len();
             let left = budget.checked_sub(made).ok_or(Undecided)?;
@@ -373,6 +374,9 @@ fn broken(
             Cause::Entry(at) => {
                 let Entry { policy, rule, action, .. } = entries.get(at)?;
                 let (kind, origin) = match rule {
+                    Some(rule) if rule.action != *action => {
+                        ("only some requests are allowed".to_owned(), &rule.origin)
+                    }
                     Some(rule) => (action.to_string(), &rule.origin),
                     None => ("default deny".to_owned(), policy.default_origin(direction)),
                 };

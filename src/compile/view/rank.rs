@@ -91,8 +91,13 @@ fn rank(policies: &[Arc<Policy>], direction: Direction) -> Vec<Ranked> {
             index,
         };
         for (index, rule) in (0..).zip(rules) {
-            let precedence =
-                precedence::of(policy.tier, policy.priority.into(), rule.action, order);
+            let precedence = precedence::of(
+                policy.tier,
+                policy.priority.into(),
+                rule.action,
+                !rule.l7.is_empty(),
+                order,
+            );
             ranked.push(entry(precedence, rule.action, Some(index)));
             order += 1;
         }

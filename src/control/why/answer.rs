@@ -79,6 +79,9 @@ pub struct Side {
     /// The last rule that left it to the next tier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passed: Option<Rule>,
+    /// Of what is allowed, those requests are let through that are like one of these; empty: all are. As rules are written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<String>,
     /// A sentence without a full stop.
     pub because: String,
 }

@@ -1,5 +1,6 @@
 //! Explanations in sentences, without full stops, for people who know their own files.
 
+use std::collections::HashSet;
 use std::fmt::{self, Display, Formatter, Write};
 
 use super::query::Meant;
@@ -32,6 +33,20 @@ pub fn decision(decision: &Decision, direction: Direction) -> String {
         }
         None => decided,
     }
+}
+
+/// What is asked of requests and TLS connections, as rules are written.
+pub fn requests(decision: &Decision) -> Vec<String> {
+    let mut all = Vec::new();
+    for l7 in decision.requests.iter().filter_map(|by| Some(&by.rule()?.l7)) {
+        all.extend(l7.http.iter().map(|request| format!("http {request}")));
+        all.extend(
+            l7.tls.iter().flat_map(|tls| tls.server_names()).map(|name| format!("tls {name}")),
+        );
+    }
+    let mut seen = HashSet::new();
+    all.retain(|one| seen.insert(one.clone()));
+    all
 }
 
 /// Why neither end was asked.

@@ -164,7 +164,8 @@ fn side(decision: &Decision, direction: Direction) -> Side {
     let passed = decision.passed.as_ref();
     let passed = passed.and_then(|passed| Some(rule(passed, passed.index?)));
     let because = because::decision(decision, direction);
-    Side { verdict: decision.verdict, by, default_of, passed, because }
+    let requests = because::requests(decision);
+    Side { verdict: decision.verdict, by, default_of, passed, requests, because }
 }
 
 fn rule(ranked: &Ranked, index: u32) -> Rule {

@@ -8,6 +8,8 @@ use crate::types::Labels;
 
 /// Where sentences begin.
 const INDENT: usize = 20;
+/// Of what is asked of requests, this much is shown.
+const REQUESTS: usize = 10;
 
 /// Lines of at most `width` columns, unless a word is longer; without one, each thing is one line.
 pub fn why(why: &Why, width: Option<usize>) -> String {
@@ -65,6 +67,13 @@ fn side_row(text: &mut String, name: &str, side: &Option<Side>, width: Option<us
         let _ = write!(because, " {}", place(&policy.file, policy.line));
     }
     row(text, &format!("  {name:<8} {}", side.verdict), &because, width);
+    let (first, rest) = side.requests.split_at(side.requests.len().min(REQUESTS));
+    for request in first {
+        row(text, "  requests", request, width);
+    }
+    if !rest.is_empty() {
+        row(text, "  requests", &format!("and {} more (see --json)", rest.len()), width);
+    }
 }
 
 fn place(file: &str, line: u32) -> String {
