@@ -115,8 +115,7 @@ pub struct Done {
 impl Reconciler {
     pub fn new(
         loader: Loader,
-        state: &Path,
-        run: &Path,
+        (state, run): (&Path, &Path),
         kernel: Kernel,
         recovered: Recovered,
         names: Arc<NameBook>,

@@ -156,10 +156,9 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
     let adopter = Adopter::new(answers.clone(), attachments.clone());
     let names = answers.names.clone();
     let docker = Docker::new(&options.state, answers.clone());
-    let wake = Mutex::new(worker);
-    let l7 = L7::new(Path::new(OWN), maps.clone(), Arc::new(Requests { wake }));
-    let (own, run) = (l7.clone(), &options.run);
-    let reconciler = Reconciler::new(loader, &options.state, run, kernel, recovered, names, own);
+    let l7 = L7::new(Path::new(OWN), maps.clone(), Arc::new(Requests { wake: Mutex::new(worker) }));
+    let places = (options.state.as_path(), options.run.as_path());
+    let reconciler = Reconciler::new(loader, places, kernel, recovered, names, l7.clone());
     let reload = Host::default().reload;
     Ok(Daemon {
         wakes,

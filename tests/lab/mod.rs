@@ -21,6 +21,7 @@ pub mod flips;
 pub mod flows;
 pub mod generation;
 pub mod host;
+pub mod http;
 pub mod machine;
 pub mod newer;
 pub mod notify;
