@@ -72,6 +72,7 @@ pub fn status() -> Status {
         policies: 2,
         kernel: Kernel { attach: "tcx".into(), release: "Linux 6.18.44".into() },
         flows: FlowTotals { tracked: 120, seen: 4512, suppressed: 0 },
+        requests: None,
         drops: BTreeMap::from([("policy-ingress".into(), 12), ("spoofed-mac".into(), 3)]),
     }
 }
@@ -81,6 +82,9 @@ pub fn refused() -> Status {
     let mut status = status();
     status.in_force = false;
     status.flows.suppressed = 7;
+    let counted =
+        Requests { allowed: 12, denied: 3, open: 2, connections: 5, ..Requests::default() };
+    status.requests = Some(Requests { late: 1, ..counted });
     status.faults.insert(
         0,
         FaultView {
@@ -225,6 +229,7 @@ pub fn flows() -> Vec<Flow> {
         generation: Generation(41),
         length: 80,
         shadow: None,
+        request: None,
     };
     let mut flow = deny.clone();
     flow.kind = FlowType::Flow;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -22,11 +22,16 @@ use crate::worker::{A, B, ask, is_closed};
 struct Told {
     records: Mutex<Vec<Record>>,
     changes: AtomicUsize,
+    followed: AtomicBool,
 }
 
 impl Teller for Told {
     fn record(&self, record: Record) {
         self.records.lock().unwrap().push(record);
+    }
+
+    fn wants_allowed(&self) -> bool {
+        self.followed.load(Ordering::Relaxed)
     }
 
     fn changed(&self) {

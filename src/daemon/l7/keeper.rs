@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -22,6 +23,8 @@ use crate::types::http::Side;
 /// Who hears of what workers do.
 pub trait Teller: Send + Sync + 'static {
     fn record(&self, record: Record);
+    /// Whether somebody still wants to hear of what is allowed.
+    fn wants_allowed(&self) -> bool;
     /// There is another worker, or none.
     fn changed(&self);
 }
@@ -34,6 +37,8 @@ pub struct Keeper {
     /// What workers know, or will know when there is one.
     known: BTreeMap<u16, Arc<Side>>,
     serving: Option<Arc<Link>>,
+    /// Records of what is allowed are wanted.
+    logging: bool,
     backoff: Backoff,
     failed: Option<String>,
 }
@@ -50,6 +55,7 @@ impl Keeper {
             sockets: None,
             known: BTreeMap::new(),
             serving: None,
+            logging: false,
             backoff: Backoff::default(),
             failed: None,
         }
@@ -58,6 +64,23 @@ impl Keeper {
     /// Why there is no worker.
     pub fn fault(&self) -> Option<&str> {
         self.failed.as_deref()
+    }
+
+    /// The worker that serves.
+    pub fn link(&self) -> Option<Arc<Link>> {
+        self.serving.clone().filter(|link| !link.is_over())
+    }
+
+    pub fn log_allowed(&mut self, allowed: bool) {
+        if self.logging == allowed {
+            return;
+        }
+        self.logging = allowed;
+        if let Some(link) = self.link()
+            && let Err(why) = link.order(&Order::Log { allowed }, &[])
+        {
+            log::warn!("the L7 worker does not tell of requests as is wanted: {why}");
+        }
     }
 
     /// When it returns without an error, a worker serves that knows these.
@@ -76,7 +99,7 @@ impl Keeper {
             sockets.put(&self.maps)?;
             self.sockets = Some(sockets);
         }
-        let Some(link) = self.serving.clone().filter(|link| !link.is_over()) else {
+        let Some(link) = self.link() else {
             return match self.failed.clone() {
                 // Another is tried after a while.
                 Some(why) => Err(why),
@@ -121,7 +144,7 @@ impl Keeper {
         let teller = Arc::clone(&self.teller);
         std::thread::Builder::new()
             .name("l7-worker".to_owned())
-            .spawn(move || watch(&own, &watched, child, &*teller))
+            .spawn(move || watch(&own, &watched, child, &teller))
             .map_err(|error| format!("cannot watch the L7 worker: {error}"))?;
         if let Err(why) = self.teach_all(&link) {
             link.end();
@@ -149,6 +172,9 @@ impl Keeper {
     fn teach_all(&self, link: &Link) -> Result<(), String> {
         for (number, side) in &self.known {
             teach(link, *number, side).map_err(|why| format!("ruleset {number}: {why}"))?;
+        }
+        if self.logging {
+            link.order(&Order::Log { allowed: true }, &[]).map_err(|why| why.to_string())?;
         }
         let tables = self.maps.for_readers().map_err(|error| error.to_string())?;
         let mut with: Vec<_> = tables.iter().map(AsFd::as_fd).collect();
@@ -189,9 +215,23 @@ fn file(side: &Side) -> std::io::Result<File> {
 }
 
 /// Hears a worker for as long as it lives, then sees that there is another.
-fn watch(own: &L7, link: &Arc<Link>, mut child: Child, teller: &dyn Teller) {
+fn watch(own: &L7, link: &Arc<Link>, mut child: Child, teller: &Arc<dyn Teller>) {
     let begun = Instant::now();
-    link.listen(|record| teller.record(record));
+    let quiet = AtomicBool::new(false);
+    link.listen(|record| {
+        let allowed = record.denial.is_none() && record.fault.is_none();
+        if !allowed || teller.wants_allowed() {
+            quiet.store(false, Ordering::Relaxed);
+            teller.record(record);
+        } else if !quiet.swap(true, Ordering::Relaxed) {
+            // An order waits for an answer, which is heard here.
+            let (own, teller) = (own.clone(), Arc::clone(teller));
+            let thread = std::thread::Builder::new().name("l7-quiet".to_owned());
+            if thread.spawn(move || own.unfollow(&*teller)).is_err() {
+                quiet.store(false, Ordering::Relaxed);
+            }
+        }
+    });
     // Whether it has died, or only broken the channel: nobody could tell it anything any more.
     let _ = child.kill();
     let _ = child.wait();

@@ -8,6 +8,7 @@ mod keeper;
 mod link;
 mod process;
 mod sockets;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
@@ -23,7 +24,9 @@ use keeper::Keeper;
 use sockets::Sockets;
 
 pub use keeper::Teller;
+pub use link::Counted;
 pub use process::OWN;
+pub use told::Told;
 
 /// What a plan asks of requests.
 pub type Rulesets = BTreeMap<RulesetId, Arc<Side>>;
@@ -88,6 +91,25 @@ impl L7 {
         let state = self.state();
         let why = state.failed.as_deref().or(state.keeper.fault())?;
         Some(Fault::whole(format!("requests are not judged, and so not served: {why}")))
+    }
+
+    /// Records of what is allowed are wanted, until nobody follows any more.
+    pub fn follow(&self) {
+        self.state().keeper.log_allowed(true);
+    }
+
+    /// What the worker that serves has counted; none: there is none.
+    pub fn counted(&self) -> Option<Counted> {
+        let link = self.state().keeper.link()?;
+        link.count()
+    }
+
+    /// Unless somebody follows again.
+    fn unfollow(&self, teller: &dyn Teller) {
+        let mut state = self.state();
+        if !teller.wants_allowed() {
+            state.keeper.log_allowed(false);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
