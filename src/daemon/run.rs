@@ -30,6 +30,7 @@ use super::board::{Answers, Board, Committed};
 use super::debounce::Debounce;
 use super::docker::Docker;
 use super::faults;
+use super::l7::kept::Kept;
 use super::l7::{L7, OWN, Told};
 use super::lock::{self, Lock};
 use super::meters::KernelMeters;
@@ -160,7 +161,7 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
     // At the end nobody listens any more.
     let wake = move || _ = worker.lock().unwrap_or_else(PoisonError::into_inner).send(Wake::Worker);
     let told = Told::new(answers.names.clone(), answers.hub.clone(), wake);
-    let l7 = L7::new(Path::new(OWN), maps.clone(), Arc::new(told));
+    let l7 = L7::new(Path::new(OWN), maps.clone(), Arc::new(told), Kept::take());
     // Nothing was set before.
     let _ = requests.set(l7.clone());
     let places = (options.state.as_path(), options.run.as_path());

@@ -49,6 +49,12 @@ pub enum Unheeded {
     Broken(String),
 }
 
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
+
 impl Link {
     pub fn new(channel: Channel) -> Self {
         Link { channel, ordering: Mutex::default(), said: Mutex::default(), more: Condvar::new() }

@@ -5,6 +5,7 @@
 //! fail closed, and the status says so.
 
 mod keeper;
+pub mod kept;
 mod link;
 mod process;
 mod sockets;
@@ -21,6 +22,7 @@ use crate::types::RulesetId;
 use crate::types::http::Side;
 
 use keeper::Keeper;
+use kept::Kept;
 use sockets::Sockets;
 
 pub use keeper::Teller;
@@ -51,13 +53,18 @@ const KEPT: usize = 2;
 impl L7 {
     /// `program` is `porind`, which workers are of. `teller` gets the records of requests, and is woken when what
     /// [`L7::faults`] says may have changed.
-    pub fn new(program: &Path, maps: Arc<Maps>, teller: Arc<dyn Teller>) -> Self {
-        L7(Arc::new(Mutex::new(State {
+    ///
+    /// What an earlier daemon has left with the service manager goes on: connections that wait in sockets are not lost, and
+    /// a worker of another program serves what it has.
+    pub fn new(program: &Path, maps: Arc<Maps>, teller: Arc<dyn Teller>, kept: Kept) -> Self {
+        let own = L7(Arc::new(Mutex::new(State {
             keeper: Keeper::new(program, maps, teller),
             steered: false,
             recent: VecDeque::new(),
             failed: None,
-        })))
+        })));
+        own.state().keeper.adopt(&own, kept);
+        own
     }
 
     /// To be called before a generation is put in force that has these: when it returns, workers know them. If that

@@ -1,5 +1,6 @@
 //! What workers tell of requests goes where flows go.
 
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use jiff::Timestamp;
 
 use super::Teller;
 use crate::observe::flow::Flow;
+use crate::observe::health;
 use crate::observe::hub::Hub;
 use crate::observe::names::NameBook;
 use crate::observe::request::{Asked, Outcome, Request};
@@ -64,6 +66,10 @@ impl Teller for Told {
 
     fn wants_allowed(&self) -> bool {
         self.hub.is_followed()
+    }
+
+    fn store(&self, name: &str, descriptor: BorrowedFd<'_>) {
+        health::store(name, descriptor);
     }
 
     fn changed(&self) {
