@@ -8,7 +8,7 @@ use std::process::Command;
 
 use libbpf_cargo::SkeletonBuilder;
 
-const OBJECTS: [&str; 4] = ["maps", "gate", "endpoint", "uplink"];
+const OBJECTS: [&str; 5] = ["maps", "gate", "endpoint", "uplink", "host"];
 
 fn main() {
     println!("cargo::rerun-if-changed=bpf");

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use lab::shop::{API, HOST4, HOST6, OUTSIDE4, OUTSIDE6, Shop, at, both};
 use lab::traffic::{self, ARRIVES, DROPPED, Server};
-use lab::{Docker, Host, Place, eventually, runtime};
+use lab::{Cgroup, Docker, Host, Place, eventually, runtime};
 use serde_json::Value;
 
 /// Without networks of Docker's own.
@@ -209,7 +209,8 @@ fn ports_are_published_without_netfilter() {
         let shop = Shop::open(world);
         let (host, outside) = (&shop.host, shop.outside.place());
         serve_docker(host);
-        let mut daemon = host.porind();
+        let cgroup = Cgroup::enter(host);
+        let mut daemon = host.porind_with(&["--cgroup", &cgroup.path()]);
         let docker = Docker::start(host, PLAIN);
         if runtime::has(&["iptables", "ip6tables"]) {
             host.sh("iptables -w -P FORWARD DROP; ip6tables -w -P FORWARD DROP");
@@ -238,6 +239,21 @@ fn ports_are_published_without_netfilter() {
         }
         let [at6, at4] = both(HOST6, HOST4, 8443);
         assert!(traffic::tcp(outside, at4, ARRIVES) && !traffic::tcp(outside, at6, DROPPED));
+        // By the host itself, too, which everybody tries first.
+        let localhost = both("::1", "127.0.0.1", 8088);
+        for to in localhost.into_iter().chain([to6, to4]) {
+            assert!(traffic::tcp(host.place(), to, ARRIVES), "{to} from the host itself");
+        }
+        let own = ["-p", "127.0.0.1:8090:80"];
+        run("two", &own).success();
+        let for_host = servers("two");
+        let [_, own] = both("::1", "127.0.0.1", 8090);
+        assert!(traffic::tcp(host.place(), own, ARRIVES), "{own}");
+        for other in both(HOST6, HOST4, 8090) {
+            assert!(!traffic::tcp(outside, other, DROPPED), "{other} is for the host alone");
+        }
+        drop(for_host);
+        docker.run(&["rm", "-f", "two"]).success();
         // Taken by a container, or by the host itself, it is nobody else's.
         for taken in ["8088:81", "9090:80"] {
             let refused = run("two", &["-p", taken]);
@@ -266,6 +282,7 @@ fn ports_are_published_without_netfilter() {
         let _listening = servers("two");
         assert!(traffic::tcp(outside, to4, ARRIVES));
     });
+    lab::cgroup::sweep();
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod commit;
 #[allow(dead_code)]
 mod frame;
 mod generator;
+mod http;
 #[path = "../../tests/lab/mod.rs"]
 mod lab;
 mod lanes;
@@ -43,6 +44,7 @@ const SUITES: &[Suite] = &[
     Suite { names: &["commit.flips."], run: commit::run_flips },
     Suite { names: &["attach."], run: attach::run },
     Suite { names: &["scale."], run: tcp::run_scale },
+    Suite { names: &["http."], run: http::run },
     Suite {
         names: &[
             "policies.compile.",

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The only two ways to look into a map. hash_look_up() is for what costs a hash
+ * The only ways to look into a map. hash_look_up() is for what costs a hash
  * or a trie walk and can count itself, which is how a test proves that an
  * established packet needs one. array_look_up() is an addition and a bounds
  * check; `drops`, a hash, is looked into by it, too: for what is dropped alone. The
@@ -24,6 +24,9 @@
 	})
 
 #define array_look_up(map, key) porin_look_up(map, key)
+
+/* Of programs at sockets, which see no packets. */
+#define socket_look_up(map, key) porin_look_up(map, key)
 
 static __always_inline void *porin_look_up(void *map, const void *key)
 {

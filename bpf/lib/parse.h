@@ -16,6 +16,8 @@ struct scratch {
 	struct porin_flow flow; /* being made */
 	struct judgement judgement;
 	struct question question;
+	struct porin_delivery deliver; /* of a packet that was judged, and its direction */
+	__u32 direction;
 };
 
 struct {

@@ -397,27 +397,38 @@ static __always_inline void decided(struct __sk_buff *skb, struct packet *p, str
 		count_decision(skb, &p->why);
 }
 
-/* The long way: no entry, an entry of another generation, or one that denies. */
-static __noinline int admit_judged(struct __sk_buff *skb, struct packet *p, enum place place,
-				   struct passage *way)
+/*
+ * The long way of the packet at hand: no entry, an entry of another generation, or one that
+ * denies. `known`: there is an entry. Leaves direction and delivery in the scratch space. Not
+ * static: verified by itself, once, and so for any place.
+ */
+__noinline int admit_judged(struct __sk_buff *skb, __u32 place, __u32 known)
 {
-	struct porin_flow *flow = way->flow;
-	struct reasons *why = &p->why;
-	const bool special = packet_special(p, &p->source) || packet_special(p, &p->destination);
-	const bool fresh = !flow || flow_expired(flow, p) || flow_anew(flow, p, way->direction) ||
-			   flow_apart(flow, p, way->direction);
 	struct scratch *s = scratch_get();
-	__u32 direction = fresh ? PORIN_FLOW_ORIGINAL : way->direction;
-	const bool reply = direction == PORIN_FLOW_REPLY;
-	const bool hairpin =
-		features.publishes && place == FROM_ENDPOINT &&
-		((p->kind & PACKET_HAIRPIN) || (!fresh && (flow->flags & PORIN_FLOW_HAIRPIN)));
 	struct end *source, *destination;
+	bool special, fresh, reply, hairpin;
+	struct porin_flow *flow = NULL;
+	struct reasons *why;
 	__u64 judged = 0;
+	struct packet *p;
+	__u32 direction;
 	int reason;
 
 	if (!s)
 		return PORIN_DROP_FAULT;
+	p = &s->packet;
+	why = &p->why;
+	direction = PORIN_FLOW_ORIGINAL;
+	if (known)
+		flow = flow_find(skb, p, &direction);
+	fresh = !flow || flow_expired(flow, p) || flow_anew(flow, p, direction) ||
+		flow_apart(flow, p, direction);
+	if (fresh)
+		direction = PORIN_FLOW_ORIGINAL;
+	reply = direction == PORIN_FLOW_REPLY;
+	special = packet_special(p, &p->source) || packet_special(p, &p->destination);
+	hairpin = features.publishes && place == FROM_ENDPOINT &&
+		  ((p->kind & PACKET_HAIRPIN) || (!fresh && (flow->flags & PORIN_FLOW_HAIRPIN)));
 	if (special && (place == FROM_ENDPOINT || place == TO_ENDPOINT))
 		return PORIN_DROP_LINK_LOCAL;
 	/* The worker begins connections, and no flow in their midst. */
@@ -449,8 +460,8 @@ static __noinline int admit_judged(struct __sk_buff *skb, struct packet *p, enum
 	}
 	if (flow_absurd(p) || (fresh && flow_unexpected(p)))
 		return PORIN_DROP_INVALID_STATE;
-	way->direction = direction;
-	way->deliver = destination->deliver;
+	s->direction = direction;
+	s->deliver = destination->deliver;
 
 	if (!fresh) {
 		judged = *(volatile __u64 *)&flow->judged;
@@ -476,13 +487,12 @@ static __noinline int admit_judged(struct __sk_buff *skb, struct packet *p, enum
 	if (reason)
 		return reason;
 	if (!fresh) {
-		way->deliver.worker =
-			to_worker(flow->flags, direction, &s->judgement.end[0].deliver);
+		s->deliver.worker = to_worker(flow->flags, direction, &s->judgement.end[0].deliver);
 		flow_touch(flow, p, direction, counts(place, &source->deliver));
 		return 0;
 	}
 	reason = flow_create(p, s, flow ? BPF_ANY : BPF_NOEXIST);
-	way->deliver.worker = s->flow.deliver[PORIN_FLOW_ORIGINAL].worker;
+	s->deliver.worker = s->flow.deliver[PORIN_FLOW_ORIGINAL].worker;
 	if (!reason && features.events && !by_worker(p))
 		event_tell(p, PORIN_EVENT_FLOW, 0);
 	return reason;
@@ -560,6 +570,7 @@ static __always_inline int admit(struct __sk_buff *skb, struct packet *p, enum p
 				 struct passage *way)
 {
 	const bool leads_in = place == FROM_UPLINK || (place == FROM_ENDPOINT && !features.adopted);
+	struct scratch *s;
 	int reason;
 
 	way->flow = flow_find(skb, p, &way->direction);
@@ -573,9 +584,14 @@ static __always_inline int admit(struct __sk_buff *skb, struct packet *p, enum p
 		reason = admit_published(skb, p, place, way);
 	if (reason != NOT_KNOWN)
 		return reason;
-	reason = admit_judged(skb, p, place, way);
+	reason = admit_judged(skb, place, way->flow != NULL);
 	if (reason)
 		return reason;
+	s = scratch_get();
+	if (!s)
+		return PORIN_DROP_FAULT;
+	way->direction = s->direction;
+	way->deliver = s->deliver;
 	/* Only the way to the world, or back to a published port, needs the entry itself. */
 	if (!features.adopted && (features.publishes || way->deliver.kind == PORIN_DELIVER_WORLD)) {
 		__u32 direction;

@@ -358,7 +358,7 @@ impl Memory {
     fn plan(&mut self, snapshot: &Snapshot) -> Plan {
         let (prefixes, classes) = (self.classes.prefixes(), self.classes.names());
         let by_source = !self.sources.table().runs.is_empty();
-        let publishes = !self.published.table().is_empty();
+        let publishes = self.published.concerns_packets();
         let Places { endpoints, uplinks, addresses } =
             self.subjects.places(snapshot, &self.roles, by_source, publishes);
         Plan {

@@ -1,7 +1,10 @@
 //! Published ports: which addresses and ports of the host are which endpoint's.
+//!
+//! Loopback addresses are for the host's own programs. What is published at all addresses is so at 127.0.0.1 and ::1,
+//! and at no other address of 127.0.0.0/8: programs of the host have those for themselves (127.0.0.53).
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use crate::config::model::Host;
@@ -10,6 +13,7 @@ use crate::desired::Fault;
 use crate::desired::ipam::host_sources;
 use crate::desired::snapshot::{Endpoint, Snapshot};
 use crate::types::addr::check_unicast;
+use crate::types::publication::At;
 use crate::types::{AddressKey, Family, Slot};
 
 use super::plan::{PublishedKey, PublishedPort, PublishedTable};
@@ -41,6 +45,11 @@ impl Published {
         &self.table
     }
 
+    /// Whether any is for packets: at a loopback address none is.
+    pub fn concerns_packets(&self) -> bool {
+        self.table.keys().any(|key| !IpAddr::from(key.address).is_loopback())
+    }
+
     /// # Errors
     /// There are more than fit.
     pub fn update(&mut self, snapshot: &Snapshot) -> Result<(), Vec<Fault>> {
@@ -70,12 +79,18 @@ fn table(snapshot: &Snapshot) -> Result<PublishedTable, Vec<Fault>> {
     }
     let own = host_sources(&snapshot.host.pools);
     let reachable = |address: &IpAddr| check_unicast(*address).is_ok();
-    let host: Vec<IpAddr> =
-        snapshot.host_addresses.iter().copied().chain(own).filter(reachable).collect();
+    let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    let routed = snapshot.host_addresses.iter().copied().chain(own).filter(reachable);
+    let host: Vec<IpAddr> = routed.chain(loopback).collect();
     for endpoint in publishing {
         for publication in &endpoint.publish {
             // At another's address nothing is the host's to publish: what goes there is to go there.
+            let by_name = match publication.at() {
+                At::One(address) if address.is_loopback() => Some(address),
+                _ => None,
+            };
             let covered = host.iter().copied().filter(|a| publication.at().covers(*a));
+            let covered = covered.chain(by_name);
             for address in covered.filter(|a| has(endpoint, Family::of(*a))) {
                 for (port, to) in publication.pairs() {
                     let protocol = publication.protocol();

@@ -138,6 +138,8 @@ fn world_with(policies: &[Policy], groups: &[Group]) -> World {
     let mut policies: Vec<_> = policies.iter().cloned().map(Arc::new).collect();
     policies.sort_by(|a, b| a.name.cmp(&b.name));
     World(View::new(Inputs {
+        publish: Vec::new(),
+        adopted: Default::default(),
         host: Arc::new(Host {
             pools: vec![pool("six", "fd00::/64"), pool("four", "10.0.0.0/24")],
             remote_hosts: vec!["192.0.2.0/28".parse().unwrap(), "10.0.0.0/8".parse().unwrap()],

@@ -62,7 +62,7 @@ pub fn misplaced(publication: Publication, host: &Host) -> Option<(String, Strin
     }
     let own = host.masquerade.ports;
     let meet = ports.first() <= own.last() && own.first() <= ports.last();
-    if host.masquerade.enabled && at.is_of(Family::Ipv4) && meet {
+    if host.masquerade.enabled && !at.is_loopback() && at.is_of(Family::Ipv4) && meet {
         let what =
             format!("{ports}: the ports {own} are those of [masquerade], for what endpoints begin");
         let hint = "publish at another port, or set `ports` of [masquerade] to others".to_owned();

@@ -26,6 +26,9 @@ pub fn status(status: &Status, zone: &TimeZone) -> String {
     }
     row("drops", drops(status));
     row("kernel", format!("{}, attached by {}", status.kernel.release, status.kernel.attach));
+    if let Some(why) = &status.kernel.cgroup_fault {
+        row("published", format!("not for programs of the host: {why}"));
+    }
     row("version", status.porin.clone());
     text.push_str(&faults(&status.faults, status.faults_omitted));
     text

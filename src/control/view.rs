@@ -92,6 +92,12 @@ pub struct Kernel {
     pub attach: String,
     /// uname(2).
     pub release: String,
+    /// The cgroup whose sockets reach published ports as the host's own programs do; none: no program of the host does.
+    #[serde(default)]
+    pub cgroup: Option<String>,
+    /// Why there is none.
+    #[serde(default)]
+    pub cgroup_fault: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -29,6 +29,7 @@ use std::process::ExitCode;
 
 use crate::kernel::Kernel;
 use crate::kernel::probe::Support;
+use crate::kernel::sockets::{Cgroup, Sockets};
 use crate::proxy::worker;
 use options::Options;
 
@@ -141,5 +142,14 @@ fn check_kernel(options: &Options) -> Result<Exit, Fatal> {
         have(support.coarse_clock)
     );
     println!("programs are attached by {attach}");
+    match Sockets::open(&options.cgroup.clone().unwrap_or(Cgroup::Root)) {
+        Ok(sockets) => println!(
+            "published ports are reached by programs of the host itself, in cgroup {}",
+            sockets.cgroup().display()
+        ),
+        Err(without) => {
+            println!("published ports are not reached by programs of the host itself: {without}");
+        }
+    }
     Ok(Exit::Ok)
 }

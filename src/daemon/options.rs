@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 
 use crate::kernel::probe;
+use crate::kernel::sockets::Cgroup;
 
 /// Gives containers addresses, identities and policy.
 #[derive(Debug, Clone, Parser)]
@@ -34,6 +35,10 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = Attach::Auto)]
     pub attach: Attach,
 
+    /// Whose sockets reach published ports as programs of the host do, or none [default: the root cgroup]
+    #[arg(long, value_name = "DIR", value_parser = cgroup)]
+    pub cgroup: Option<Cgroup>,
+
     /// Remove all that porin made on this host, and nothing else; then exit
     #[arg(long, conflicts_with = "check_kernel")]
     pub teardown: bool,
@@ -59,6 +64,14 @@ pub enum Attach {
     Tcx,
     /// Filters of the clsact queueing discipline
     Clsact,
+}
+
+fn cgroup(text: &str) -> Result<Cgroup, String> {
+    match text {
+        "none" => Ok(Cgroup::None),
+        path if path.starts_with('/') => Ok(Cgroup::At(path.into())),
+        _ => Err("write `none`, or the directory of a cgroup from / on".to_owned()),
+    }
 }
 
 impl Options {

@@ -18,6 +18,7 @@ use crate::control::server::Server;
 use crate::control::view;
 use crate::kernel::datapath::{MapLimits, Maps};
 use crate::kernel::netlink::monitor::{KernelEvent, Monitor};
+use crate::kernel::sockets::{Cgroup, Without};
 use crate::kernel::{Error as KernelError, Kernel, Options as KernelOptions, Paths};
 use crate::observe::health;
 use crate::observe::reader::Reader;
@@ -116,7 +117,11 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
         .config
         .map_or(Host::default().conntrack.entries, |config| config.host.conntrack.entries);
     let limits = MapLimits { flows: entries, ..MapLimits::default() };
-    let kernel_options = KernelOptions { attach: options.attach.into(), limits };
+    let kernel_options = KernelOptions {
+        attach: options.attach.into(),
+        cgroup: options.cgroup.clone().unwrap_or(Cgroup::Root),
+        limits,
+    };
     let (kernel, recovered) = Kernel::open(&paths(options), &kernel_options).map_err(|error| {
         let exit = match error {
             KernelError::Unusable(_) => Exit::Unusable,
@@ -126,6 +131,14 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
     })?;
     let attach = kernel.mechanisms().to_string();
     log::info!("programs are attached by {attach}");
+    let (cgroup, cgroup_fault) = match kernel.cgroup() {
+        Ok(path) => (Some(path.display().to_string()), None),
+        Err(Without::Asked) => (None, None),
+        Err(without) => {
+            log::warn!("programs of the host itself do not reach published ports: {without}");
+            (None, Some(without.to_string()))
+        }
+    };
     if recovered.generation != Generation::NONE {
         log::info!("adopting generation {}", recovered.generation);
     }
@@ -143,7 +156,7 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
         faults: Vec::new(),
         faults_omitted: 0,
         closed: Vec::new(),
-        kernel: view::Kernel { attach, release },
+        kernel: view::Kernel { attach, release, cgroup, cgroup_fault },
         committed: None,
     };
     let tracked = Arc::new(AtomicU64::new(0));

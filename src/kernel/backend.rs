@@ -19,6 +19,7 @@ use super::netlink::adopted::Adopted;
 use super::netlink::{self, Netlink};
 use super::ops::{Gate, GateOwner, Op, Variant};
 use super::paths::Layout;
+use super::sockets::{self, Sockets, Without};
 use super::transaction::{Backend, Reason};
 use crate::types::{Generation, Slot};
 
@@ -29,6 +30,8 @@ pub struct Host {
     pub links: Links,
     pub mechanisms: Mechanisms,
     pub layout: Layout,
+    /// Or why there are no programs at the host's own sockets.
+    pub sockets: Result<Sockets, Without>,
     /// Of this daemon's gate programs.
     pub gate_digest: String,
     /// The event rate of all gates, as the mark on bpffs has it.
@@ -80,6 +83,11 @@ impl Backend for Host {
             }
             Op::AttachGate(gate) => self.attach(gate),
             Op::DetachGate(name) => self.detach(name),
+            Op::AttachSockets => {
+                let sockets = self.sockets.as_ref().map_err(reason)?;
+                sockets.attach(&self.maps, &self.layout.sockets()).map_err(reason)
+            }
+            Op::DetachSockets => sockets::detach(&self.layout.sockets()).map_err(reason),
             Op::LoadVariant(variant) => {
                 let features = layout::features(&variant.features, self.coarse_clock);
                 let program = datapath::load_variant(&self.maps, variant.program, &features);

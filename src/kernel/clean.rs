@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use super::datapath::TableKind;
 use super::diff::{endpoint_gate, uplink_gate};
-use super::mirror::{Held, Mirror};
+use super::mirror::{Held, Mirror, SocketPrograms};
 use super::ops::Op;
 use crate::compile::plan::{Plan, PlannedEndpoint, PlannedUplink};
 
@@ -36,7 +36,7 @@ pub fn clean(mirror: &Mirror, plan: Option<&Plan>) -> Vec<Op> {
     ops
 }
 
-/// Interfaces, gates, uplinks and addresses that `plan` has no need of, or wants otherwise.
+/// Interfaces, gates, programs at sockets, uplinks and addresses that `plan` has no need of, or wants otherwise.
 fn surplus(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) {
     let wanted: BTreeMap<&str, &PlannedEndpoint> = plan
         .endpoints
@@ -57,6 +57,10 @@ fn surplus(mirror: &Mirror, plan: &Plan, ops: &mut Vec<Op>) {
             }
             Some(_) => {}
         }
+    }
+    let there = matches!(mirror.sockets, SocketPrograms::Old | SocketPrograms::Attached);
+    if there && plan.published.is_empty() {
+        ops.push(Op::DetachSockets);
     }
     for name in mirror.interfaces.keys().filter(|name| !wanted.contains_key(name.as_str())) {
         ops.push(Op::RemoveInterface(name.clone()));

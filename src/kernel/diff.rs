@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::datapath::{Program, TableKind};
-use super::mirror::{EndpointSide, Held, Mirror, Row, UplinkRow};
+use super::mirror::{EndpointSide, Held, Mirror, Row, SocketPrograms, UplinkRow};
 use super::numbers::Exhausted;
 use super::ops::{AdoptedGate, Gate, GateOwner, Op, Sources, Variant};
 use crate::compile::plan::{Digest, Features, Plan, PlannedEndpoint, PlannedUplink, PolicyTable};
@@ -39,6 +39,11 @@ pub fn prepare(mirror: &Mirror, plan: &Plan) -> Result<Vec<Op>, Impossible> {
     variants(mirror, plan, &mut ops);
     let policy_tables = policy_tables(mirror, plan, &mut ops)?;
     let prefix_table = prefix_table(mirror, plan, &mut ops)?;
+    let attachable = matches!(mirror.sockets, SocketPrograms::Absent | SocketPrograms::Old);
+    if attachable && !plan.published.is_empty() {
+        // They look at the side in force, so what comes with this generation is not seen before its time.
+        ops.push(Op::AttachSockets);
+    }
     if !mirror.settled {
         ops.push(Op::Grace);
     }

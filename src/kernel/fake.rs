@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::datapath::TableKind;
-use super::mirror::{EndpointSide, GateState, Held, Interface, Mirror, Row, UplinkRow};
+use super::mirror::{
+    EndpointSide, GateState, Held, Interface, Mirror, Row, SocketPrograms, UplinkRow,
+};
 use super::numbers::Content;
 use super::ops::{Op, Variant};
 use super::transaction::{Backend, Reason};
@@ -26,6 +28,8 @@ pub struct World {
     pub interfaces: BTreeMap<String, (u32, [u8; 16], bool)>,
     pub gates: BTreeMap<String, (Slot, u32)>,
     pub host_addresses: BTreeSet<IpAddr>,
+    /// Programs at the host's own sockets; None: there can be none.
+    pub sockets: Option<bool>,
     /// The row as written, and the ifindex that it was given.
     pub endpoints: BTreeMap<Slot, (Row, u32)>,
     pub addresses: BTreeMap<AddressKey, [Slot; 2]>,
@@ -82,6 +86,11 @@ pub struct View {
 }
 
 impl World {
+    /// Of a kernel that can have programs at its sockets.
+    pub fn new() -> Self {
+        World { sockets: Some(false), ..World::default() }
+    }
+
     pub fn active(&self) -> View {
         let side = Generation(self.generation).side();
         let on = |index: &&u32| **index & 1 == side.index() as u32;
@@ -146,6 +155,11 @@ impl World {
             let state = GateState { slot, event_rate: Some(*rate) };
             mirror.gates.insert(name.clone(), state);
         }
+        mirror.sockets = match self.sockets {
+            None => SocketPrograms::Without,
+            Some(false) => SocketPrograms::Absent,
+            Some(true) => SocketPrograms::Old,
+        };
         mirror.host_addresses = self.host_addresses.clone();
         mirror.addresses = self.addresses.clone();
         mirror.published = self.published.clone();
@@ -220,6 +234,12 @@ impl Fake {
             assert_eq!(state.event_rate, Some(rate));
             // Whose an earlier daemon's is on another's interface is not known.
             assert!(state.slot == slot || state.slot == Slot(0), "{name}: {state:?}");
+        }
+        match mirror.sockets {
+            SocketPrograms::Without => assert_eq!(world.sockets, None),
+            SocketPrograms::Absent => assert_eq!(world.sockets, Some(false)),
+            SocketPrograms::Attached => assert_eq!(world.sockets, Some(true)),
+            SocketPrograms::Old => assert!(world.sockets.is_some()),
         }
         assert_eq!(mirror.host_addresses, read.host_addresses);
         assert_eq!(mirror.addresses, read.addresses);
@@ -302,6 +322,10 @@ impl Fake {
             Op::DetachGate(name) => {
                 world.gates.remove(name);
             }
+            Op::AttachSockets | Op::DetachSockets => {
+                assert!(world.sockets.is_some(), "there can be none");
+                world.sockets = Some(matches!(op, Op::AttachSockets));
+            }
             Op::LoadVariant(variant) => {
                 let id = world.id();
                 world.variants.insert(id, *variant);
@@ -380,6 +404,9 @@ impl Fake {
 
     /// Tables are made in some order: a failure leaves the first half of them.
     fn fail(&mut self, op: &Op) {
+        if matches!(op, Op::AttachSockets | Op::DetachSockets) {
+            self.world.sockets = Some(true); // some of them
+        }
         if let Op::SetSources(side, _) = op {
             self.world.sources[side.index()] = None;
         }

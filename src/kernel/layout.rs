@@ -1,6 +1,6 @@
 //! Values of the plan as the datapath's structs (`abi.h`), and back. Pure.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -129,7 +129,7 @@ pub fn published_key(key: &PublishedKey) -> abi::PublishedKey {
         address: key.address.0,
         port: key.port.to_be(),
         protocol: key.protocol.0,
-        ..abi::PublishedKey::default()
+        loopback: IpAddr::from(key.address).is_loopback().into(),
     }
 }
 

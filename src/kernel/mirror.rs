@@ -28,6 +28,9 @@ pub struct Mirror {
     /// Those on `lo` that porin put there.
     pub host_addresses: BTreeSet<IpAddr>,
 
+    /// At the host's own sockets.
+    pub sockets: SocketPrograms,
+
     /// What the daemon holds a handle of.
     pub variants: BTreeSet<Variant>,
 
@@ -44,6 +47,18 @@ pub struct Mirror {
     pub sources: [Option<Digest>; 2],
     pub policy_tables: Numbers,
     pub prefix_tables: Numbers,
+}
+
+/// The programs that lead the host's own sockets to published ports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SocketPrograms {
+    /// Here they cannot be, or are not wanted.
+    #[default]
+    Without,
+    Absent,
+    /// Some or all, perhaps with an earlier daemon's code.
+    Old,
+    Attached,
 }
 
 /// What a place in a table holds.
@@ -147,6 +162,8 @@ impl Mirror {
             Op::DetachGate(name) => {
                 self.gates.remove(name);
             }
+            Op::AttachSockets => self.sockets = SocketPrograms::Attached,
+            Op::DetachSockets => self.sockets = SocketPrograms::Absent,
             Op::LoadVariant(variant) => {
                 self.variants.insert(*variant);
             }
@@ -195,6 +212,8 @@ impl Mirror {
             Op::FillPolicy(number, _) => self.policy_tables.note(*number, Content::Unknown),
             Op::FillPrefixes(number, _) => self.prefix_tables.note(*number, Content::Unknown),
             Op::SetSources(side, _) => self.sources[side.index()] = None,
+            // Some of them may be there.
+            Op::AttachSockets | Op::DetachSockets => self.sockets = SocketPrograms::Old,
             _ => {}
         }
     }

@@ -4,7 +4,7 @@
 //! of files, labels or policies.
 //!
 //! `ops` says what can be done, `mirror` what is so, `numbers` which tables there are, `diff` what is missing,
-//! `clean` what is superfluous; `transaction` runs it, `backend` carries it out by `netlink`, `links` and
+//! `clean` what is superfluous; `transaction` runs it, `backend` carries it out by `netlink`, `links`, `sockets` and
 //! `datapath`. `flows` is for the L7 worker, which asks which rules a connection is under; `hits` forgets the counters of rules that are gone; `recover` reads what an earlier daemon left, `teardown` removes it all.
 
 mod ahead;
@@ -27,6 +27,7 @@ pub mod ops;
 mod paths;
 pub mod probe;
 mod recover;
+pub mod sockets;
 pub mod sweep;
 pub mod sys;
 mod teardown;
@@ -37,7 +38,7 @@ mod fake;
 #[cfg(test)]
 mod transaction_tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use backend::Host;
@@ -47,6 +48,7 @@ use netlink::Netlink;
 use netlink::adopted::Adopted;
 use paths::Layout;
 use probe::{Attach, Support};
+use sockets::{Cgroup, Sockets};
 
 use crate::compile::plan::Plan;
 use crate::types::{Generation, Slot};
@@ -67,9 +69,11 @@ impl Default for Paths {
     }
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     pub attach: Attach,
+    /// For the host's own sockets.
+    pub cgroup: Cgroup,
     /// Of maps that are made; those that exist keep theirs.
     pub limits: MapLimits,
 }
@@ -94,6 +98,8 @@ pub enum Error {
     Netlink(#[from] netlink::Error),
     #[error(transparent)]
     Links(#[from] links::Error),
+    #[error(transparent)]
+    Sockets(#[from] sockets::Error),
     /// Gates and maps of another ABI. They go on as they are: nothing reads or changes them any more.
     #[error(
         "{} is of another version of porin, and still in force: remove it with `porind --teardown`, then start again",
@@ -135,8 +141,10 @@ impl Kernel {
         let links = links::Links::new(layout.links());
         let gate_digest = recover::gate_digest(&maps)?;
         let gate_mark = layout.gate_mark(&gate_digest);
-        let (mirror, interfaces) =
+        let sockets = Sockets::open(&options.cgroup);
+        let (mut mirror, interfaces) =
             recover::read(&netlink, &maps, &links, mechanisms, &layout, gate_mark)?;
+        mirror.sockets = sockets::recover(sockets.is_ok(), &layout.sockets())?;
         let recovered = Recovered {
             generation: mirror.generation,
             slots: mirror.endpoints.iter().map(|(slot, row)| (row.incarnation, *slot)).collect(),
@@ -164,6 +172,7 @@ impl Kernel {
             links,
             mechanisms,
             layout,
+            sockets,
             gate_digest,
             gate_mark,
             coarse_clock: support.coarse_clock,
@@ -240,6 +249,11 @@ impl Kernel {
     /// How gates are attached.
     pub fn mechanisms(&self) -> links::Mechanisms {
         self.host.mechanisms
+    }
+
+    /// The cgroup whose sockets are led to published ports, or why none are.
+    pub fn cgroup(&self) -> Result<&Path, &sockets::Without> {
+        self.host.sockets.as_ref().map(Sockets::cgroup)
     }
 
     /// For facts of namespaces, uplinks and the host.

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::datapath::{Program, TableKind};
-use super::mirror::{Mirror, Row, UplinkRow};
+use super::mirror::{Mirror, Row, SocketPrograms, UplinkRow};
 use crate::compile::plan::{
     Features, PolicyTable, PrefixTable, PublishedKey, PublishedPort, SourceTable,
 };
@@ -33,6 +33,10 @@ pub enum Op {
     /// Puts the gates of both directions in place, or replaces their programs where they are.
     AttachGate(Gate),
     DetachGate(String),
+
+    /// Puts programs at the host's own sockets, or in the place of those that are there.
+    AttachSockets,
+    DetachSockets,
 
     LoadVariant(Variant),
     DropVariant(Variant),
@@ -199,12 +203,17 @@ impl Op {
                         }),
                 ),
             },
+            // As good as the old ones.
+            Op::AttachSockets => {
+                only((before.sockets == SocketPrograms::Absent).then_some(Op::DetachSockets))
+            }
             Op::LoadVariant(variant) => {
                 only((!before.variants.contains(variant)).then_some(Op::DropVariant(*variant)))
             }
             // Nothing to restore, or only ever done to what nobody uses; the mirror says what is there.
             Op::Grace
             | Op::DetachGate(_)
+            | Op::DetachSockets
             | Op::DropVariant(_)
             | Op::MakeSpares(..)
             | Op::FillPolicy(..)
@@ -302,6 +311,10 @@ impl fmt::Display for Op {
             Op::RemoveInterface(name) => write!(f, "remove interface {name}"),
             Op::AttachGate(gate) => write!(f, "attach the gates of {}", gate.interface()),
             Op::DetachGate(name) => write!(f, "detach the gates of {name}"),
+            Op::AttachSockets => f.write_str(
+                "attach programs to the host's own sockets, for published ports (`porind --cgroup none` does without)",
+            ),
+            Op::DetachSockets => f.write_str("detach the programs at the host's own sockets"),
             Op::LoadVariant(variant) => write!(f, "load variant {:?}", variant.program),
             Op::DropVariant(variant) => write!(f, "drop variant {:?}", variant.program),
             Op::MakeSpares(kind, numbers) => {

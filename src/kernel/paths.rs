@@ -4,6 +4,7 @@
 //! v3/maps/<name>                     maps
 //! v3/links/<interface>_<hook>        tcx links of gates
 //! v3/links/<interface>_clsact/       this qdisc is porin's
+//! v3/sockets/<program>               cgroup links of programs at the host's own sockets
 //! v3/addresses/<32 hex digits>/      this address on lo is porin's
 //! v3/gates/<digest>-<rate>/          all gates have this code and event rate
 //! ```
@@ -48,6 +49,10 @@ impl Layout {
         self.root.join("links")
     }
 
+    pub fn sockets(&self) -> PathBuf {
+        self.root.join("sockets")
+    }
+
     fn addresses(&self) -> PathBuf {
         self.root.join("addresses")
     }
@@ -58,7 +63,7 @@ impl Layout {
 
     pub fn make(&self) -> Result<(), std::io::Error> {
         std::fs::create_dir_all(&self.root)?;
-        for directory in [self.links(), self.addresses(), self.gates()] {
+        for directory in [self.links(), self.sockets(), self.addresses(), self.gates()] {
             std::fs::create_dir_all(directory)?;
         }
         Ok(())

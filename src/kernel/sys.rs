@@ -643,6 +643,56 @@ pub fn link_create(
     owned(fd)
 }
 
+/// Attaches a program to a cgroup, beside others' (`BPF_LINK_CREATE`, Linux 5.7).
+pub fn cgroup_link_create(
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    attach_type: libbpf_sys::bpf_attach_type,
+) -> Result<OwnedFd, Errno> {
+    // SAFETY: no options are passed; the other arguments are numbers.
+    let fd = unsafe {
+        libbpf_sys::bpf_link_create(
+            program.as_raw_fd(),
+            cgroup.as_raw_fd(),
+            attach_type,
+            ptr::null(),
+        )
+    };
+    owned(fd)
+}
+
+/// The kernel's number of the cgroup that a link hangs on; 0 once that is gone.
+pub fn cgroup_of(link: BorrowedFd<'_>) -> Result<u64, Errno> {
+    let info = raw_link_info(link)?;
+    if info.type_ != libbpf_sys::BPF_LINK_TYPE_CGROUP {
+        return Err(Errno::INVAL);
+    }
+    // SAFETY: for this type the kernel filled in this member; any bytes are valid for it.
+    Ok(unsafe { info.__bindgen_anon_1.cgroup.cgroup_id })
+}
+
+/// What the kernel calls the calling thread's network namespace, for as long as it runs (Linux 5.14).
+pub fn network_namespace_cookie() -> Result<u64, Errno> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    let mut cookie = 0u64;
+    let mut length = size_of_val(&cookie) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `cookie`, which is that large, and any are valid.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            ptr::from_mut(&mut cookie).cast(),
+            &mut length,
+        )
+    };
+    match result {
+        0 => Ok(cookie),
+        _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
+    }
+}
+
 /// Replaces a link's program in one step: no packet is without one.
 pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Errno> {
     // SAFETY: no options are passed; the other arguments are numbers.
@@ -657,6 +707,16 @@ pub fn link_detach(link: BorrowedFd<'_>) -> Result<(), Errno> {
 }
 
 pub fn link_info(link: BorrowedFd<'_>) -> Result<LinkInfo, Errno> {
+    let info = raw_link_info(link)?;
+    if info.type_ != libbpf_sys::BPF_LINK_TYPE_TCX {
+        return Err(Errno::INVAL);
+    }
+    // SAFETY: for this type the kernel filled in this member; any bytes are valid for it.
+    let ifindex = unsafe { info.__bindgen_anon_1.tcx.ifindex };
+    Ok(LinkInfo { ifindex, program_id: info.prog_id })
+}
+
+fn raw_link_info(link: BorrowedFd<'_>) -> Result<libbpf_sys::bpf_link_info, Errno> {
     let mut info = libbpf_sys::bpf_link_info::default();
     let mut length = size_of_val(&info) as u32;
     // SAFETY: the kernel writes at most `length` bytes to `info`, which is that large, and plain data.
@@ -667,13 +727,7 @@ pub fn link_info(link: BorrowedFd<'_>) -> Result<LinkInfo, Errno> {
             &mut length,
         )
     };
-    errno(result)?;
-    if info.type_ != libbpf_sys::BPF_LINK_TYPE_TCX {
-        return Err(Errno::INVAL);
-    }
-    // SAFETY: for this type the kernel filled in this member; any bytes are valid for it.
-    let ifindex = unsafe { info.__bindgen_anon_1.tcx.ifindex };
-    Ok(LinkInfo { ifindex, program_id: info.prog_id })
+    errno(result).map(|()| info)
 }
 
 /// Gives an object a name on bpffs.
@@ -798,16 +852,37 @@ pub fn load_compare_and_swap() -> Result<OwnedFd, Errno> {
     load_probe(&code)
 }
 
+/// `r0 = 1` and `exit`: at sockets of a cgroup, for this hook; it lets everything be.
+pub fn load_socket_probe(attach_type: libbpf_sys::bpf_attach_type) -> Result<OwnedFd, Errno> {
+    let (zero, exit) = NOTHING;
+    let mut code = [zero, exit].map(|code| libbpf_sys::bpf_insn { code, ..Default::default() });
+    code[0].imm = 1;
+    load_probe_as(libbpf_sys::BPF_PROG_TYPE_CGROUP_SOCK_ADDR, attach_type, &code)
+}
+
 fn load_probe(code: &[libbpf_sys::bpf_insn]) -> Result<OwnedFd, Errno> {
+    load_probe_as(libbpf_sys::BPF_PROG_TYPE_SCHED_CLS, 0, code)
+}
+
+fn load_probe_as(
+    kind: libbpf_sys::bpf_prog_type,
+    attach_type: libbpf_sys::bpf_attach_type,
+    code: &[libbpf_sys::bpf_insn],
+) -> Result<OwnedFd, Errno> {
+    let mut opts = libbpf_sys::bpf_prog_load_opts {
+        sz: size_of::<libbpf_sys::bpf_prog_load_opts>() as _,
+        expected_attach_type: attach_type,
+        ..Default::default()
+    };
     // SAFETY: name and licence end in NUL, the code is as long as said, all live through the call.
     owned(unsafe {
         libbpf_sys::bpf_prog_load(
-            libbpf_sys::BPF_PROG_TYPE_SCHED_CLS,
+            kind,
             c"porin_probe".as_ptr(),
             c"Apache-2.0".as_ptr(),
             code.as_ptr(),
             code.len() as libbpf_sys::size_t,
-            ptr::null_mut(),
+            &mut opts,
         )
     })
 }

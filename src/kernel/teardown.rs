@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::links::Links;
 use super::netlink::{Netlink, endpoint, host, steering};
 use super::paths::Layout;
-use super::{Error, Paths, probe};
+use super::{Error, Paths, probe, sockets};
 
 /// What was removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,6 +60,9 @@ pub fn teardown(paths: &Paths) -> Result<TeardownReport, Error> {
             if let Err(error) = directory.detach(&netlink, &name) {
                 report.failures.push(error.to_string());
             }
+        }
+        if let Err(error) = sockets::detach(&layout.sockets()) {
+            report.failures.push(error.to_string());
         }
         for address in layout.marked_addresses() {
             match layout.remove_address(&netlink, address) {

@@ -18,8 +18,8 @@ use crate::types::{Generation, Slot};
 
 /// What carries ops out: the kernel, or a fake of it in tests.
 pub trait Backend {
-    /// All or nothing: an op that fails has left no trace, but for tables that nobody refers to (see
-    /// `Mirror::note_begun`).
+    /// All or nothing: an op that fails has left no trace, but for tables that nobody refers to, and programs at
+    /// sockets, which look at what is in force (see `Mirror::note_begun`).
     fn run(&mut self, op: &Op) -> Result<(), Reason>;
 
     /// Makes `generation` the one in force. Does nothing else, and cannot fail.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::fake::{Fake, Trouble, View, World};
-use super::mirror::Mirror;
+use super::mirror::{Mirror, SocketPrograms};
 use super::numbers::Content;
 use super::ops::Op;
 use super::transaction::{Applied, Refused, apply, settle};
@@ -199,8 +199,8 @@ struct Run {
 impl Run {
     fn new() -> Self {
         Run {
-            fake: Fake::default(),
-            mirror: Mirror::default(),
+            fake: Fake::over(World::new()),
+            mirror: Mirror { sockets: SocketPrograms::Absent, ..Mirror::default() },
             plan: None,
             unsettled: true,
             whole: false,
@@ -266,9 +266,10 @@ impl Run {
         }
     }
 
-    /// Whoever is behind another's interface has the gates that are there.
+    /// Whoever is behind another's interface has the gates that are there, and whoever publishes is found by the host.
     fn check_gates(&self) {
         let world = &self.fake.world;
+        assert!(self.in_force.published.is_empty() || world.sockets == Some(true), "{world:?}");
         for slot in self.in_force.endpoints.keys() {
             let row = &world.endpoints[slot].0;
             if row.adopted.is_some() {
@@ -300,8 +301,9 @@ impl Run {
 
 /// The world after this plan alone.
 fn scratch(plan: &Plan) -> World {
-    let mut fake = Fake::default();
-    let mut mirror = Mirror { settled: true, ..Mirror::default() };
+    let mut fake = Fake::over(World::new());
+    let sockets = SocketPrograms::Absent;
+    let mut mirror = Mirror { settled: true, sockets, ..Mirror::default() };
     apply(&mut fake, &mut mirror, plan).unwrap();
     fake.world
 }
@@ -311,7 +313,7 @@ fn facts(world: &World) -> impl PartialEq + std::fmt::Debug + use<> {
     let interfaces: Vec<_> =
         world.interfaces.iter().map(|(name, (_, i, up))| (name.clone(), *i, *up)).collect();
     let host = world.host_addresses.clone();
-    (interfaces, world.gates.clone(), host, world.uplinks.clone())
+    (interfaces, world.gates.clone(), host, world.uplinks.clone(), world.sockets)
 }
 
 proptest! {

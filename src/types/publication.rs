@@ -35,23 +35,26 @@ pub enum At {
     Everywhere,
     /// All of one family.
     Every(Family),
-    /// A unicast address that can be routed.
+    /// A unicast address that can be routed; or a loopback one, which is for programs of the host itself.
     One(IpAddr),
 }
 
 impl At {
     /// # Errors
-    /// It is no address that others reach the host by.
+    /// It is no address that anybody reaches the host by.
     pub fn address(address: IpAddr) -> Result<Self, Invalid> {
         if address.is_unspecified() {
             return Ok(At::Every(Family::of(address)));
         }
         if address.is_loopback() {
-            let what = format!("ports cannot be published at {address}: no uplink leads there");
-            return Err(Invalid::new(what)
-                .hint("leave the address out, and say in a policy who may reach the endpoint"));
+            return Ok(At::One(address));
         }
         check_unicast(address).map(At::One)
+    }
+
+    /// For programs of the host itself, and nobody else.
+    pub fn is_loopback(self) -> bool {
+        matches!(self, At::One(address) if address.is_loopback())
     }
 
     pub fn covers(self, address: IpAddr) -> bool {
@@ -232,6 +235,9 @@ mod tests {
             "192.0.2.1:8443:443/tcp",
             "[2001:db8::1]:8000-8010:9000-9010/tcp",
             "1-65535:1-65535/udp",
+            "127.0.0.1:8080:80/tcp",
+            "127.0.0.53:53:53/udp",
+            "[::1]:8080:80/tcp",
         ] {
             assert_eq!(publication(text).to_string(), text);
         }
@@ -254,8 +260,7 @@ mod tests {
             ("2001:db8::1:80:80/tcp", "does not say what is published"),
             ("[192.0.2.1]:80:80/tcp", "does not say what is published"),
             ("eth0:80:80/tcp", "does not say what is published"),
-            ("127.0.0.1:80:80/tcp", "ports cannot be published at 127.0.0.1"),
-            ("[::1]:80:80/tcp", "ports cannot be published at ::1"),
+            ("[::ffff:127.0.0.1]:80:80/tcp", "is not a unicast address"),
             ("[fe80::1]:80:80/tcp", "fe80::1 is not a unicast address"),
             ("224.0.0.1:80:80/udp", "224.0.0.1 is not a unicast address"),
         ] {
@@ -276,6 +281,8 @@ mod tests {
         assert!(meets("8080:80/tcp", "192.0.2.1:8080:80/tcp"));
         assert!(meets("8080:80/tcp", "[::]:8080:80/tcp"));
         assert!(meets("0.0.0.0:8080:80/tcp", "192.0.2.1:8080:80/tcp"));
+        assert!(meets("127.0.0.1:8080:80/tcp", "8080:80/tcp"));
+        assert!(!meets("127.0.0.1:8080:80/tcp", "192.0.2.1:8080:80/tcp"));
         assert!(meets("8000-8080:8000-8080/tcp", "8080-8081:80-81/tcp"));
         assert!(!meets("8080:80/tcp", "8080:80/udp"));
         assert!(!meets("8080:80/tcp", "8081:80/tcp"));

@@ -70,7 +70,12 @@ pub fn status() -> Status {
         endpoints: EndpointTotals { attached: 3, closed: 1 },
         identities: 3,
         policies: 2,
-        kernel: Kernel { attach: "tcx".into(), release: "Linux 6.18.44".into() },
+        kernel: Kernel {
+            attach: "tcx".into(),
+            release: "Linux 6.18.44".into(),
+            cgroup: Some("/sys/fs/cgroup".into()),
+            cgroup_fault: None,
+        },
         flows: FlowTotals { tracked: 120, seen: 4512, suppressed: 0 },
         requests: None,
         drops: BTreeMap::from([("policy-ingress".into(), 12), ("spoofed-mac".into(), 3)]),
@@ -110,6 +115,8 @@ pub fn closed() -> Status {
     status.faults_omitted = 0;
     status.drops.clear();
     status.endpoints = EndpointTotals { attached: 0, closed: 4 };
+    status.kernel.cgroup = None;
+    status.kernel.cgroup_fault = Some("no cgroups of version 2 are mounted".into());
     status
 }
 

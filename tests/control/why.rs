@@ -352,3 +352,56 @@ fn without_a_source_port_the_least_permissive_decides() {
         "this is for source port 1024; from others it is denied: say which with --source-port";
     assert_eq!(why.notes, [note]);
 }
+
+/// By the port that the sender knows, of the endpoint that it leads to; whoever is not led there asks the host.
+#[test]
+fn published_ports_are_the_endpoint_s() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |file: &str, text: &str| {
+        let path = directory.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("porin.toml", "[[pool]]\nname = \"v4\"\nnetwork = \"10.9.0.0/24\"\n");
+    write(
+        "endpoints.d/all.toml",
+        "[[endpoint]]\nname = \"web\"\nnamespace = \"/run/netns/web\"\nlabels = { app = \"web\" }\n\
+         publish = [\"8080:80/tcp\", \"127.0.0.1:8443:443/tcp\", \"192.0.2.1:53-54:1053-1054/udp\"]\n\
+         [[endpoint]]\nname = \"old\"\ninterface = \"veth0\"\nipv4 = \"172.17.0.9\"\nlabels = { app = \"old\" }\n\
+         [[endpoint]]\nname = \"other\"\nnamespace = \"/run/netns/other\"\n",
+    );
+    let policy = "[[policy]]\nname = \"web\"\nsubject = \"app=web\"\n[[policy.ingress]]\nfrom = [\"entity:host\"]\nports = [\"80/tcp\"]\n";
+    write("policies.d/web.toml", policy);
+    let loaded = Loader::new(vec![directory.path().to_owned()]).load();
+    let view = View::of_config(&loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.report)));
+    let ask = |from, to, port| match why::answer(&view, None, &query((from, to, port))) {
+        Answer::Why(why) => {
+            let led = why.notes.iter().find(|note| note.contains("is published"));
+            (why.verdict, led.cloned().unwrap_or_default())
+        }
+        Answer::Error(error) => panic!("{error:?}"),
+    };
+    let (verdict, note) = ask("host", "127.0.0.1", "8080/tcp");
+    assert_eq!(verdict, Verdict::Allow);
+    assert_eq!(note, "127.0.0.1:8080/tcp is published: it is `web`'s port 80/tcp");
+    assert_eq!(ask("127.0.0.1", "127.0.0.1", "8080/tcp").0, Verdict::Allow);
+    // The pool's first address is the host's.
+    let (verdict, note) = ask("other", "10.9.0.1", "8080/tcp");
+    assert_eq!((verdict, note.contains("`web`'s port 80")), (Verdict::Deny, true));
+    let (verdict, note) = ask("127.0.0.1", "127.0.0.1", "8443/tcp");
+    assert_eq!((verdict, note.contains("`web`'s port 443")), (Verdict::Deny, true));
+    let (verdict, note) = ask("203.0.113.9", "192.0.2.1", "54/udp");
+    assert_eq!((verdict, note.contains("`web`'s port 1054")), (Verdict::Deny, true));
+    for (from, to, port) in [
+        ("other", "127.0.0.1", "8080/tcp"), // its own
+        ("old", "10.9.0.1", "8080/tcp"),    // its network is another's
+        ("host", "127.0.0.2", "8080/tcp"),
+        ("host", "::1", "8080/tcp"), // web has no such address
+        ("other", "10.9.0.1", "8443/tcp"),
+        ("host", "127.0.0.1", "8080/udp"),
+        ("host", "192.0.2.1", "55/udp"),
+        ("203.0.113.9", "127.0.0.1", "8080/tcp"),
+    ] {
+        assert_eq!(ask(from, to, port).1, "", "{from} {to} {port}");
+    }
+}

@@ -11,6 +11,7 @@
 //! Tests, benches and the demo share this module; none of them uses all of it.
 #![allow(dead_code, unused_imports)]
 
+pub mod cgroup;
 pub mod cni;
 pub mod config;
 pub mod cri;
@@ -37,6 +38,7 @@ pub mod sys;
 pub mod traffic;
 pub mod world;
 
+pub use cgroup::Cgroup;
 pub use daemon::{Daemon, Setup};
 pub use docker::Docker;
 pub use eventually::eventually;

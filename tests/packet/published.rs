@@ -384,6 +384,24 @@ fn nobody_is_let_in_who_pretends() {
     }
 }
 
+/// What is for programs of the host alone does not come by a wire, whatever a sender writes there.
+#[test]
+fn nothing_comes_to_a_loopback_address() {
+    let (mut w, _) = world();
+    for v6 in BOTH {
+        let local = (ip(if v6 { "::1" } else { "127.0.0.1" }), 8080);
+        for protocol in [TCP, UDP] {
+            w.publish(local, protocol, 1, 80);
+        }
+        for frame in [Frame::tcp(client(v6), local, SYN, b""), Frame::udp(client(v6), local, b"")] {
+            w.uplink_in(frame.clone()).passed(&frame, &[]); // to the host's stack, which drops it
+        }
+        let from = (w.container(2).ip(v6), 5000);
+        w.from(2, Frame::udp(from, local, b"")).dropped(2, IN, "link-local");
+        w.from(2, Frame::tcp(from, local, SYN, b"")).dropped(2, IN, "link-local");
+    }
+}
+
 /// An endpoint that has no address of the family, or is gone, is nobody's door.
 #[test]
 fn a_port_that_leads_to_nobody() {

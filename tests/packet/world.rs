@@ -9,7 +9,10 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use libbpf_rs::RingBufferBuilder;
+use porin::compile::plan::PublishedKey;
 use porin::kernel::datapath::{self as dp, Maps, Program, TestContext, TestOutcome, abi};
+use porin::kernel::layout;
+use porin::types::{AddressKey, Protocol};
 
 use crate::frame::{Frame, Ip, ip};
 
@@ -422,8 +425,11 @@ impl World {
     }
 
     pub fn publish_on_sides(&mut self, at: (Ip, u16), protocol: u8, sides: [(u32, u16); 2]) {
-        let (address, port) = (at.0.mapped(), at.1.to_be());
-        let key = abi::PublishedKey { address, port, protocol, ..Default::default() };
+        let key = layout::published_key(&PublishedKey {
+            address: AddressKey(at.0.mapped()),
+            protocol: Protocol(protocol),
+            port: at.1,
+        });
         let side = |(slot, port): (u32, u16)| abi::PublishedSide {
             slot,
             port: port.to_be(),

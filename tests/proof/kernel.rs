@@ -361,6 +361,8 @@ impl Backend for Tables {
             | Op::CreateInterface(_)
             | Op::ConfigureInterface { .. }
             | Op::RemoveInterface(_)
+            | Op::AttachSockets
+            | Op::DetachSockets
             | Op::DetachGate(_) => return Ok(()),
             // Loading takes long, and worlds are alike in what they need.
             Op::DropVariant(_) => return Ok(()),

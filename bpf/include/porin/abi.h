@@ -34,6 +34,7 @@ enum porin_constant {
 	PORIN_MAX_HITS = 131072, /* two for each rule that decided anything */
 	PORIN_MAX_PUBLISHED = 65536, /* each side may have half of them */
 	PORIN_MAX_RULESETS = 65535, /* numbers of rulesets, from 1 */
+	PORIN_MAX_ORIGINS = 16384, /* of the host's own sockets */
 
 	/*
 	 * The hook's direction, as the kernel names it: ingress is what comes
@@ -170,7 +171,11 @@ struct porin_published_key {
 	__u8 address[16];
 	__u16 port; /* network order */
 	__u8 protocol; /* TCP or UDP */
-	__u8 pad;
+	/*
+	 * 1: a loopback address, which only the host's own sockets mean. No packet is ever
+	 * looked up so: one for 127.0.0.1 that comes by a wire must find nothing.
+	 */
+	__u8 loopback;
 };
 _Static_assert(sizeof(struct porin_published_key) == 20, "porin_published_key");
 
@@ -183,6 +188,25 @@ struct porin_published_side {
 struct porin_published {
 	struct porin_published_side side[2];
 };
+
+/*
+ * origins[socket, an endpoint's end] -> what the socket sent to, a published port that
+ * led there. Of the host's own sockets; they are told so where answers come from.
+ */
+struct porin_origin_key {
+	__u64 cookie; /* of the socket: none is ever given twice */
+	__u8 address[16];
+	__u16 port; /* network order */
+	__u8 pad[6];
+};
+_Static_assert(sizeof(struct porin_origin_key) == 32, "porin_origin_key");
+
+struct porin_origin {
+	__u8 address[16];
+	__u16 port; /* network order */
+	__u8 pad[2];
+};
+_Static_assert(sizeof(struct porin_origin) == 20, "porin_origin");
 
 /*
  * prefixes[prefix_tables[side]] -> LPM trie. Every address that is not an endpoint's falls

@@ -49,6 +49,13 @@ struct {
 	__type(value, struct porin_published);
 } published SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, PORIN_MAX_ORIGINS);
+	__type(key, struct porin_origin_key);
+	__type(value, struct porin_origin);
+} origins SEC(".maps");
+
 /*
  * Inner maps bear sizes, not types: clang leaves no full BTF for a struct that
  * only an inner map names. How many entries a table may have is the daemon's choice.

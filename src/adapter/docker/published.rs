@@ -100,11 +100,17 @@ mod tests {
             { "Proto": 17, "Port": 53, "HostIP": "192.0.2.1", "HostPort": 53, "New": 7 },
             { "Proto": 6, "Port": 443, "HostIP": "0.0.0.0", "HostPort": 8443 },
             { "Proto": 6, "Port": 443, "HostIP": "::", "HostPort": 8443 },
+            { "Proto": 6, "Port": 80, "HostIP": "127.0.0.1", "HostPort": 8081 },
         ]);
         let mut all = of(all).unwrap();
         all.sort();
-        let want =
-            ["0.0.0.0:8443:443/tcp", "192.0.2.1:53:53/udp", "8080:80/tcp", "[::]:8443:443/tcp"];
+        let want = [
+            "0.0.0.0:8443:443/tcp",
+            "127.0.0.1:8081:80/tcp",
+            "192.0.2.1:53:53/udp",
+            "8080:80/tcp",
+            "[::]:8443:443/tcp",
+        ];
         assert_eq!(all, want);
     }
 
@@ -119,8 +125,8 @@ mod tests {
         refused(range, "one of the ports 8000-8010");
         let sctp = json!({ "Proto": 132, "Port": 80, "HostPort": 80 });
         refused(sctp, "ports of sctp cannot be published");
-        let local = json!({ "Proto": 6, "Port": 80, "HostPort": 80, "HostIP": "127.0.0.1" });
-        refused(local, "ports cannot be published at 127.0.0.1");
+        let local = json!({ "Proto": 6, "Port": 80, "HostPort": 80, "HostIP": "fe80::1" });
+        refused(local, "fe80::1 is not a unicast address");
         let odd = json!({ "Proto": 6, "Port": 80, "HostPort": 80, "HostIP": "eth0" });
         refused(odd, "`eth0` is no address");
         for odd in [json!(7), json!("80"), json!({ "Port": "80" }), json!({ "Port": 65536 })] {

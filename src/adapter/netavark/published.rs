@@ -87,7 +87,7 @@ mod tests {
         assert!(mapping("protocol", json!("sctp")).contains("ports of sctp"));
         assert!(mapping("protocol", json!("tcp,")).contains("names no protocol"));
         assert!(mapping("host_ip", json!("localhost")).contains("no address"));
-        assert!(mapping("host_ip", json!("127.0.0.1")).contains("127.0.0.1"));
+        assert!(mapping("host_ip", json!("fe80::1")).contains("fe80::1"));
         assert!(mapping("host_port", json!(0)).contains("no 1 ports from 0"));
         assert!(mapping("range", json!(65535)).contains("no 65535 ports from 80"));
         mapping("host_port", json!("80"));

@@ -6,23 +6,25 @@
 mod index;
 mod party;
 mod peers;
+mod published;
 mod ranges;
 mod rank;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::config::model::{self, AddressWish, Config, Group, Host, Policy};
 use crate::desired::ipam::host_sources;
 use crate::desired::snapshot::{Endpoint, Snapshot};
-use crate::types::{Family, LabelKey, Labels, Name, PortMatch};
+use crate::types::{Family, LabelKey, Labels, Name, PortMatch, Publication};
 
 pub use party::{Bears, Kind, Member, Party};
 pub use peers::Fit;
 pub use rank::{Ranked, Subject};
 
 use index::Index;
+use published::Doors;
 use ranges::Ranges;
 
 #[derive(Debug)]
@@ -36,6 +38,7 @@ pub struct View {
     /// What all endpoints of a label set call alike.
     ports: HashMap<Arc<Labels>, Arc<Ports>>,
     host_addresses: Vec<IpAddr>,
+    doors: Doors,
     pools: Ranges,
     remote_hosts: Ranges,
     unmanaged: Ranges,
@@ -69,6 +72,10 @@ pub struct Inputs {
     /// Without those that porin gives it itself.
     pub host_addresses: Vec<IpAddr>,
     pub endpoints: Vec<Member>,
+    /// By endpoint.
+    pub publish: Vec<(Name, Vec<Publication>)>,
+    /// Endpoints whose network is another's.
+    pub adopted: HashSet<Name>,
     /// Sorted by name.
     pub policies: Vec<Arc<Policy>>,
     pub groups: Vec<Arc<Group>>,
@@ -82,15 +89,15 @@ impl View {
 
     /// Of what is in force.
     pub fn of_snapshot(snapshot: &Snapshot) -> Self {
+        let endpoints = || snapshot.endpoints.values().filter(|endpoint| !endpoint.shut);
+        let publish = endpoints().filter(|endpoint| !endpoint.publish.is_empty());
+        let adopted = endpoints().filter(|endpoint| endpoint.adopted().is_some());
         View::new(Inputs {
+            publish: publish.map(|one| (one.name.clone(), one.publish.clone())).collect(),
+            adopted: adopted.map(|one| one.name.clone()).collect(),
             host: Arc::clone(&snapshot.host),
             host_addresses: snapshot.host_addresses.to_vec(),
-            endpoints: snapshot
-                .endpoints
-                .values()
-                .filter(|endpoint| !endpoint.shut)
-                .map(|endpoint| of_endpoint(endpoint))
-                .collect(),
+            endpoints: endpoints().map(|endpoint| of_endpoint(endpoint)).collect(),
             policies: snapshot.policies.values().cloned().collect(),
             groups: snapshot.groups.to_vec(),
         })
@@ -99,17 +106,23 @@ impl View {
     /// Of files alone: every endpoint in them is there; automatic addresses and the host's are not known.
     pub fn of_config(config: &Config) -> Self {
         let member = |endpoint: &Arc<model::Endpoint>| of_written(endpoint, &config.host);
+        let endpoints = || config.endpoints.iter().filter(|one| !one.shut);
+        let publish = endpoints().filter(|endpoint| !endpoint.publish.is_empty());
+        let adopted = endpoints().filter(|endpoint| endpoint.is_adopted());
         View::new(Inputs {
             host: Arc::new(config.host.clone()),
             host_addresses: Vec::new(),
-            endpoints: config.endpoints.iter().filter(|one| !one.shut).map(member).collect(),
+            endpoints: endpoints().map(member).collect(),
+            publish: publish.map(|one| (one.name.clone(), one.publish.clone())).collect(),
+            adopted: adopted.map(|one| one.name.clone()).collect(),
             policies: config.policies.values().cloned().collect(),
             groups: config.groups.clone(),
         })
     }
 
     pub fn new(inputs: Inputs) -> Self {
-        let Inputs { host, mut host_addresses, endpoints, policies, groups } = inputs;
+        let Inputs { host, mut host_addresses, endpoints, publish, adopted, policies, groups } =
+            inputs;
         let pools: Vec<_> = host.pools.iter().map(|pool| pool.network).collect();
         host_addresses.extend(host_sources(&host.pools));
         host_addresses.sort_unstable();
@@ -131,6 +144,11 @@ impl View {
             rules.any(|rule| rule.match_endpoints)
         };
         let match_endpoints = policies.iter().any(special);
+        let named: HashMap<Name, Arc<Member>> = endpoints.iter().filter_map(by_name).collect();
+        let opens = |(name, publish): &(Name, Vec<Publication>)| {
+            named.get(name).map(|member| published::of_member(publish, member))
+        };
+        let publications = publish.iter().filter_map(opens).flatten().collect();
         let unknown = |family| endpoints.iter().any(|one| one.address(family) == Bears::Unknown);
         View {
             unknown_addresses: Family::BOTH.map(unknown),
@@ -141,7 +159,8 @@ impl View {
             groups: groups.into_iter().map(group).collect(),
             addresses: endpoints.iter().flat_map(by_address).collect(),
             ports: common_ports(&endpoints),
-            endpoints: endpoints.iter().filter_map(by_name).collect(),
+            endpoints: named,
+            doors: Doors { publications, adopted },
             match_endpoints,
             subjects: RwLock::default(),
             strangers: RwLock::default(),

@@ -1,6 +1,6 @@
 //! What is asked, as it is written: `FROM TO PORT/PROTO`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -72,6 +72,7 @@ impl Query {
                 (protocol, port::number(&self.port, ports)?)
             }
         };
+        let (from, to, port) = led(view, from, to, protocol, port, &mut notes);
         if self.source_port.is_some() && !protocol.has_ports() {
             return Err(Invalid::new(format!("{protocol} has no source ports"))
                 .hint("leave the source port out"));
@@ -81,6 +82,31 @@ impl Query {
         }
         Ok(Meant { from, to, protocol, port, source_port: self.source_port, notes })
     }
+}
+
+/// Whom a port of the host's leads to, if it is published; and who that then comes from.
+fn led(
+    view: &View,
+    from: Party,
+    to: Party,
+    protocol: Protocol,
+    port: u16,
+    notes: &mut Vec<String>,
+) -> (Party, Party, u16) {
+    let Party::Outside { address, .. } = to else { return (from, to, port) };
+    let Some((member, own)) = view.published(&from, address, protocol, port) else {
+        return (from, to, port);
+    };
+    let name = member.name.as_ref().map(Name::as_str).unwrap_or_default();
+    let at = SocketAddr::new(address, port);
+    notes.push(format!("{at}/{protocol} is published: it is `{name}`'s port {own}/{protocol}"));
+    let family = Some(Family::of(address.to_canonical()));
+    // Who is led there from the loopback comes from another address of the host's.
+    let from = match from {
+        Party::Outside { address, .. } if address.is_loopback() => Party::Entity(Entity::Host),
+        from => from,
+    };
+    (from, Party::Endpoint { member: Arc::clone(member), family }, own)
 }
 
 /// The receiver's port of that name.

@@ -50,7 +50,7 @@ pub fn with_host(new: &Endpoint, snapshot: &Snapshot) -> Result<(), String> {
     let own = host_sources(&snapshot.host.pools);
     let host: Vec<IpAddr> = snapshot.host_addresses.iter().copied().chain(own).collect();
     let missing = new.publish.iter().find_map(|one| match one.at() {
-        At::One(address) if !host.contains(&address) => Some(address),
+        At::One(address) if !address.is_loopback() && !host.contains(&address) => Some(address),
         _ => None,
     });
     missing.map_or(Ok(()), |address| Err(format!("{address} is no address of this host")))
@@ -163,6 +163,8 @@ mod tests {
         refused(&["53:53/udp"], "53/udp of the host is published by endpoint `one`");
         refused(&["81:80/tcp", "0.0.0.0:81:81/tcp"], "81/tcp of the host is asked for twice");
         refused(&["61000:80/tcp"], "are those of [masquerade]");
+        refused(&["127.0.0.1:8080:80/tcp"], "8080/tcp of the host is published by endpoint `one`");
+        assert_eq!(with(&["127.0.0.1:61000:80/tcp", "127.0.0.1:8081:80/tcp"]), Ok(()));
         // Of two that have no family in common, each has its own.
         let one_family = |name: &str, none: &str| {
             let mut one = (*endpoint(name, &["8080:80/tcp"])).clone();

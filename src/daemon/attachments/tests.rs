@@ -43,7 +43,7 @@ fn board(endpoints: Vec<Arc<Endpoint>>) -> Arc<Board> {
         faults: Vec::new(),
         faults_omitted: 0,
         closed: Vec::new(),
-        kernel: view::Kernel { attach: String::new(), release: String::new() },
+        kernel: view::Kernel::default(),
         committed: Some(Committed::new(config, snapshot)),
     })
 }

@@ -24,6 +24,8 @@ pub use types::porin_gate as Gate;
 pub use types::porin_hit_key as HitKey;
 pub use types::porin_nat_key as NatKey;
 pub use types::porin_nat_value as NatValue;
+pub use types::porin_origin as Origin;
+pub use types::porin_origin_key as OriginKey;
 pub use types::porin_policy_key as PolicyKey;
 pub use types::porin_policy_value as PolicyValue;
 pub use types::porin_prefix_key as PrefixKey;
@@ -56,6 +58,7 @@ constants! {
     MAX_PREFIX_TABLES = c::PORIN_MAX_PREFIX_TABLES as u32;
     MAX_UPLINKS = c::PORIN_MAX_UPLINKS as u32;
     MAX_PUBLISHED = c::PORIN_MAX_PUBLISHED as u32;
+    MAX_ORIGINS = c::PORIN_MAX_ORIGINS as u32;
     MAX_HITS = c::PORIN_MAX_HITS as u32;
     MAX_RULESETS = c::PORIN_MAX_RULESETS as u32;
     HOOK_INGRESS = c::PORIN_HOOK_INGRESS as u32;
@@ -170,6 +173,8 @@ const _: () = {
     assert!(size_of::<Flow>() == 128);
     assert!(size_of::<PublishedKey>() == 20);
     assert!(size_of::<Published>() == 16);
+    assert!(size_of::<OriginKey>() == 32);
+    assert!(size_of::<Origin>() == 20);
     assert!(size_of::<NatKey>() == 16);
     assert!(size_of::<NatValue>() == 16);
     assert!(size_of::<FragmentKey>() == 40);

@@ -18,7 +18,8 @@ pub use gates::{GatePair, load_adopted_gate, load_gate, load_uplink_gate};
 pub use maps::{MapLimits, Maps};
 pub use names::{drop_reason_names, event_type_names, verdict_names};
 pub use programs::{
-    LoadedProgram, Program, TestContext, TestOutcome, load_variant, referenced_maps, test_run,
+    LoadedProgram, Program, SOCKET_PROGRAMS, TestContext, TestOutcome, load_socket_programs,
+    load_variant, referenced_maps, test_run,
 };
 
 pub use tables::TableKind;

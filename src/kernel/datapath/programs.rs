@@ -12,6 +12,7 @@ use super::error::{Cause, Context, Error, Result};
 use super::maps::Maps;
 use super::print;
 use super::skel::endpoint::EndpointSkelBuilder;
+use super::skel::host::HostSkelBuilder;
 use super::skel::uplink::UplinkSkelBuilder;
 use crate::kernel::sys::{self, bytes_of, from_bytes};
 
@@ -88,6 +89,34 @@ pub fn load_variant(maps: &Maps, program: Program, features: &Features) -> Resul
         xlated_insns: info.xlated_insns,
         jited_len: info.jited_len,
         verified_insns: info.verified_insns,
+    })
+}
+
+/// The programs at the host's own sockets, and where each belongs.
+pub const SOCKET_PROGRAMS: [(&str, libbpf_sys::bpf_attach_type); 8] = [
+    ("host_connect4", libbpf_sys::BPF_CGROUP_INET4_CONNECT),
+    ("host_connect6", libbpf_sys::BPF_CGROUP_INET6_CONNECT),
+    ("host_sendmsg4", libbpf_sys::BPF_CGROUP_UDP4_SENDMSG),
+    ("host_sendmsg6", libbpf_sys::BPF_CGROUP_UDP6_SENDMSG),
+    ("host_recvmsg4", libbpf_sys::BPF_CGROUP_UDP4_RECVMSG),
+    ("host_recvmsg6", libbpf_sys::BPF_CGROUP_UDP6_RECVMSG),
+    ("host_getpeername4", libbpf_sys::BPF_CGROUP_INET4_GETPEERNAME),
+    ("host_getpeername6", libbpf_sys::BPF_CGROUP_INET6_GETPEERNAME),
+];
+
+/// Loads them, in that order. `host`: the cookie of the network namespace whose sockets they are about.
+pub fn load_socket_programs(maps: &Maps, host: u64) -> Result<[OwnedFd; SOCKET_PROGRAMS.len()]> {
+    let names = SOCKET_PROGRAMS.map(|(name, _)| name);
+    load("at the host's sockets", || {
+        let mut storage = sys::object_storage();
+        let mut open = HostSkelBuilder::default().open(&mut storage)?;
+        // It is there, as the object has this constant; without it the programs would do nothing.
+        if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+            rodata.host_netns = host;
+        }
+        prepare(open.open_object_mut(), maps, &names)?;
+        let loaded = open.load()?;
+        programs(loaded.object(), names)
     })
 }
 

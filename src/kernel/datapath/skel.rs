@@ -14,3 +14,4 @@ skeleton!(maps);
 skeleton!(gate);
 skeleton!(endpoint);
 skeleton!(uplink);
+skeleton!(host);
