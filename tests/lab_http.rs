@@ -223,6 +223,43 @@ fn published_ports_lead_to_judged_requests() {
 }
 
 #[test]
+fn requests_are_among_the_flows_and_in_the_status() {
+    World::run(|world| {
+        let shop = shop(world, &[], &ingress(&[GET_ITEMS]));
+        let to = both(API)[1];
+        let mut client = client(shop.front.place(), to);
+        assert_eq!(client.ask("DELETE", "/v1/items/7?token=x").unwrap().0, 403);
+        // Allowed ones are told of while somebody follows.
+        let flows = shop.daemon.flows();
+        let found = lab::eventually::some(ARRIVES, || {
+            assert_eq!(client.ask("GET", "/v1/items/8").unwrap().0, 200);
+            flows
+                .events()
+                .into_iter()
+                .find(|event| event["request"]["method"] == "GET" && event["type"] == "flow")
+        });
+        let allowed = found.expect("the allowed one is told of");
+        let own = client.local();
+        assert_eq!(allowed["source"]["endpoint"], "front");
+        assert_eq!(allowed["source"]["port"], own.port());
+        assert_eq!(allowed["destination"]["endpoint"], "api");
+        assert_eq!(allowed["ingress"]["policy"], "api");
+        assert_eq!(allowed["request"]["status"], 200);
+        let denied = flows.find(ARRIVES, |event| event["request"]["method"] == "DELETE");
+        let denied = denied.expect("the denied one is kept");
+        assert_eq!(
+            (&denied["type"], &denied["reason"]),
+            (&"deny".into(), &"request-ingress".into())
+        );
+        assert_eq!(denied["request"]["path"], "/v1/items/7", "without the query");
+        assert_eq!(denied["request"]["why"], "ingress: no rule allows it");
+        let counted = &shop.daemon.status()["requests"];
+        assert_eq!((&counted["denied"], &counted["open"]), (&1.into(), &1.into()));
+        assert!(counted["allowed"].as_u64() >= Some(1), "{counted}");
+    });
+}
+
+#[test]
 fn a_worker_that_dies_is_replaced_and_nothing_passes_unjudged() {
     World::run(|world| {
         let shop = shop(world, &[], &ingress(&[GET_ITEMS]));

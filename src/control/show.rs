@@ -5,7 +5,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::view::{FaultView, Severity, State, Status};
+use super::view::{FaultView, Requests, Severity, State, Status};
 use crate::observe::text::plain;
 
 /// Faults that are shown; JSON has all that the daemon lists.
@@ -21,6 +21,9 @@ pub fn status(status: &Status, zone: &TimeZone) -> String {
     row("identities", status.identities.to_string());
     row("policies", status.policies.to_string());
     row("flows", flows(status));
+    if let Some(requests) = &status.requests {
+        row("requests", self::requests(requests));
+    }
     row("drops", drops(status));
     row("kernel", format!("{}, attached by {}", status.kernel.release, status.kernel.attach));
     if let Some(why) = &status.kernel.cgroup_fault {
@@ -103,6 +106,25 @@ fn flows(status: &Status) -> String {
     let mut text = format!("{} tracked, {} seen", flows.tracked, flows.seen);
     if flows.suppressed > 0 {
         let _ = write!(text, ", {} not shown for their number", flows.suppressed);
+    }
+    text
+}
+
+fn requests(requests: &Requests) -> String {
+    let Requests { allowed, denied, malformed, open, connections, .. } = requests;
+    let mut text = format!(
+        "{allowed} allowed, {denied} denied, {malformed} malformed; {open} of {connections} connections open"
+    );
+    let others = [
+        (requests.unjudged, "without rules"),
+        (requests.unreachable, "unreachable"),
+        (requests.bad_answers, "answered badly"),
+        (requests.late, "late"),
+        (requests.too_many, "too many"),
+        (requests.untold, "not shown for their number"),
+    ];
+    for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
+        let _ = write!(text, ", {count} {what}");
     }
     text
 }

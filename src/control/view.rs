@@ -51,6 +51,9 @@ pub struct Status {
     pub policies: u64,
     pub kernel: Kernel,
     pub flows: FlowTotals,
+    /// None: there is no L7 worker, as no rule is about requests, or it does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<Requests>,
     /// Packets dropped since the counters were made, by reason.
     pub drops: BTreeMap<String, u64>,
 }
@@ -105,6 +108,28 @@ pub struct FlowTotals {
     pub seen: u64,
     /// Denials and drops that were counted but not told of, for their number.
     pub suppressed: u64,
+}
+
+/// What the L7 worker has counted since it began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requests {
+    pub allowed: u64,
+    pub denied: u64,
+    /// No requests, or such with more than one reading.
+    pub malformed: u64,
+    /// Connections of clients' now, and in all.
+    pub open: u64,
+    pub connections: u64,
+    /// Closed, as no rules were found for them.
+    pub unjudged: u64,
+    /// Whose servers could not be reached, or answered what is no answer.
+    pub unreachable: u64,
+    pub bad_answers: u64,
+    /// Ended because something took too long, or there were too many.
+    pub late: u64,
+    pub too_many: u64,
+    /// Requests that were not told of, for their number.
+    pub untold: u64,
 }
 
 /// Something that is wrong.

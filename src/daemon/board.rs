@@ -66,6 +66,12 @@ pub trait Meters: Send + Sync + 'static {
     /// How often each rule decided: once for each flow that was allowed, and for each packet that was denied or
     /// rejected. True: how often it would have if shadow policies were enforced.
     fn hits(&self) -> Result<BTreeMap<(Cookie, bool), u64>, String>;
+    /// What the L7 worker has counted; none: there is none.
+    fn requests(&self) -> Option<view::Requests> {
+        None
+    }
+    /// Somebody wants to hear of flows from now on.
+    fn followed(&self) {}
     /// Flows in the conntrack tables, and events that were counted but not told of.
     fn flows(&self) -> Result<(u64, u64), String>;
 }
@@ -171,6 +177,7 @@ impl Answers {
             policies: committed.map_or(0, |c| c.snapshot.policies.len()) as u64,
             kernel: board.kernel.clone(),
             flows: view::FlowTotals { tracked, seen: self.hub.published(), suppressed },
+            requests: self.meters.requests(),
             drops: counters.drops,
         })
     }
@@ -182,6 +189,10 @@ impl Handler for Answers {
     }
 
     fn subscribe(&self, filter: Filter) -> Subscription {
-        self.hub.subscribe(filter)
+        let subscription = self.hub.subscribe(filter);
+        if self.hub.is_followed() {
+            self.meters.followed();
+        }
+        subscription
     }
 }

@@ -1,9 +1,10 @@
 //! The kernel's counters, for the board.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use crate::control::view;
 use crate::kernel::datapath::Maps;
 use crate::observe::counters::{Counters, DropCount, TrafficCount};
 use crate::observe::event::Hook;
@@ -11,16 +12,19 @@ use crate::observe::names::NameBook;
 use crate::types::{Cookie, Slot};
 
 use super::board::Meters;
+use super::l7::L7;
 
 pub struct KernelMeters {
     maps: Arc<Maps>,
     /// Counting flows means walking their tables: the sweeper does that anyway.
     tracked: Arc<AtomicU64>,
+    /// From the daemon's start on, but for its first moments.
+    l7: Arc<OnceLock<L7>>,
 }
 
 impl KernelMeters {
-    pub fn new(maps: Arc<Maps>, tracked: Arc<AtomicU64>) -> Self {
-        KernelMeters { maps, tracked }
+    pub fn new(maps: Arc<Maps>, tracked: Arc<AtomicU64>, l7: Arc<OnceLock<L7>>) -> Self {
+        KernelMeters { maps, tracked, l7 }
     }
 }
 
@@ -49,6 +53,30 @@ impl Meters for KernelMeters {
             .into_iter()
             .map(|(key, count)| ((Cookie(key.cookie), key.shadow != 0), count))
             .collect())
+    }
+
+    fn requests(&self) -> Option<view::Requests> {
+        let counted = self.l7.get()?.counted()?;
+        let counts = counted.counts;
+        Some(view::Requests {
+            allowed: counts.allowed,
+            denied: counts.denied,
+            malformed: counts.malformed,
+            open: counted.open,
+            connections: counts.connections,
+            unjudged: counts.without_rules,
+            unreachable: counts.unreachable,
+            bad_answers: counts.bad_answers,
+            late: counts.late,
+            too_many: counts.too_many,
+            untold: counted.lost,
+        })
+    }
+
+    fn followed(&self) {
+        if let Some(l7) = self.l7.get() {
+            l7.follow();
+        }
     }
 
     fn flows(&self) -> Result<(u64, u64), String> {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -22,7 +22,6 @@ use crate::kernel::sockets::{Cgroup, Without};
 use crate::kernel::{Error as KernelError, Kernel, Options as KernelOptions, Paths};
 use crate::observe::health;
 use crate::observe::reader::Reader;
-use crate::proxy::Record;
 use crate::types::Generation;
 
 use super::adopter::Adopter;
@@ -32,7 +31,8 @@ use super::board::{Answers, Board, Committed};
 use super::debounce::Debounce;
 use super::docker::Docker;
 use super::faults;
-use super::l7::{L7, OWN, Teller};
+use super::l7::kept::Kept;
+use super::l7::{L7, OWN, Told};
 use super::lock::{self, Lock};
 use super::meters::KernelMeters;
 use super::options::Options;
@@ -160,7 +160,8 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
         committed: None,
     };
     let tracked = Arc::new(AtomicU64::new(0));
-    let meters = KernelMeters::new(maps.clone(), tracked.clone());
+    let requests = Arc::new(OnceLock::new());
+    let meters = KernelMeters::new(maps.clone(), tracked.clone(), requests.clone());
     let answers = Arc::new(Answers::new(board.clone(), Box::new(meters), attachments.clone()));
     let sweeper = Sweeper::start(maps.clone(), tracked)
         .map_err(|error| Fatal::new(Exit::Failed, "sweep conntrack", error))?;
@@ -169,7 +170,13 @@ fn start(options: &Options) -> Result<Daemon, Fatal> {
     let adopter = Adopter::new(answers.clone(), attachments.clone());
     let names = answers.names.clone();
     let docker = Docker::new(&options.state, answers.clone());
-    let l7 = L7::new(Path::new(OWN), maps.clone(), Arc::new(Requests { wake: Mutex::new(worker) }));
+    let worker = Mutex::new(worker);
+    // At the end nobody listens any more.
+    let wake = move || _ = worker.lock().unwrap_or_else(PoisonError::into_inner).send(Wake::Worker);
+    let told = Told::new(answers.names.clone(), answers.hub.clone(), wake);
+    let l7 = L7::new(Path::new(OWN), maps.clone(), Arc::new(told), Kept::take());
+    // Nothing was set before.
+    let _ = requests.set(l7.clone());
     let places = (options.state.as_path(), options.run.as_path());
     let reconciler = Reconciler::new(loader, places, kernel, recovered, names, l7.clone());
     let reload = Host::default().reload;
@@ -230,22 +237,6 @@ fn watch_kernel(tell: Sender<Wake>) -> Result<Monitor, Fatal> {
         .spawn(forward)
         .map_err(|error| Fatal::new(Exit::Failed, "watch the network", error))?;
     Ok(monitor)
-}
-
-/// What becomes of what the L7 worker tells.
-struct Requests {
-    wake: Mutex<Sender<Wake>>,
-}
-
-impl Teller for Requests {
-    fn record(&self, record: Record) {
-        log::debug!("{record:?}");
-    }
-
-    fn changed(&self) {
-        // At the end nobody listens any more.
-        let _ = self.wake.lock().unwrap_or_else(PoisonError::into_inner).send(Wake::Worker);
-    }
 }
 
 impl Daemon {

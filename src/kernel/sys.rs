@@ -435,6 +435,20 @@ pub fn wait_on(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     Ok(unsafe { AsyncFd::register(socket) }?)
 }
 
+/// A descriptor that the service manager has passed to this process, by its number (sd_listen_fds(3)). None: there is no
+/// such number, or it is one of the standard ones.
+pub fn inherited(number: i32) -> Option<OwnedFd> {
+    const FIRST: i32 = 3;
+    if number < FIRST {
+        return None;
+    }
+    // SAFETY: it is only asked about; that it is there is what is asked.
+    let there = rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(number) }).is_ok();
+    // SAFETY: the caller has it from the service manager's list, so that nothing in this process has opened it, and takes
+    // each number once.
+    there.then(|| unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 /// What the kernel says of a loaded program.
 #[derive(Clone, Debug, Default)]
 pub struct ProgramInfo {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::event::{Event, FlowType, Hook};
 use super::names::Names;
 use super::reason;
+use super::request::Request;
 use crate::types::{Cookie, Direction, Generation, Labels, Peer, Verdict};
 
 /// One event, named.
@@ -39,6 +40,9 @@ pub struct Flow {
     /// What would have been decided if shadow policies were enforced; none: they make no difference to either end.
     #[serde(default)]
     pub shadow: Option<Shadow>,
+    /// Of a request that the L7 worker judged; then there is no packet, and `length` is 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Request>,
 }
 
 /// A judgement beside the one that counts.
@@ -129,6 +133,7 @@ impl Flow {
             protocol: event.protocol.to_string(),
             generation: event.generation,
             length: event.length,
+            request: None,
         }
     }
 }
@@ -164,7 +169,7 @@ fn shadow(event: &Event, names: &Names, source: &End, destination: &End) -> Opti
 }
 
 impl End {
-    fn new(names: &Names, address: IpAddr, peer: Peer) -> Self {
+    pub(super) fn new(names: &Names, address: IpAddr, peer: Peer) -> Self {
         let endpoint = names.endpoint_of(address);
         let class = names.class(peer).filter(|_| endpoint.is_none());
         End {
@@ -210,10 +215,16 @@ fn decision(event: &Event, names: &Names, cookie: Cookie, judged: bool) -> Optio
     if cookie == Cookie::NONE {
         return judged.then_some(Decision::DEFAULT);
     }
-    let Some(rule) = names.rule(cookie) else {
+    let found = named(names, cookie);
+    if found.is_none() {
         log::debug!("event of generation {} has unknown cookie {cookie}", event.generation);
-        return None;
-    };
+    }
+    found
+}
+
+/// The rule of that cookie.
+pub(super) fn named(names: &Names, cookie: Cookie) -> Option<Decision> {
+    let rule = names.rule(cookie)?;
     Some(Decision::Rule(RuleName {
         policy: rule.policy.to_string(),
         file: rule.origin.file.display().to_string(),

@@ -5,13 +5,16 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write;
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use sd_notify::NotifyState;
 
 use super::text::plain;
@@ -42,6 +45,17 @@ pub fn stopping(status: &str) {
     tell(&[NotifyState::Stopping, NotifyState::Status(&one_line(status))], PATIENCE);
 }
 
+/// The service manager is to keep a descriptor for the next daemon, by this name. It lets go of a socket whose other end
+/// is gone.
+pub fn store(name: &str, descriptor: BorrowedFd<'_>) {
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let named = format!("FDNAME={name}");
+    let states = [NotifyState::Custom("FDSTORE=1"), NotifyState::Custom(&named)];
+    if let Err(error) = send_with(socket.as_bytes(), &states, PATIENCE, &[descriptor]) {
+        log::warn!("cannot have the service manager keep {name}: {error}");
+    }
+}
+
 /// How often [`alive`] must be called: half of what the service manager waits. None: it does not.
 pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2)
@@ -66,8 +80,17 @@ fn tell(states: &[NotifyState<'_>], patience: Option<Duration>) {
     }
 }
 
-/// `sd_notify::notify` waits for ever while nobody reads.
 fn send(path: &[u8], states: &[NotifyState<'_>], patience: Option<Duration>) -> io::Result<()> {
+    send_with(path, states, patience, &[])
+}
+
+/// `sd_notify::notify` waits for ever while nobody reads.
+fn send_with(
+    path: &[u8],
+    states: &[NotifyState<'_>],
+    patience: Option<Duration>,
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let address = match path {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         path => SocketAddr::from_pathname(OsStr::from_bytes(path))?,
@@ -82,7 +105,18 @@ fn send(path: &[u8], states: &[NotifyState<'_>], patience: Option<Duration>) -> 
         Some(patience) => socket.set_write_timeout(Some(patience))?,
         None => socket.set_nonblocking(true)?,
     }
-    socket.send_to_addr(message.as_bytes(), &address).map(|_| ())
+    if descriptors.is_empty() {
+        return socket.send_to_addr(message.as_bytes(), &address).map(|_| ());
+    }
+    socket.connect_addr(&address)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let text = [IoSlice::new(message.as_bytes())];
+    sendmsg(&socket, &text, &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
 }
 
 /// A line feed would begin another assignment of the protocol.
@@ -92,6 +126,7 @@ fn one_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
     use std::process::Command;
 
     use super::*;
@@ -135,6 +170,30 @@ mod tests {
         assert_eq!(receive(), "STATUS=closed\n");
         assert_eq!(receive(), "WATCHDOG=1\n");
         assert_eq!(receive(), "STOPPING=1\nSTATUS=bye\n");
+    }
+
+    #[test]
+    fn descriptors_are_kept_by_their_names() {
+        use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let (one, mut other) = std::io::pipe().unwrap();
+        let states = [NotifyState::Custom("FDSTORE=1"), NotifyState::Custom("FDNAME=a")];
+        send_with(path.as_os_str().as_bytes(), &states, PATIENCE, &[one.as_fd()]).unwrap();
+        drop(one);
+        let (mut bytes, mut space) = ([0; 64], [MaybeUninit::uninit(); 64]);
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut slices = [io::IoSliceMut::new(&mut bytes)];
+        let received = recvmsg(&socket, &mut slices, &mut control, RecvFlags::empty()).unwrap();
+        assert_eq!(&bytes[..received.bytes], b"FDSTORE=1\nFDNAME=a\n");
+        let Some(RecvAncillaryMessage::ScmRights(mut kept)) = control.drain().next() else {
+            panic!("no descriptor came");
+        };
+        let mut kept = std::fs::File::from(kept.next().unwrap());
+        io::Write::write_all(&mut other, b"x").unwrap();
+        io::Read::read_exact(&mut kept, &mut bytes[..1]).unwrap();
+        assert_eq!(bytes[0], b'x');
     }
 
     #[test]

@@ -96,6 +96,14 @@ impl Hub {
         Subscription { queue, past }
     }
 
+    /// Whether somebody waits to be told of what is allowed.
+    pub fn is_followed(&self) -> bool {
+        let wants = |queue: Arc<Queue>| {
+            queue.filter.types.is_empty() || queue.filter.types.contains(&FlowType::Flow)
+        };
+        lock(&self.inner).subscribers.iter().filter_map(Weak::upgrade).any(wants)
+    }
+
     /// How many flows there ever were.
     pub fn published(&self) -> u64 {
         lock(&self.inner).published

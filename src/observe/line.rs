@@ -10,6 +10,12 @@
 //! 16:02:11.123 flow  tcp  front [fd00::7]:43210 -> api [fd00::3]:8080  shadow deny ingress rule 1 of tighter (policies.d/shop.toml:30)
 //! ```
 //!
+//! Requests that the L7 worker judged have what was asked after their ends:
+//!
+//! ```text
+//! 16:02:11.123 deny  http/1.1  front [fd00::7]:43210 -> api [fd00::3]:8080  GET shop.example/admin 403  ingress: no rule allows it
+//! ```
+//!
 //! Where that is wider than the terminal, what the names already say is left out:
 //!
 //! ```text
@@ -23,6 +29,7 @@ use jiff::tz::TimeZone;
 
 use super::event::FlowType;
 use super::flow::{Decision, End, Flow, RuleName};
+use super::request::Request;
 use super::text::plain;
 use crate::types::{Direction, Verdict};
 
@@ -65,13 +72,15 @@ impl Line {
 
 fn rest(flow: &Flow, short: bool) -> String {
     let end = |end: &End| if short { short_end(end) } else { long_end(end) };
-    let mut rest = format!(
-        "  {:<3}  {} -> {}",
-        plain(&flow.protocol),
-        end(&flow.source),
-        end(&flow.destination)
-    );
-    let why = why(flow, short);
+    let of_request = flow.request.as_ref().map(|request| request.protocol.as_str());
+    let protocol = of_request.filter(|name| !name.is_empty()).unwrap_or(&flow.protocol);
+    let mut rest =
+        format!("  {:<3}  {} -> {}", plain(protocol), end(&flow.source), end(&flow.destination));
+    if let Some(request) = &flow.request {
+        let _ = write!(rest, "  {}", asked(request));
+    }
+    let refused = flow.request.as_ref().and_then(|request| request.why.as_deref());
+    let why = refused.map_or_else(|| why(flow, short), |why| plain(why).into_owned());
     if !why.is_empty() {
         let _ = write!(rest, "  {why}");
     }
@@ -79,6 +88,16 @@ fn rest(flow: &Flow, short: bool) -> String {
         let _ = write!(rest, "  {shadow}");
     }
     rest
+}
+
+/// Strangers write this: it is made printable, as all of a line.
+fn asked(request: &Request) -> String {
+    let Request { method, host, path, status, .. } = request;
+    let status = status.map_or_else(|| "-".to_owned(), |status| status.to_string());
+    let target = format!("{host}{path}");
+    let parts = [method.as_str(), target.as_str(), status.as_str()];
+    let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).map(plain).collect();
+    parts.join(" ")
 }
 
 fn long_end(end: &End) -> String {
@@ -193,6 +212,50 @@ mod tests {
         let time = "2026-11-23T16:02:11.1234Z".parse().unwrap();
         let flow = Flow::new(event, time, &fixture::names(41));
         [None, Some(80)].map(|width| Line::new(&flow, &TimeZone::UTC, width).to_string())
+    }
+
+    #[test]
+    fn requests() {
+        use crate::observe::request::{Asked, Outcome};
+        let time = "2026-11-23T16:02:11.1234Z".parse().unwrap();
+        let line = |outcome, why: Option<&str>, path: &str| {
+            let request = Request {
+                protocol: "http/1.1".to_owned(),
+                method: "GET".to_owned(),
+                host: "shop.example".to_owned(),
+                path: path.to_owned(),
+                status: Some(if why.is_some() { 403 } else { 200 }),
+                why: why.map(ToOwned::to_owned),
+            };
+            let asked = Asked {
+                client: "10.0.0.7:43210".parse().unwrap(),
+                server: "[fd00::3]:8080".parse().unwrap(),
+                outcome,
+                egress: None,
+                ingress: why.is_none().then_some(Cookie(12)),
+                request,
+            };
+            let flow = Flow::of_request(asked, time, &fixture::names(41));
+            let json = serde_json::to_string(&flow).unwrap();
+            assert_eq!(serde_json::from_str::<Flow>(&json).unwrap(), flow);
+            Line::new(&flow, &TimeZone::UTC, None).to_string()
+        };
+        let ends = "dev/intruder 10.0.0.7:43210 -> api [fd00::3]:8080";
+        let why = "ingress: no rule allows it";
+        assert_eq!(
+            line(Outcome::Denied(Direction::Ingress), Some(why), "/a\u{1b}"),
+            format!("16:02:11.123 deny  http/1.1  {ends}  GET shop.example/a\\u{{1b}} 403  {why}")
+        );
+        assert_eq!(
+            line(Outcome::Refused, Some("a dot segment"), "/.."),
+            format!("16:02:11.123 drop  http/1.1  {ends}  GET shop.example/.. 403  a dot segment")
+        );
+        let allowed = line(Outcome::Allowed, None, "/");
+        let rule = "ingress rule 2 of dev (policies.d/shop.toml:17)";
+        assert_eq!(
+            allowed,
+            format!("16:02:11.123 flow  http/1.1  {ends}  GET shop.example/ 200  {rule}")
+        );
     }
 
     #[test]

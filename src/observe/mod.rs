@@ -15,4 +15,5 @@ pub mod line;
 pub mod names;
 pub mod reader;
 pub mod reason;
+pub mod request;
 pub mod text;

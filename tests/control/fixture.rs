@@ -77,6 +77,7 @@ pub fn status() -> Status {
             cgroup_fault: None,
         },
         flows: FlowTotals { tracked: 120, seen: 4512, suppressed: 0 },
+        requests: None,
         drops: BTreeMap::from([("policy-ingress".into(), 12), ("spoofed-mac".into(), 3)]),
     }
 }
@@ -86,6 +87,9 @@ pub fn refused() -> Status {
     let mut status = status();
     status.in_force = false;
     status.flows.suppressed = 7;
+    let counted =
+        Requests { allowed: 12, denied: 3, open: 2, connections: 5, ..Requests::default() };
+    status.requests = Some(Requests { late: 1, ..counted });
     status.faults.insert(
         0,
         FaultView {
@@ -232,6 +236,7 @@ pub fn flows() -> Vec<Flow> {
         generation: Generation(41),
         length: 80,
         shadow: None,
+        request: None,
     };
     let mut flow = deny.clone();
     flow.kind = FlowType::Flow;

@@ -152,8 +152,26 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        self.process.kill();
+        end_workers(&self.host);
         if std::thread::panicking() {
             eprintln!("--- log of porind on {}\n{}---", self.host.name(), self.host.log());
+        }
+    }
+}
+
+/// L7 workers outlive their daemons, for a while; in the lab nobody waits for that.
+fn end_workers(host: &Host) {
+    let namespace = |path: String| std::fs::read_link(path).ok();
+    let own = host.place().enter(|| namespace("/proc/thread-self/ns/net".to_owned()));
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    for pid in numbers {
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let is_worker = command.ends_with(b"--l7-worker\0");
+        if is_worker && own.is_some() && namespace(format!("/proc/{pid}/ns/net")) == own {
+            let pid = rustix::process::Pid::from_raw(pid).expect("no process has the number 0");
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
         }
     }
 }

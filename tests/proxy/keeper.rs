@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use porin::daemon::l7::kept::{self, Kept};
 use porin::daemon::l7::{L7, Rulesets, Teller};
 use porin::kernel::netlink::Netlink;
 use porin::proxy::Record;
@@ -16,17 +18,28 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::lab::eventually;
 use crate::place::{Client, Scene, run, serve};
 use crate::support::{PATIENCE, ruleset};
-use crate::worker::{A, B, ask, is_closed};
+use crate::worker::{A, B, Worker, ask, is_closed, judged};
 
 #[derive(Default)]
 struct Told {
     records: Mutex<Vec<Record>>,
     changes: AtomicUsize,
+    followed: AtomicBool,
+    stored: Mutex<Vec<(String, OwnedFd)>>,
 }
 
 impl Teller for Told {
     fn record(&self, record: Record) {
         self.records.lock().unwrap().push(record);
+    }
+
+    fn wants_allowed(&self) -> bool {
+        self.followed.load(Ordering::Relaxed)
+    }
+
+    fn store(&self, name: &str, descriptor: BorrowedFd<'_>) {
+        let copy = descriptor.try_clone_to_owned().unwrap();
+        self.stored.lock().unwrap().push((name.to_owned(), copy));
     }
 
     fn changed(&self) {
@@ -55,7 +68,8 @@ impl<'a> Daemon<'a> {
     fn start(scene: &'a Scene, rules: &[(u32, &str)]) -> Self {
         let program = Path::new(env!("CARGO_BIN_EXE_porind"));
         let told = Arc::new(Told::default());
-        let l7 = L7::new(program, Arc::clone(&scene.maps), Arc::clone(&told) as Arc<dyn Teller>);
+        let (maps, teller) = (Arc::clone(&scene.maps), Arc::clone(&told) as Arc<dyn Teller>);
+        let l7 = L7::new(program, maps, teller, Kept::default());
         let netlink = Netlink::open().unwrap();
         l7.prepare(&netlink, &Rulesets::new());
         assert!(workers().is_empty(), "without rules there is none");
@@ -173,7 +187,7 @@ fn what_is_prepared_is_known_and_what_is_gone_is_forgotten_late() {
 fn a_program_that_is_none_is_a_fault_and_refuses_nothing() {
     run(|scene| {
         let told = Arc::new(Told::default());
-        let l7 = L7::new(Path::new("/bin/true"), Arc::clone(&scene.maps), told.clone());
+        let l7 = L7::new(Path::new("/bin/true"), Arc::clone(&scene.maps), told, Kept::default());
         let netlink = Netlink::open().unwrap();
         l7.prepare(&netlink, &rulesets(&[(1, A)]));
         let fault = l7.faults().unwrap().to_string();
@@ -181,5 +195,65 @@ fn a_program_that_is_none_is_a_fault_and_refuses_nothing() {
         l7.committed(&rulesets(&[(1, A)]));
         l7.prepare(&netlink, &rulesets(&[(1, A), (2, B)]));
         assert!(l7.faults().is_some());
+    });
+}
+
+/// What a daemon that is gone has left with the service manager: its socket, and the channel to its worker.
+fn left(scene: &Scene, name: &str, worker: &mut Worker) -> Kept {
+    let socket = scene.listener.as_fd().try_clone_to_owned().unwrap();
+    let channel = worker.channel.take().unwrap().into_fd();
+    Kept { sockets: vec![socket], workers: vec![(name.to_owned(), channel)] }
+}
+
+#[test]
+fn the_next_daemon_goes_on_with_a_worker_of_the_same_program() {
+    run(|scene| {
+        let _end = End;
+        let program = Path::new(env!("CARGO_BIN_EXE_porind"));
+        let name = kept::name(program, &scene.maps).unwrap();
+        let mut worker = Worker::serving(scene, &[(1, A)]);
+        let (client, mut before) = judged(scene, 0, 1);
+        assert_eq!(ask(&mut before, "/a"), 200);
+        let told = Arc::new(Told::default());
+        let kept = left(scene, &name, &mut worker);
+        let l7 = L7::new(program, Arc::clone(&scene.maps), told.clone(), kept);
+        let netlink = Netlink::open().unwrap();
+        l7.prepare(&netlink, &rulesets(&[(1, A), (2, B)]));
+        assert_eq!(l7.faults(), None);
+        scene.judge(&client, 1, 0, 2);
+        assert_eq!((ask(&mut before, "/a"), ask(&mut before, "/b")), (403, 200));
+        assert_eq!(workers(), [worker.child.id()]);
+        assert_eq!(l7.counted().unwrap().open, 1);
+        // It is watched like one of the daemon's own.
+        worker.child.kill().unwrap();
+        worker.child.wait().unwrap();
+        let (_client, mut after) = judged(scene, 0, 2);
+        assert_eq!((ask(&mut after, "/a"), ask(&mut after, "/b")), (403, 200));
+        assert!(told.stored.lock().unwrap().iter().any(|(stored, _)| *stored == name));
+    });
+}
+
+#[test]
+fn a_worker_of_another_program_serves_what_it_has() {
+    run(|scene| {
+        let _end = End;
+        let program = Path::new(env!("CARGO_BIN_EXE_porind"));
+        let mut old = Worker::serving(scene, &[(1, A)]);
+        let (client, mut before) = judged(scene, 0, 1);
+        assert_eq!(ask(&mut before, "/a"), 200);
+        let kept = left(scene, "l7-worker-of-before", &mut old);
+        let l7 = L7::new(program, Arc::clone(&scene.maps), Arc::new(Told::default()), kept);
+        let netlink = Netlink::open().unwrap();
+        l7.prepare(&netlink, &rulesets(&[(1, A), (2, B)]));
+        assert_eq!(l7.faults(), None);
+        for _ in 0..10 {
+            let (_client, mut after) = judged(scene, 0, 2);
+            assert_eq!((ask(&mut after, "/a"), ask(&mut after, "/b")), (403, 200));
+        }
+        assert_eq!(l7.counted().unwrap().counts.connections, 10, "the new one has them all");
+        scene.judge(&client, 1, 0, 2);
+        assert_eq!((ask(&mut before, "/a"), ask(&mut before, "/b")), (403, 200));
+        drop((client, before));
+        assert!(eventually::some(PATIENCE, || old.has_ended().then_some(())).is_some());
     });
 }

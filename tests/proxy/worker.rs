@@ -15,9 +15,9 @@ use crate::lab::eventually;
 use crate::place::{Client, SERVER, Scene, is_read_only, run};
 use crate::support::{PATIENCE, ruleset};
 
-struct Worker {
-    child: Child,
-    channel: Option<Channel>,
+pub struct Worker {
+    pub child: Child,
+    pub channel: Option<Channel>,
     records: Vec<Record>,
 }
 
@@ -44,7 +44,7 @@ impl Worker {
     }
 
     /// One that serves and knows these, by their numbers.
-    fn serving(scene: &Scene, rules: &[(u16, &str)]) -> Self {
+    pub fn serving(scene: &Scene, rules: &[(u16, &str)]) -> Self {
         let (mut worker, _) = Self::start();
         for (number, json) in rules {
             worker.learns(*number, json);
@@ -106,7 +106,7 @@ impl Worker {
         }
     }
 
-    fn has_ended(&mut self) -> bool {
+    pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 }
@@ -146,7 +146,7 @@ pub fn is_closed(client: &mut TcpStream) {
     assert!(is_end, "{heard:?}");
 }
 
-fn judged(scene: &Scene, egress: u16, ingress: u16) -> (Client, TcpStream) {
+pub fn judged(scene: &Scene, egress: u16, ingress: u16) -> (Client, TcpStream) {
     let client = scene.client();
     scene.judge(&client, scene.maps.generation(), egress, ingress);
     let stream = client.connect();

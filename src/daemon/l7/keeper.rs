@@ -3,25 +3,31 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use super::kept::{self, Kept};
 use super::link::{Link, Unheeded};
 use super::{L7, Rulesets, Sockets, process};
 use crate::daemon::backoff::Backoff;
 use crate::kernel::datapath::Maps;
 use crate::proxy::Record;
-use crate::proxy::worker::Order;
+use crate::proxy::worker::{Channel, Order};
 use crate::types::http::Side;
 
 /// Who hears of what workers do.
 pub trait Teller: Send + Sync + 'static {
     fn record(&self, record: Record);
+    /// Whether somebody still wants to hear of what is allowed.
+    fn wants_allowed(&self) -> bool;
+    /// To be kept for the next daemon.
+    fn store(&self, name: &str, descriptor: BorrowedFd<'_>);
     /// There is another worker, or none.
     fn changed(&self);
 }
@@ -34,6 +40,10 @@ pub struct Keeper {
     /// What workers know, or will know when there is one.
     known: BTreeMap<u16, Arc<Side>>,
     serving: Option<Arc<Link>>,
+    /// Those before, which serve what they have: they learn, but are not replaced.
+    draining: Vec<Arc<Link>>,
+    /// Records of what is allowed are wanted.
+    logging: bool,
     backoff: Backoff,
     failed: Option<String>,
 }
@@ -50,6 +60,8 @@ impl Keeper {
             sockets: None,
             known: BTreeMap::new(),
             serving: None,
+            draining: Vec::new(),
+            logging: false,
             backoff: Backoff::default(),
             failed: None,
         }
@@ -58,6 +70,55 @@ impl Keeper {
     /// Why there is no worker.
     pub fn fault(&self) -> Option<&str> {
         self.failed.as_deref()
+    }
+
+    /// Goes on with what an earlier daemon has left.
+    pub fn adopt(&mut self, own: &L7, kept: Kept) {
+        self.sockets = Sockets::of(kept.sockets);
+        if let Some(sockets) = &self.sockets
+            && let Err(why) = sockets.put(&self.maps)
+        {
+            log::warn!("the datapath does not take the L7 worker's sockets: {why}");
+            self.sockets = None;
+        }
+        let mine = kept::name(&self.program, &self.maps);
+        for (name, descriptor) in kept.workers {
+            let channel = match Channel::of(descriptor) {
+                Ok(channel) => channel,
+                Err(error) => {
+                    log::warn!("what was kept as {name} is no channel: {error}");
+                    continue;
+                }
+            };
+            let link = Arc::new(Link::new(channel));
+            let serves = self.sockets.is_some()
+                && self.serving.is_none()
+                && mine.as_ref().is_ok_and(|mine| *mine == name);
+            match serves {
+                true => self.serving = Some(Arc::clone(&link)),
+                false => self.draining.push(Arc::clone(&link)),
+            }
+            if let Err(error) = self.watch(own, &link, None) {
+                log::warn!("cannot watch an L7 worker: {error}");
+            }
+        }
+    }
+
+    /// The worker that serves.
+    pub fn link(&self) -> Option<Arc<Link>> {
+        self.serving.clone().filter(|link| !link.is_over())
+    }
+
+    pub fn log_allowed(&mut self, allowed: bool) {
+        if self.logging == allowed {
+            return;
+        }
+        self.logging = allowed;
+        if let Some(link) = self.link()
+            && let Err(why) = link.order(&Order::Log { allowed }, &[])
+        {
+            log::warn!("the L7 worker does not tell of requests as is wanted: {why}");
+        }
     }
 
     /// When it returns without an error, a worker serves that knows these.
@@ -74,9 +135,20 @@ impl Keeper {
         if self.sockets.is_none() {
             let sockets = Sockets::make().map_err(|error| format!("cannot listen: {error}"))?;
             sockets.put(&self.maps)?;
+            for socket in sockets.descriptors() {
+                self.teller.store(kept::SOCKETS, socket);
+            }
             self.sockets = Some(sockets);
         }
-        let Some(link) = self.serving.clone().filter(|link| !link.is_over()) else {
+        self.draining.retain(|link| !link.is_over());
+        for (number, side) in &news {
+            for link in &self.draining {
+                if let Err(why) = teach(link, *number, side) {
+                    log::warn!("an L7 worker of before does not learn ruleset {number}: {why}");
+                }
+            }
+        }
+        let Some(link) = self.link() else {
             return match self.failed.clone() {
                 // Another is tried after a while.
                 Some(why) => Err(why),
@@ -104,9 +176,8 @@ impl Keeper {
             self.known.keys().filter(|number| !kept.contains(number)).copied().collect();
         for number in gone {
             self.known.remove(&number);
-            if let Some(link) = &self.serving
-                && let Err(why) = link.order(&Order::Forget { number }, &[])
-            {
+            for link in self.serving.iter().chain(&self.draining) {
+                let Err(why) = link.order(&Order::Forget { number }, &[]) else { continue };
                 log::warn!("the L7 worker does not forget ruleset {number}: {why}");
             }
         }
@@ -117,11 +188,7 @@ impl Keeper {
         let (child, channel) = process::start(&self.program)
             .map_err(|error| format!("cannot start the L7 worker: {error}"))?;
         let link = Arc::new(Link::new(channel));
-        let (watched, own) = (Arc::clone(&link), own.clone());
-        let teller = Arc::clone(&self.teller);
-        std::thread::Builder::new()
-            .name("l7-worker".to_owned())
-            .spawn(move || watch(&own, &watched, child, &*teller))
+        self.watch(own, &link, Some(child))
             .map_err(|error| format!("cannot watch the L7 worker: {error}"))?;
         if let Err(why) = self.teach_all(&link) {
             link.end();
@@ -130,9 +197,27 @@ impl Keeper {
         if let Some(sandbox) = link.sandbox() {
             log::info!("an L7 worker serves, with {} rulesets; {sandbox:?}", self.known.len());
         }
+        match kept::name(&self.program, &self.maps) {
+            Ok(name) => self.teller.store(&name, link.as_fd()),
+            Err(why) => log::warn!("the L7 worker is lost to the next daemon: {why}"),
+        }
         self.serving = Some(link);
         self.failed = None;
+        // Not before there is another that accepts.
+        for link in &self.draining {
+            if let Err(why) = link.order(&Order::Drain {}, &[]) {
+                log::warn!("an L7 worker of before goes on to accept connections: {why}");
+            }
+        }
         Ok(())
+    }
+
+    /// `child`: its process, if it is this one's.
+    fn watch(&self, own: &L7, link: &Arc<Link>, child: Option<Child>) -> std::io::Result<()> {
+        let (own, watched) = (own.clone(), Arc::clone(link));
+        let teller = Arc::clone(&self.teller);
+        let thread = std::thread::Builder::new().name("l7-worker".to_owned());
+        thread.spawn(move || watch(&own, &watched, child, &teller)).map(|_| ())
     }
 
     fn try_again(&mut self, own: &L7, why: &str) {
@@ -149,6 +234,9 @@ impl Keeper {
     fn teach_all(&self, link: &Link) -> Result<(), String> {
         for (number, side) in &self.known {
             teach(link, *number, side).map_err(|why| format!("ruleset {number}: {why}"))?;
+        }
+        if self.logging {
+            link.order(&Order::Log { allowed: true }, &[]).map_err(|why| why.to_string())?;
         }
         let tables = self.maps.for_readers().map_err(|error| error.to_string())?;
         let mut with: Vec<_> = tables.iter().map(AsFd::as_fd).collect();
@@ -189,12 +277,28 @@ fn file(side: &Side) -> std::io::Result<File> {
 }
 
 /// Hears a worker for as long as it lives, then sees that there is another.
-fn watch(own: &L7, link: &Arc<Link>, mut child: Child, teller: &dyn Teller) {
+fn watch(own: &L7, link: &Arc<Link>, child: Option<Child>, teller: &Arc<dyn Teller>) {
     let begun = Instant::now();
-    link.listen(|record| teller.record(record));
+    let quiet = AtomicBool::new(false);
+    link.listen(|record| {
+        let allowed = record.denial.is_none() && record.fault.is_none();
+        if !allowed || teller.wants_allowed() {
+            quiet.store(false, Ordering::Relaxed);
+            teller.record(record);
+        } else if !quiet.swap(true, Ordering::Relaxed) {
+            // An order waits for an answer, which is heard here.
+            let (own, teller) = (own.clone(), Arc::clone(teller));
+            let thread = std::thread::Builder::new().name("l7-quiet".to_owned());
+            if thread.spawn(move || own.unfollow(&*teller)).is_err() {
+                quiet.store(false, Ordering::Relaxed);
+            }
+        }
+    });
     // Whether it has died, or only broken the channel: nobody could tell it anything any more.
-    let _ = child.kill();
-    let _ = child.wait();
+    if let Some(mut child) = child {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
     let died = own.state().keeper.died(link, begun.elapsed());
     if let Some(pause) = died {
         replace(own, pause);

@@ -49,6 +49,12 @@ pub enum Unheeded {
     Broken(String),
 }
 
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
+
 impl Link {
     pub fn new(channel: Channel) -> Self {
         Link { channel, ordering: Mutex::default(), said: Mutex::default(), more: Condvar::new() }
@@ -71,7 +77,8 @@ impl Link {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 // An answer that comes now would be taken for that to the next order.
-                said.over = true;
+                drop(said);
+                self.end();
                 return Err(Unheeded::Broken("it does not answer".to_owned()));
             }
             let waited = self.more.wait_timeout(said, left);

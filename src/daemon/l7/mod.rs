@@ -5,9 +5,11 @@
 //! fail closed, and the status says so.
 
 mod keeper;
+pub mod kept;
 mod link;
 mod process;
 mod sockets;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
@@ -20,10 +22,13 @@ use crate::types::RulesetId;
 use crate::types::http::Side;
 
 use keeper::Keeper;
+use kept::Kept;
 use sockets::Sockets;
 
 pub use keeper::Teller;
+pub use link::Counted;
 pub use process::OWN;
+pub use told::Told;
 
 /// What a plan asks of requests.
 pub type Rulesets = BTreeMap<RulesetId, Arc<Side>>;
@@ -48,13 +53,18 @@ const KEPT: usize = 2;
 impl L7 {
     /// `program` is `porind`, which workers are of. `teller` gets the records of requests, and is woken when what
     /// [`L7::faults`] says may have changed.
-    pub fn new(program: &Path, maps: Arc<Maps>, teller: Arc<dyn Teller>) -> Self {
-        L7(Arc::new(Mutex::new(State {
+    ///
+    /// What an earlier daemon has left with the service manager goes on: connections that wait in sockets are not lost, and
+    /// a worker of another program serves what it has.
+    pub fn new(program: &Path, maps: Arc<Maps>, teller: Arc<dyn Teller>, kept: Kept) -> Self {
+        let own = L7(Arc::new(Mutex::new(State {
             keeper: Keeper::new(program, maps, teller),
             steered: false,
             recent: VecDeque::new(),
             failed: None,
-        })))
+        })));
+        own.state().keeper.adopt(&own, kept);
+        own
     }
 
     /// To be called before a generation is put in force that has these: when it returns, workers know them. If that
@@ -88,6 +98,25 @@ impl L7 {
         let state = self.state();
         let why = state.failed.as_deref().or(state.keeper.fault())?;
         Some(Fault::whole(format!("requests are not judged, and so not served: {why}")))
+    }
+
+    /// Records of what is allowed are wanted, until nobody follows any more.
+    pub fn follow(&self) {
+        self.state().keeper.log_allowed(true);
+    }
+
+    /// What the worker that serves has counted; none: there is none.
+    pub fn counted(&self) -> Option<Counted> {
+        let link = self.state().keeper.link()?;
+        link.count()
+    }
+
+    /// Unless somebody follows again.
+    fn unfollow(&self, teller: &dyn Teller) {
+        let mut state = self.state();
+        if !teller.wants_allowed() {
+            state.keeper.log_allowed(false);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::net::AddressFamily;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::kernel::datapath::{Maps, abi};
@@ -34,6 +35,21 @@ impl Sockets {
             }
         }
         Ok(Sockets(sockets))
+    }
+
+    /// Those that an earlier daemon made; none if there are none that listen.
+    pub fn of(kept: Vec<OwnedFd>) -> Option<Self> {
+        let family = |socket: OwnedFd| {
+            let listens = rustix::net::sockopt::socket_acceptconn(&socket).unwrap_or(false);
+            let domain = rustix::net::sockopt::socket_domain(&socket).ok().filter(|_| listens)?;
+            match domain {
+                AddressFamily::INET6 => Some((abi::FAMILY_IPV6 as u32, socket)),
+                AddressFamily::INET => Some((abi::FAMILY_IPV4 as u32, socket)),
+                _ => None,
+            }
+        };
+        let sockets: Vec<_> = kept.into_iter().filter_map(family).collect();
+        (!sockets.is_empty()).then_some(Sockets(sockets))
     }
 
     /// From now on the datapath hands connections to these.

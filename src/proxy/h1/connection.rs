@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use super::answer::{DENIED, answer};
 use super::exchange::{self, Progress, exchange};
 use super::plan::{NoPlan, Plan, plan};
-use crate::proxy::end::linger;
+use crate::proxy::end::{linger, part};
 use crate::proxy::head::{Asked, BadRequest, Finder, Found};
 use crate::proxy::record::Counters;
 use crate::proxy::ruleset::Verdict;
@@ -41,6 +41,8 @@ enum Next {
     Request,
     /// Nothing: the answer was the last, and must arrive.
     Linger,
+    /// Likewise, and the client sees where it ends.
+    Part,
     /// Nothing, at once: there is no way to say more.
     Close,
     Tunnel,
@@ -74,10 +76,14 @@ impl<U: Upstream> Connection<'_, U> {
             match next {
                 Next::Request => {}
                 Next::Close => return,
+                // The server need not wait for the client to go.
                 Next::Linger => {
-                    // The server need not wait for the client to go.
                     drop(server);
                     return linger(&mut self.client).await;
+                }
+                Next::Part => {
+                    drop(server);
+                    return part(&mut self.client).await;
                 }
                 Next::Tunnel => {
                     let Some(Server { mut stream, answers }) = server else { return };
@@ -223,7 +229,8 @@ impl<U: Upstream> Connection<'_, U> {
         }
         let (next, said) = match end {
             Ok(exchange::End::Again) => (Next::Request, None),
-            Ok(exchange::End::Last) => (Next::Linger, None),
+            Ok(exchange::End::Last { whole: true }) => (Next::Part, None),
+            Ok(exchange::End::Last { whole: false }) => (Next::Linger, None),
             Ok(exchange::End::Switched) => (Next::Tunnel, None),
             Ok(exchange::End::ClientGone | exchange::End::ServerGone) => (Next::Close, None),
             Ok(exchange::End::Malformed) => {

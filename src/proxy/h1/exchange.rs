@@ -24,8 +24,10 @@ use crate::proxy::watch::Watch;
 pub enum End {
     /// Answered; another request may follow.
     Again,
-    /// Answered, and that was the last.
-    Last,
+    /// Answered, and that was the last. `whole`: the answer said itself where it ends.
+    Last {
+        whole: bool,
+    },
     /// The server has taken the upgrade, or made the tunnel.
     Switched,
     /// The client's body has more than one reading.
@@ -93,7 +95,9 @@ pub async fn exchange(
     match answer {
         Ok(Answer::Switched) if all => End::Switched,
         Ok(Answer::Again) if all && plan.persistent => End::Again,
-        Ok(_) => End::Last,
+        Ok(answer) => {
+            End::Last { whole: matches!(answer, Answer::Again | Answer::Last { whole: true }) }
+        }
         Err(end) => end,
     }
 }
@@ -217,7 +221,7 @@ fn room(body: &Body) -> usize {
 
 enum Answer {
     Again,
-    Last,
+    Last { whole: bool },
     Switched,
 }
 
@@ -288,7 +292,7 @@ impl Down<'_, '_> {
             self.watch.patience(self.limits.idle_time);
             if answers.is_empty() && self.fill(answers, room(&body)).await? == 0 {
                 return match body.is_until_close() {
-                    true => Ok(Answer::Last),
+                    true => Ok(Answer::Last { whole: false }),
                     false => Err(End::ServerGone),
                 };
             }
@@ -298,8 +302,8 @@ impl Down<'_, '_> {
         match (persistent, answers.is_empty()) {
             (true, true) => Ok(Answer::Again),
             // What nobody asked for: the next request must not get it for an answer.
-            (true, false) => Ok(Answer::Last),
-            (false, _) => Ok(Answer::Last),
+            (true, false) => Ok(Answer::Last { whole: false }),
+            (false, _) => Ok(Answer::Last { whole: true }),
         }
     }
 
