@@ -31,9 +31,10 @@ struct end {
 	__be16 port;
 };
 
+/* And no connection of the L7 worker's, which knows the endpoint that it is to. */
 static __always_inline bool is_hosts(struct bpf_sock_addr *ctx)
 {
-	return bpf_get_netns_cookie(ctx) == host_netns;
+	return bpf_get_netns_cookie(ctx) == host_netns && ctx->sk->mark != PORIN_MARK_WORKER;
 }
 
 static __always_inline bool is_mapped(const struct end *e)

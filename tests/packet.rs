@@ -26,6 +26,8 @@ mod malformed;
 mod outside;
 #[path = "packet/pins.rs"]
 mod pins;
+#[path = "packet/proxied.rs"]
+mod proxied;
 #[path = "packet/published.rs"]
 mod published;
 #[path = "packet/reject.rs"]

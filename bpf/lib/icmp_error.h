@@ -92,11 +92,15 @@ static __always_inline bool error_flow_allowed(struct __sk_buff *skb, struct pac
 	reason = ends_resolve(skb, q, direction, s, 0, false);
 	if (flow->flags & PORIN_FLOW_BY_STACK)
 		back_through_stack(&s->judgement);
+	if (features.judges_requests && (flow->flags & PORIN_FLOW_WORKERS))
+		s->question.source_class = 0;
 	if (!reason && features.publishes)
 		reason = published_leads(skb, q, flow, &s->judgement.end[PORIN_FLOW_REPLY],
 					 reply ? q->source_port : q->destination_port);
 	if (!reason)
 		reason = policy_judge(skb, &s->question, &s->judgement, q->slot);
+	if (!reason)
+		reason = proxied_goes_on(&s->judgement, flow);
 	if (flow_outdated(q, judged))
 		flow_restamp(flow, q, judged, &s->judgement, reason);
 	ways->ahead = reply ? s->judgement.end[0].deliver : s->judgement.end[1].deliver;

@@ -231,7 +231,8 @@ __noinline int reject_answer(struct __sk_buff *skb, __u32 reason, __u32 place)
 static __always_inline int refuse(struct __sk_buff *skb, const struct packet *p, __u32 reason,
 				  enum place place)
 {
-	if (features.reject && reason_is_policy(reason) &&
+	/* The worker's own connection is nobody's to be told of: its client is. */
+	if (features.reject && reason_is_policy(reason) && !by_worker(p) &&
 	    p->why.enforced.verdict == PORIN_VERDICT_REJECT)
 		return reject_answer(skb, reason, place);
 	return drop(p, reason);

@@ -65,9 +65,13 @@ __noinline int steer(struct __sk_buff *skb)
 	if (!features.judges_requests || !s)
 		return TC_ACT_SHOT;
 	p = &s->packet;
-	/* ICMP errors and fragments find their sockets by what they quote, or make up. */
-	if (p->protocol == IPPROTO_TCP &&
-	    !(p->kind & (PACKET_FIRST_FRAGMENT | PACKET_LATER_FRAGMENT)))
+	/*
+	 * ICMP errors and fragments find their sockets by what they quote, or make up; a SYN
+	 * would find whoever listens.
+	 */
+	if (p->kind & (PACKET_FIRST_FRAGMENT | PACKET_LATER_FRAGMENT))
+		reason = packet_is_syn(p) ? PORIN_DROP_NOT_PROXIED : 0;
+	else if (p->protocol == IPPROTO_TCP)
 		reason = socket_assign(skb, p);
 	if (reason)
 		return drop(p, reason);

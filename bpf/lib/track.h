@@ -312,27 +312,29 @@ static __always_inline bool judges_requests(const struct judgement *j)
 }
 
 /*
- * May what is allowed if its requests are go on? `flow`: its entry, if it has begun. Returns 0
- * or a drop reason. A connection that began without the worker has no socket there; to an
- * adopted endpoint's link the worker has no way, nor has an endpoint to itself.
+ * May what is allowed if its requests are begin with the worker? To an adopted endpoint's
+ * link the worker has no way, nor has an endpoint to itself; and what the worker would send
+ * to the host passes no gate that could track it. Returns 0 or a drop reason.
  */
-static __always_inline int proxied_may(const struct packet *p, enum place place,
-				       const struct judgement *j, const struct porin_flow *flow,
-				       bool hairpin)
+static __always_inline int proxied_begins(const struct packet *p, enum place place,
+					  const struct judgement *j, bool hairpin)
 {
-	if (!judges_requests(j))
-		return 0;
-	if (flow)
-		return flow->flags & (PORIN_FLOW_PROXIED | PORIN_FLOW_WORKERS)
-			       ? 0
-			       : PORIN_DROP_NOT_PROXIED;
-	if (by_worker(p))
+	if (!judges_requests(j) || by_worker(p))
 		return 0;
 	if (hairpin || place == TO_UPLINK || features.adopted ||
 	    j->end[0].deliver.kind == PORIN_DELIVER_ADOPTED ||
-	    j->end[1].deliver.kind == PORIN_DELIVER_ADOPTED)
+	    j->end[1].deliver.kind == PORIN_DELIVER_ADOPTED ||
+	    j->end[1].deliver.kind == PORIN_DELIVER_HOST)
 		return PORIN_DROP_NOT_PROXIED;
 	return 0;
+}
+
+/* And go on? One that began without the worker has no socket there. */
+static __always_inline int proxied_goes_on(const struct judgement *j, const struct porin_flow *flow)
+{
+	if (!judges_requests(j) || (flow->flags & (PORIN_FLOW_PROXIED | PORIN_FLOW_WORKERS)))
+		return 0;
+	return PORIN_DROP_NOT_PROXIED;
 }
 
 /* A new entry. Of two CPUs with a first packet each, one makes it. */
@@ -480,7 +482,8 @@ __noinline int admit_judged(struct __sk_buff *skb, __u32 place, __u32 known)
 	}
 	reason = policy_judge(skb, &s->question, &s->judgement, p->slot);
 	if (!reason)
-		reason = proxied_may(p, place, &s->judgement, fresh ? NULL : flow, hairpin);
+		reason = fresh ? proxied_begins(p, place, &s->judgement, hairpin)
+			       : proxied_goes_on(&s->judgement, flow);
 	if (!fresh && flow_outdated(p, judged))
 		flow_restamp(flow, p, judged, &s->judgement, reason);
 	decided(skb, p, s, direction, reason ? reason_is_policy(reason) : fresh && !by_worker(p));

@@ -44,6 +44,12 @@ pub fn fits(table: &Table, rule: &Rule) -> bool {
         PortSpec::Match(ports) => ports.protocol,
         PortSpec::Named { protocol, .. } => *protocol,
     };
+    if !rule.source_ports.is_empty() {
+        let what = format!("`{key}` in a rule with `source-ports`");
+        let hint = "the server's end of the connection has another source port: leave them out";
+        table.sink.fault(&span("source-ports"), what, hint);
+        return false;
+    }
     if rule.ports.is_empty() {
         let what = format!("`{key}` in a rule without ports");
         table.sink.fault(&span(key), what, "add, for example, ports = [\"8080/tcp\"]");

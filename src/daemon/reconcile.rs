@@ -385,6 +385,7 @@ impl Reconciler {
         self.l7.committed(&plan.rulesets);
         desired.committed();
         memory.committed();
+        self.rulesets.committed(&plan.rulesets);
         self.desired = desired;
         self.memory = memory;
         if !Arc::ptr_eq(&self.endpoints, &snapshot.endpoints) {

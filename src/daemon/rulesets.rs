@@ -13,11 +13,13 @@ use super::store;
 
 pub type Table = BTreeMap<RulesetId, Arc<Side>>;
 
-/// Two generations' at a time: packets of the one before may be under way.
+/// Of the generation in force, of the one before, whose packets may be under way, and of those that may come into force.
 pub struct Kept {
     path: PathBuf,
-    last: Arc<Table>,
     before: Arc<Table>,
+    in_force: Arc<Table>,
+    prepared: Table,
+    written: Table,
 }
 
 impl Kept {
@@ -35,23 +37,44 @@ impl Kept {
             );
             Table::new()
         });
-        let last = Arc::new(known.clone());
-        (Kept { path, before: Arc::clone(&last), last }, known)
+        let kept = Kept {
+            path,
+            before: Arc::default(),
+            in_force: Arc::new(known.clone()),
+            prepared: Table::new(),
+            written: known.clone(),
+        };
+        (kept, known)
     }
 
     /// Before a generation with them is in force: one too many harms nobody.
-    pub fn keep(&mut self, rulesets: &Arc<Table>) {
-        if self.last == *rulesets {
+    pub fn keep(&mut self, rulesets: &Table) {
+        self.prepared.extend(rulesets.iter().map(|(id, side)| (*id, Arc::clone(side))));
+        self.write();
+    }
+
+    /// It is.
+    pub fn committed(&mut self, rulesets: &Arc<Table>) {
+        if self.in_force != *rulesets {
+            self.before = std::mem::replace(&mut self.in_force, Arc::clone(rulesets));
+        }
+        self.prepared.clear();
+    }
+
+    fn write(&mut self) {
+        let all = self.prepared.iter().chain(&*self.before).chain(&*self.in_force);
+        let all: Table = all.map(|(id, side)| (*id, Arc::clone(side))).collect();
+        if self.written == all {
             return;
         }
-        self.before = std::mem::replace(&mut self.last, Arc::clone(rulesets));
-        let both: BTreeMap<RulesetId, &Side> =
-            self.before.iter().chain(&*self.last).map(|(id, side)| (*id, &**side)).collect();
-        let written = serde_json::to_string(&both).map_err(|error| error.to_string());
+        let sides: BTreeMap<RulesetId, &Side> =
+            all.iter().map(|(id, side)| (*id, &**side)).collect();
+        let written = serde_json::to_string(&sides).map_err(|error| error.to_string());
         let written = written
             .and_then(|text| store::replace(&self.path, &text).map_err(|error| error.to_string()));
-        if let Err(why) = written {
-            log::error!("cannot write {}: {why}", self.path.display());
+        match written {
+            Ok(()) => self.written = all,
+            Err(why) => log::error!("cannot write {}: {why}", self.path.display()),
         }
     }
 }
@@ -78,17 +101,24 @@ mod tests {
     }
 
     #[test]
-    fn the_next_daemon_knows_what_two_generations_called_them() {
+    fn the_next_daemon_knows_what_may_be_in_force_and_what_was() {
         let run = tempfile::tempdir().unwrap();
         let (mut kept, known) = Kept::open(run.path());
         assert_eq!(known, Table::new());
+        let there = || Kept::open(run.path()).1;
         kept.keep(&table(&[1, 2]));
+        kept.committed(&table(&[1, 2]));
         kept.keep(&table(&[2, 3]));
+        assert_eq!(there(), *table(&[1, 2, 3]));
+        // Neither comes into force.
+        kept.keep(&table(&[4]));
+        kept.keep(&table(&[5]));
+        assert_eq!(there(), *table(&[1, 2, 3, 4, 5]));
         kept.keep(&table(&[2, 3]));
-        assert_eq!(Kept::open(run.path()).1, *table(&[1, 2, 3]));
-        kept.keep(&table(&[]));
-        assert_eq!(Kept::open(run.path()).1, *table(&[2, 3]));
+        kept.committed(&table(&[2, 3]));
+        kept.keep(&table(&[3, 6]));
+        assert_eq!(there(), *table(&[1, 2, 3, 6]));
         std::fs::write(run.path().join("rulesets.json"), "{\"1\":").unwrap();
-        assert_eq!(Kept::open(run.path()).1, Table::new());
+        assert_eq!(there(), Table::new());
     }
 }

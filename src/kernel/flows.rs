@@ -44,11 +44,13 @@ impl Flows {
         /// Who writes an entry does so with a CPU of its own, in less time than this takes.
         const TRIES: usize = 256;
         for _ in 0..TRIES {
-            match self.read(one, other)? {
-                // It is being written.
-                Some(flow) if flow.judged == 0 => std::thread::yield_now(),
-                flow => return Ok(flow.map(|flow| judged(&flow))),
+            let Some(flow) = self.read(one, other)? else { return Ok(None) };
+            // A copy is not made at one instant: what is the same word before and after is of that word.
+            let again = self.read(one, other)?.map_or(0, |again| again.judged);
+            if flow.judged != 0 && flow.judged == again {
+                return Ok(Some(judged(&flow)));
             }
+            std::thread::yield_now();
         }
         Err(io::Error::new(io::ErrorKind::WouldBlock, "its entry is being written, without end"))
     }

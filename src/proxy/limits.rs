@@ -19,7 +19,7 @@ pub struct Limits {
     pub interim: usize,
     /// Bytes of a denied request's body that are read to keep the connection.
     pub drain: usize,
-    /// From the first byte of a head, or of a TLS handshake, to its last.
+    /// From the first byte of a head, or of a TLS handshake, to its last; and until a connection's first byte comes.
     pub head_time: Duration,
     /// Between two bytes of a request's body, and for a client to take what it is sent.
     pub body_time: Duration,

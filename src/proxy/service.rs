@@ -88,7 +88,7 @@ impl<U: Upstream> Service<U> {
     }
 
     async fn begin(&self, mut client: TcpStream, addresses: Addresses) {
-        let (watch, mut alarm) = Watch::new(self.limits.idle_time);
+        let (watch, mut alarm) = Watch::new(self.limits.head_time);
         let mut first = BytesMut::new();
         let kind = loop {
             match Kind::of(&first) {

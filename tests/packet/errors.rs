@@ -4,7 +4,7 @@ use crate::frame::{Frame, Ip, SYN, assert_checksums, ip};
 use crate::world::{IN, Move::*, NAT, NEXT, OUT, PASS, REDIRECT, UPLINK, World, default_entries};
 
 /// An error of the right family about `quoted`, cut to `keep` bytes.
-fn error(from: Ip, to: Ip, too_big: bool, quoted: &Frame, keep: usize) -> Frame {
+pub fn error(from: Ip, to: Ip, too_big: bool, quoted: &Frame, keep: usize) -> Frame {
     let (ty, code) = match (from.is4(), too_big) {
         (true, false) => (3, 3),
         (true, true) => (3, 4),

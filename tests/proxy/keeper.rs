@@ -73,7 +73,7 @@ impl<'a> Daemon<'a> {
         let netlink = Netlink::open().unwrap();
         l7.prepare(&netlink, &Rulesets::new());
         assert!(workers().is_empty(), "without rules there is none");
-        assert!(!scene.host.sh("ip rule").contains("0x706f7204"));
+        assert!(!scene.host.sh("ip rule").contains("0x706f0204"));
         let end = End;
         l7.prepare(&netlink, &rulesets(rules));
         assert_eq!(l7.faults(), None);

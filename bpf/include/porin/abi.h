@@ -95,10 +95,11 @@ enum porin_constant {
 	/*
 	 * Marks of packets in the host's own network namespace; the kernel takes marks off
 	 * between namespaces, so no container can set one. Those of the L7 worker's sockets,
-	 * and of what is to be delivered to them by a routing rule.
+	 * and of what is to be delivered to them by a routing rule. Without the bits that
+	 * Kubernetes gives a meaning to (0x4000: masquerade, 0x8000: drop).
 	 */
-	PORIN_MARK_WORKER = 0x706f7203,
-	PORIN_MARK_STEER = 0x706f7204,
+	PORIN_MARK_WORKER = 0x706f0203,
+	PORIN_MARK_STEER = 0x706f0204,
 
 	/* Time-outs, in seconds, after which an entry is as if it were not there. */
 	PORIN_TIMEOUT_TCP_SYN = 60,

@@ -26,6 +26,8 @@ impl Book {
 
     /// From now on the number means what the file says.
     pub fn learn(&self, number: u16, file: OwnedFd) -> Result<(), String> {
+        // Whatever it meant before, it does not mean any more.
+        self.forget(number);
         let rules = Arc::new(read(file)?);
         self.write().insert(number, rules);
         Ok(())

@@ -37,13 +37,26 @@ fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError>
         let (mask, stream) = (SeccompCmpOp::MaskedEq(0xf), libc::SOCK_STREAM as u64);
         SeccompCondition::new(1, SeccompCmpArgLen::Dword, mask, stream)
     };
-    let tcp = |family: i32| SeccompRule::new(vec![is(0, family.into())?, stream()?]);
+    let tcp = |family: i32| {
+        let protocol = is(2, libc::IPPROTO_TCP.into())?;
+        SeccompRule::new(vec![is(0, family.into())?, stream()?, protocol])
+    };
     let only = |argument, value| SeccompRule::new(vec![is(argument, value)?]);
     let mut rules: BTreeMap<_, _> = CALLS.iter().map(|call| (*call, Vec::new())).collect();
     rules.insert(libc::SYS_socket, vec![tcp(libc::AF_INET)?, tcp(libc::AF_INET6)?]);
     // Interfaces and routes are changed by ioctl on any socket.
     rules.insert(libc::SYS_ioctl, vec![only(1, libc::FIONBIO as i64)?]);
     rules.insert(libc::SYS_bpf, vec![only(0, LOOK_UP)?]);
+    // Netfilter's tables are changed by options of any socket of IP.
+    let option =
+        |level: i32, name: i32| SeccompRule::new(vec![is(1, level.into())?, is(2, name.into())?]);
+    let options = vec![
+        only(1, libc::SOL_SOCKET.into())?,
+        only(1, libc::IPPROTO_TCP.into())?,
+        option(libc::SOL_IP, libc::IP_TRANSPARENT)?,
+        option(libc::SOL_IPV6, libc::IPV6_TRANSPARENT)?,
+    ];
+    rules.insert(libc::SYS_setsockopt, options);
     rules.insert(libc::SYS_prctl, vec![only(0, libc::PR_SET_NAME.into())?]);
     Ok(rules)
 }
@@ -104,7 +117,6 @@ const CALLS: &[i64] = &[
     libc::SYS_sendmsg,
     libc::SYS_sendto,
     libc::SYS_set_robust_list,
-    libc::SYS_setsockopt,
     libc::SYS_shutdown,
     libc::SYS_sigaltstack,
     libc::SYS_statx,
@@ -119,7 +131,9 @@ mod tests {
     use std::process::Command;
 
     use rustix::io::Errno;
-    use rustix::net::{AddressFamily, SocketType, socket};
+    use std::os::fd::OwnedFd;
+
+    use rustix::net::{AddressFamily, SocketType, ipproto, socket, sockopt};
 
     use super::*;
     use crate::kernel::sys;
@@ -138,11 +152,21 @@ mod tests {
                 return None;
             }
             let open = |family, kind| socket(family, kind, None).map(|_| ());
+            let tcp = |family| socket(family, SocketType::STREAM, Some(ipproto::TCP));
+            let sctp = || socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::SCTP));
+            let v4 = tcp(AddressFamily::INET);
+            let option = |option: &dyn Fn(&OwnedFd) -> Result<(), Errno>| {
+                v4.as_ref().map_err(|errno| *errno).and_then(option)
+            };
             Some([
-                open(AddressFamily::INET, SocketType::STREAM),
-                open(AddressFamily::INET6, SocketType::STREAM),
+                v4.as_ref().map(|_| ()).map_err(|errno| *errno),
+                tcp(AddressFamily::INET6).map(|_| ()),
+                option(&|socket| sockopt::set_tcp_nodelay(socket, true)),
                 sys::may_look_up().map(|_| ()).map_err(|_| Errno::PERM),
                 make_a_map(),
+                sctp().map(|_| ()),
+                // Where netfilter's tables are.
+                option(&|socket| sockopt::set_ip_ttl(socket, 9)),
                 open(AddressFamily::INET, SocketType::DGRAM),
                 open(AddressFamily::INET, SocketType::RAW),
                 open(AddressFamily::NETLINK, SocketType::RAW),
@@ -152,8 +176,8 @@ mod tests {
                 Command::new("/bin/true").spawn().map(|_| ()).map_err(|_| Errno::PERM),
             ])
         });
-        if let Some([v4, v6, look_up, refused @ ..]) = tried.join().unwrap() {
-            assert_eq!((v4, v6, look_up), (Ok(()), Ok(()), Ok(())));
+        if let Some([v4, v6, nodelay, look_up, refused @ ..]) = tried.join().unwrap() {
+            assert_eq!([v4, v6, nodelay, look_up], [Ok(()); 4]);
             assert!(refused.iter().all(|tried| *tried == Err(Errno::PERM)), "{refused:?}");
         }
     }
