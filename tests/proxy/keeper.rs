@@ -88,6 +88,13 @@ impl<'a> Daemon<'a> {
         self.l7.prepare(&self.netlink, &rulesets(rules));
     }
 
+    /// Of so many requests.
+    #[track_caller]
+    fn is_told_of(&self, requests: usize) {
+        let told = || (self.told.records.lock().unwrap().len() == requests).then_some(());
+        assert!(eventually::some(PATIENCE, told).is_some(), "{:?}", self.told.records);
+    }
+
     fn client(&self, number: u16) -> Client {
         let client = self.scene.client_of(self.address);
         self.scene.judge(&client, 1, 0, number);
@@ -139,6 +146,8 @@ fn a_worker_that_dies_has_a_successor() {
         let daemon = Daemon::start(scene, &[(1, A)]);
         let mut first = daemon.client(1).connect();
         assert_eq!((ask(&mut first, "/a"), ask(&mut first, "/b")), (200, 403));
+        // Before it dies with it.
+        daemon.is_told_of(1);
         let old = workers();
         assert_eq!(old.len(), 1);
         let pid = Pid::from_raw(old[0] as i32).unwrap();
@@ -153,10 +162,7 @@ fn a_worker_that_dies_has_a_successor() {
         assert!(new.len() == 1 && new != old, "{old:?} {new:?}");
         assert!(daemon.told.changes.load(Ordering::Relaxed) > 0);
         assert_eq!(daemon.l7.faults(), None);
-        let told = eventually::some(PATIENCE, || {
-            (daemon.told.records.lock().unwrap().len() == 2).then_some(())
-        });
-        assert!(told.is_some(), "the denied ones are told of");
+        daemon.is_told_of(2);
     });
 }
 

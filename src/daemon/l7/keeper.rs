@@ -26,6 +26,10 @@ pub trait Teller: Send + Sync + 'static {
     fn record(&self, record: Record);
     /// Whether somebody still wants to hear of what is allowed.
     fn wants_allowed(&self) -> bool;
+    /// Records that it has let go, for their number.
+    fn untold(&self) -> u64 {
+        0
+    }
     /// To be kept for the next daemon.
     fn store(&self, name: &str, descriptor: BorrowedFd<'_>);
     /// There is another worker, or none.
@@ -102,6 +106,10 @@ impl Keeper {
                 log::warn!("cannot watch an L7 worker: {error}");
             }
         }
+    }
+
+    pub fn teller(&self) -> Arc<dyn Teller> {
+        Arc::clone(&self.teller)
     }
 
     /// The worker that serves.
@@ -307,7 +315,7 @@ fn watch(own: &L7, link: &Arc<Link>, child: Option<Child>, teller: &Arc<dyn Tell
 
 /// Starts a worker, unless somebody else does.
 fn replace(own: &L7, mut pause: Duration) {
-    let teller = Arc::clone(&own.state().keeper.teller);
+    let teller = own.state().keeper.teller();
     loop {
         teller.changed();
         std::thread::sleep(pause);

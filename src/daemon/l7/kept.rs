@@ -52,3 +52,56 @@ pub fn name(program: &Path, maps: &Maps) -> Result<String, String> {
     let (device, inode, changed) = (file.st_dev(), file.st_ino(), file.st_ctime());
     Ok(format!("{WORKER}{table}-{device:x}-{inode:x}-{changed:x}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::process::Command;
+
+    use super::*;
+
+    /// Takes what it is given. Only run by the test below, as its child: descriptors are a process's own.
+    #[test]
+    #[ignore = "the child of what_was_stored_is_taken_by_its_name"]
+    fn child() {
+        let kept = Kept::take();
+        let names: Vec<_> = kept.workers.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!((kept.sockets.len(), names), (1, vec!["l7-worker-a"]));
+        for socket in kept.sockets.iter().chain(kept.workers.iter().map(|(_, channel)| channel)) {
+            assert!(rustix::net::sockopt::socket_acceptconn(socket).unwrap());
+            let flags = rustix::io::fcntl_getfd(socket).unwrap();
+            assert!(flags.contains(rustix::io::FdFlags::CLOEXEC), "not for the worker");
+        }
+    }
+
+    #[test]
+    fn what_was_stored_is_taken_by_its_name() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let script = "LISTEN_PID=$$ exec \"$0\" \"$@\" 3<&0 4<&0 5<&0";
+        let output = Command::new("sh")
+            .args(["-c", script])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "daemon::l7::kept::tests::child", "--ignored", "--quiet"])
+            .env("LISTEN_FDS", "3")
+            .env("LISTEN_FDNAMES", "l7-sockets:l7-worker-a:of-others")
+            .stdin(OwnedFd::from(socket))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    #[test]
+    fn another_program_or_other_tables_have_other_names() {
+        let limits =
+            crate::kernel::datapath::MapLimits { flows: 16, nat: 16, fragments: 16, hits: 16 };
+        let (Ok(one), Ok(other)) = (Maps::create(&limits), Maps::create(&limits)) else {
+            return eprintln!("skipped: this test needs root");
+        };
+        let own = std::env::current_exe().unwrap();
+        let first = name(&own, &one).unwrap();
+        assert_eq!(name(&own, &one).unwrap(), first);
+        assert_ne!(name(&own, &other).unwrap(), first);
+        assert_ne!(name(Path::new("/bin/sh"), &one).unwrap(), first);
+        assert!(name(Path::new("/nonexistent"), &one).is_err());
+    }
+}

@@ -107,8 +107,13 @@ impl L7 {
 
     /// What the worker that serves has counted; none: there is none.
     pub fn counted(&self) -> Option<Counted> {
-        let link = self.state().keeper.link()?;
-        link.count()
+        let (link, teller) = {
+            let state = self.state();
+            (state.keeper.link()?, state.keeper.teller())
+        };
+        let mut counted = link.count()?;
+        counted.lost = counted.lost.saturating_add(teller.untold());
+        Some(counted)
     }
 
     /// Unless somebody follows again.

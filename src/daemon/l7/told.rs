@@ -1,6 +1,7 @@
 //! What workers tell of requests goes where flows go.
 
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ pub struct Told {
     hub: Arc<Hub>,
     wake: Box<dyn Fn() + Send + Sync>,
     budget: Mutex<Budget>,
+    untold: AtomicU64,
 }
 
 /// Strangers choose how many requests there are: they must not push all else out of what is kept.
@@ -39,7 +41,7 @@ impl Told {
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Self {
         let budget = Mutex::new(Budget { second: Instant::now(), left: MOST });
-        Told { names, hub, wake: Box::new(wake), budget }
+        Told { names, hub, wake: Box::new(wake), budget, untold: AtomicU64::new(0) }
     }
 
     fn may_tell(&self, now: Instant) -> bool {
@@ -50,7 +52,10 @@ impl Told {
         }
         match budget.left.checked_sub(1) {
             Some(left) => budget.left = left,
-            None => return false,
+            None => {
+                self.untold.fetch_add(1, Ordering::Relaxed);
+                return false;
+            }
         }
         true
     }
@@ -66,6 +71,10 @@ impl Teller for Told {
 
     fn wants_allowed(&self) -> bool {
         self.hub.is_followed()
+    }
+
+    fn untold(&self) -> u64 {
+        self.untold.load(Ordering::Relaxed)
     }
 
     fn store(&self, name: &str, descriptor: BorrowedFd<'_>) {
@@ -137,6 +146,7 @@ mod tests {
         let may = |at| (0..MOST + 500).filter(|_| told.may_tell(at)).count();
         assert_eq!(may(now + Duration::from_millis(1)), MOST as usize);
         assert_eq!(may(now + Duration::from_millis(1500)), MOST as usize);
+        assert_eq!(told.untold(), 1000);
     }
 
     #[test]
