@@ -8,13 +8,15 @@ use std::sync::Arc;
 
 use crate::desired::numbering::Numbering;
 use crate::types::RulesetId;
-use crate::types::http::Side;
+use crate::types::http::{HeaderMatch, HeaderValue, HttpRule, L7, PathPattern, Side};
 
 /// Cloning is cheap.
 #[derive(Debug, Clone)]
 pub(super) struct Rulesets {
     numbers: Numbering<Arc<Side>>,
     table: Arc<BTreeMap<RulesetId, Arc<Side>>>,
+    /// Of all sides that have numbers: see [`WEIGHT`].
+    weight: usize,
     /// There were rules about requests. Connections that began with the worker go on with it, so the programs know of it
     /// from then on.
     ever: bool,
@@ -25,6 +27,7 @@ impl Rulesets {
         Rulesets {
             numbers: Numbering::new(1..=RulesetId::LAST),
             table: Arc::default(),
+            weight: 0,
             ever: false,
         }
     }
@@ -33,13 +36,26 @@ impl Rulesets {
     pub fn recover(&mut self, known: BTreeMap<RulesetId, Arc<Side>>) {
         self.ever |= !known.is_empty();
         for (number, side) in known {
-            self.numbers.recover(Some(side), number.0);
+            let weight = weight(&side);
+            if self.numbers.recover(Some(side), number.0) {
+                self.weight += weight;
+            }
         }
     }
 
-    /// None: there are too many.
+    /// None: there are too many, or too much in them.
     pub fn number(&mut self, side: Side) -> Option<RulesetId> {
-        self.numbers.take(&Arc::new(side)).map(RulesetId)
+        let side = Arc::new(side);
+        if let Some(number) = self.numbers.number(&side) {
+            return Some(RulesetId(number));
+        }
+        let weight = self.weight + weight(&side);
+        if weight > WEIGHT {
+            return None;
+        }
+        let number = self.numbers.take(&side)?;
+        self.weight = weight;
+        Some(RulesetId(number))
     }
 
     /// `used`: by all tables there are now.
@@ -49,6 +65,7 @@ impl Rulesets {
         let (kept, gone): (Vec<_>, Vec<_>) =
             held.into_iter().partition(|(_, id)| used.contains(&RulesetId(*id)));
         gone.into_iter().for_each(|(side, _)| self.numbers.release(side));
+        self.weight = kept.iter().map(|(side, _)| weight(side)).sum();
         let table: BTreeMap<_, _> =
             kept.into_iter().map(|(side, id)| (RulesetId(id), side)).collect();
         if *self.table != table {
@@ -74,6 +91,24 @@ impl Rulesets {
     pub fn ever(&self) -> bool {
         self.ever
     }
+}
+
+/// What the worker takes in memory is bounded by this: requests and names that are allowed, in all sets together; those
+/// with regular expressions count a hundred times, as they take up to 256 KiB each.
+pub(super) const WEIGHT: usize = 1_000_000;
+
+fn weight(side: &Side) -> usize {
+    let request = |request: &HttpRule| {
+        let in_path = matches!(request.path(), Some(PathPattern::Regex(_)));
+        let in_header = |header: &&HeaderMatch| matches!(header.value, Some(HeaderValue::Regex(_)));
+        let regular = usize::from(in_path) + request.headers().iter().filter(in_header).count();
+        1 + request.headers().len() + 100 * regular
+    };
+    let of = |l7: &L7| {
+        let names = l7.tls.as_ref().map_or(0, |tls| tls.server_names().len());
+        names + l7.http.iter().map(request).sum::<usize>()
+    };
+    side.rules.iter().map(|rule| 1 + of(&rule.l7)).sum()
 }
 
 #[cfg(test)]
@@ -105,6 +140,23 @@ mod tests {
         assert_eq!(rulesets.number(side(1)), Some(a), "what comes back is called as before");
         retain(&mut rulesets, &[]);
         assert!(rulesets.table().is_empty() && rulesets.ever());
+    }
+
+    #[test]
+    fn what_the_worker_must_hold_is_bounded() {
+        let path = |n: u32| format!("regex:/{n}").parse().unwrap();
+        let http = |n| HttpRule::new(None, Some(path(n)), None, Vec::new()).unwrap();
+        let many = |first: u32| {
+            let l7 = L7 { http: (first..first + 1000).map(http).collect(), tls: None };
+            Side { rules: vec![SideRule { cookie: first, l7 }] }
+        };
+        let mut rulesets = Rulesets::new();
+        let held: Vec<_> = (0..10).map(|n| rulesets.number(many(n * 1000))).collect();
+        assert!(held[..9].iter().all(Option::is_some));
+        assert_eq!(held[9], None);
+        assert_eq!(rulesets.number(many(0)), held[0], "what is there is there");
+        retain(&mut rulesets, &[held[0].unwrap()]);
+        assert!(rulesets.number(many(9000)).is_some());
     }
 
     #[test]

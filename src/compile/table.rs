@@ -30,7 +30,7 @@ pub(super) enum TooLarge {
     Entries { count: usize },
     #[error("{count} rules of one direction, {} more than the {} that fit", count - limit, limit)]
     Rules { count: usize, limit: usize },
-    #[error("there are more than {} different sets of rules about requests", RulesetId::LAST)]
+    #[error("there are too many different sets of rules about requests, or too much in them")]
     Rulesets,
 }
 
