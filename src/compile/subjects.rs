@@ -499,7 +499,7 @@ fn build(
 fn does_not_fit(labels: Option<&Arc<Labels>>, too_large: &TooLarge) -> Fault {
     let labels = labels.map(|labels| labels.to_string()).unwrap_or_default();
     let what = format!("the policy table of the endpoints with labels `{labels}` does not fit");
-    let hint = "write fewer policies for them, wider port ranges, fewer CIDRs, or fewer rules about requests";
+    let hint = "write fewer policies for them, wider port ranges, or fewer CIDRs";
     Fault::whole(what).why(too_large.to_string()).hint(hint)
 }
 

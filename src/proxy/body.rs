@@ -60,6 +60,30 @@ impl Body {
         }
     }
 
+    /// Bytes from here on that need not be looked at: data, whatever it is.
+    pub fn data(&self) -> u64 {
+        match &self.0 {
+            Framing::Length(left) => *left,
+            Framing::Chunked(chunks) if chunks.state == State::Data => chunks.left,
+            Framing::Chunked(_) => 0,
+            Framing::UntilClose => u64::MAX,
+        }
+    }
+
+    /// So many of them have gone by.
+    pub fn skip(&mut self, bytes: u64) {
+        match &mut self.0 {
+            Framing::Length(left) => *left = left.saturating_sub(bytes),
+            Framing::Chunked(chunks) if chunks.state == State::Data => {
+                chunks.left = chunks.left.saturating_sub(bytes);
+                if chunks.left == 0 {
+                    chunks.state = State::DataCr;
+                }
+            }
+            Framing::Chunked(_) | Framing::UntilClose => {}
+        }
+    }
+
     /// Reads along.
     pub fn advance(&mut self, bytes: &[u8]) -> Result<Part, Malformed> {
         match &mut self.0 {

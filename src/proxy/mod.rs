@@ -18,6 +18,7 @@ mod record;
 mod rulebook;
 mod ruleset;
 mod service;
+mod splice;
 mod tls;
 mod tunnel;
 mod upstream;

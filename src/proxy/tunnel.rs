@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::limits::Limits;
+use super::splice::Pipe;
 use super::watch::{Alarm, Late, Watch};
 
 /// Until both directions have ended, each by itself, or nothing has moved for too long. The buffers have what was read
@@ -37,15 +38,24 @@ async fn copy(
     watch: &Watch,
 ) {
     let whole = async {
+        let (mut long, mut pipe) = (false, None::<Pipe>);
         loop {
             if !buffer.is_empty() {
                 to.write_all(buffer).await?;
                 buffer.clear();
                 watch.patience(limits.idle_time);
             }
-            if fill(from, buffer, LARGE).await? == 0 {
+            // What has filled a buffer is likely to go on.
+            if let Some(pipe) = pipe.as_ref().filter(|_| long) {
+                let end = pipe.run(from, to, u64::MAX, watch, [limits.idle_time; 2]).await;
+                return end.map(|_| ()).map_err(|_| io::ErrorKind::BrokenPipe.into());
+            }
+            let bytes = fill(from, buffer, LARGE).await?;
+            if bytes == 0 {
                 return io::Result::Ok(());
             }
+            long |= bytes >= LARGE / 2;
+            pipe = pipe.or_else(|| if long { Pipe::new() } else { None });
         }
     };
     // An end that is gone cannot be told more than that the other is, too.

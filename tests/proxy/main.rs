@@ -3,6 +3,7 @@
 
 mod h1_answers;
 mod h1_life;
+mod h1_long;
 mod h1_requests;
 mod h1_upgrades;
 mod h2_frames;

@@ -5,6 +5,7 @@ use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::future::{Either, select};
@@ -16,6 +17,7 @@ use super::plan::Plan;
 use crate::proxy::body::{Body, Malformed};
 use crate::proxy::head::{Asked, BadResponse, Finder, Found, ResponseHead};
 use crate::proxy::limits::Limits;
+use crate::proxy::splice::{Gone, LONG, Pipe};
 use crate::proxy::tunnel::{LARGE, fill, used};
 use crate::proxy::watch::Watch;
 
@@ -173,6 +175,15 @@ impl Up<'_, '_> {
         used(requests, whole);
         while !body.is_over() {
             self.watch.patience(self.limits.body_time);
+            if requests.is_empty() && body.data() >= LONG {
+                let times = [self.limits.body_time; 2];
+                match long(self.from, self.to, &mut body, self.watch, times).await {
+                    None => {}
+                    Some(Ok(end)) if !end => continue,
+                    Some(Ok(_) | Err(Gone::Sender)) => return Err(Stuck::Client),
+                    Some(Err(Gone::Receiver)) => return Err(Stuck::Server),
+                }
+            }
             if requests.is_empty() {
                 let bytes = fill(self.from, requests, room(&body)).await;
                 if bytes.map_err(|_| Stuck::Client)? == 0 {
@@ -217,6 +228,21 @@ fn room(body: &Body) -> usize {
         Some(left) if left <= SMALL => SMALL as usize,
         _ => LARGE,
     }
+}
+
+/// What is long need not be copied. Whether the sender sends no more; none: there is no pipe for it.
+async fn long(
+    from: &ReadHalf<'_>,
+    to: &WriteHalf<'_>,
+    body: &mut Body,
+    watch: &Watch,
+    times: [Duration; 2],
+) -> Option<Result<bool, Gone>> {
+    let moved = Pipe::new()?.run(from, to, body.data(), watch, times).await;
+    Some(moved.map(|moved| {
+        body.skip(moved.bytes);
+        moved.end
+    }))
 }
 
 enum Answer {
@@ -290,6 +316,18 @@ impl Down<'_, '_> {
         while !body.is_over() {
             // A stream of events may have none for long.
             self.watch.patience(self.limits.idle_time);
+            if answers.is_empty() && body.data() >= LONG {
+                let times = [self.limits.idle_time, self.limits.body_time];
+                match long(self.from, self.to, &mut body, self.watch, times).await {
+                    None => {}
+                    Some(Ok(end)) if !end => continue,
+                    Some(Ok(_)) if body.is_until_close() => {
+                        return Ok(Answer::Last { whole: false });
+                    }
+                    Some(Ok(_) | Err(Gone::Sender)) => return Err(End::ServerGone),
+                    Some(Err(Gone::Receiver)) => return Err(End::ClientGone),
+                }
+            }
             if answers.is_empty() && self.fill(answers, room(&body)).await? == 0 {
                 return match body.is_until_close() {
                     true => Ok(Answer::Last { whole: false }),

@@ -102,6 +102,7 @@ const CALLS: &[i64] = &[
     libc::SYS_nanosleep,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_poll,
+    libc::SYS_pipe2,
     libc::SYS_ppoll,
     libc::SYS_read,
     libc::SYS_readv,
@@ -119,6 +120,7 @@ const CALLS: &[i64] = &[
     libc::SYS_set_robust_list,
     libc::SYS_shutdown,
     libc::SYS_sigaltstack,
+    libc::SYS_splice,
     libc::SYS_statx,
     libc::SYS_tgkill,
     libc::SYS_write,
