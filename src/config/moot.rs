@@ -82,6 +82,9 @@ impl<'a> Others<'a> {
         let has_baseline = policies
             .iter()
             .any(|(_, written)| written.policy.tier == Tier::Baseline && speaks(written));
+        let about_requests =
+            |written: &WrittenPolicy| written.rules(direction).any(|(rule, _)| !rule.l7.is_empty());
+        let has_requests = policies.iter().any(|(_, written)| about_requests(written));
         for &(source, written) in policies {
             let policy = &written.policy;
             let Some(rules) = policy.rules(direction) else { continue };
@@ -91,6 +94,7 @@ impl<'a> Others<'a> {
             // Most policies: they come before no other.
             let plain = policy.tier == Tier::Normal
                 && !has_baseline
+                && !has_requests
                 && rules.iter().all(|rule| rule.action == Action::Allow);
             if !plain {
                 let first = policy.subject.requirements().next().map(wanted);
@@ -107,7 +111,7 @@ impl<'a> Others<'a> {
     /// tiers are asked.
     fn passed_by(&self, subject: &Selector, policy: &Policy, rule: Option<&Rule>) -> bool {
         let before = |passes: &Policy| match rule {
-            Some(rule) if passes.tier == Tier::Normal => rank(rule.action) <= rank(Action::Pass),
+            Some(rule) if passes.tier == Tier::Normal => rank(rule) <= PASS,
             Some(rule) if passes.name == policy.name => {
                 let rules = policy.rules(self.direction).unwrap_or_default();
                 let before = rules.iter().take_while(|each| !std::ptr::eq(*each, rule));
@@ -150,15 +154,17 @@ fn order(policy: &Policy) -> (std::cmp::Reverse<Tier>, u16, Option<&Name>) {
     (std::cmp::Reverse(policy.tier), policy.priority, name)
 }
 
-/// Of what the normal tier is asked at once, the higher one decides.
-fn rank(action: Action) -> u8 {
-    match action {
-        Action::Allow => 0,
-        Action::Pass => 1,
-        Action::Reject => 2,
-        Action::Deny => 3,
+/// Of what the normal tier is asked at once, the higher one decides. To allow a connection is to allow its requests.
+fn rank(rule: &Rule) -> u8 {
+    match rule.action {
+        Action::Allow => u8::from(rule.l7.is_empty()),
+        Action::Pass => PASS,
+        Action::Reject => 3,
+        Action::Deny => 4,
     }
 }
+
+const PASS: u8 = 2;
 
 /// One policy's direction, held against the others.
 struct Judge<'a, 'b> {
@@ -216,7 +222,7 @@ impl<'a> Judge<'a, '_> {
             for (other_at, (before, places)) in other.rules(self.direction).enumerate() {
                 let first = match policy.tier {
                     _ if !at_once => self.comes_first(&other.policy, before),
-                    Tier::Normal => rank(before.action) > rank(rule.action),
+                    Tier::Normal => rank(before) > rank(rule),
                     Tier::Admin | Tier::Baseline => other_at < at,
                 };
                 let cost = covers::cost(before, rule);
@@ -233,9 +239,20 @@ impl<'a> Judge<'a, '_> {
                         other.policy.name, other.policy.tier
                     ),
                 };
-                let what = format!("this rule never decides: {what} does for all that it matches");
+                let what = match before.action == Action::Allow && !rule.l7.is_empty() {
+                    true => format!(
+                        "this rule judges no request: {what} allows all that it matches, whatever is in it"
+                    ),
+                    false => {
+                        format!("this rule never decides: {what} does for all that it matches")
+                    }
+                };
                 let related = (source.place(&places.header), "the rule that decides");
-                return Some(Told { what, hint: hint(&other.policy, policy), related });
+                let hint = match at_once && before.action == Action::Allow {
+                    true if policy.tier == Tier::Normal => REQUESTS,
+                    _ => hint(&other.policy, policy),
+                };
+                return Some(Told { what, hint, related });
             }
         }
         None
@@ -262,6 +279,8 @@ impl<'a> Judge<'a, '_> {
         paid.is_some()
     }
 }
+
+const REQUESTS: &str = "narrow the rule that allows the connection, or give it `http` as well";
 
 fn hint(first: &Policy, then: &Policy) -> &'static str {
     match (first.tier == then.tier, then.tier) {

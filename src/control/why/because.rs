@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::fmt::{self, Display, Formatter, Write};
 
 use super::query::Meant;
-use crate::compile::view::{Party, Ranked};
+use crate::compile::view::{Kind, Party, Ranked};
 use crate::compile::why::{Almost, Decision, Differs, Explanation, Outcome, Source};
 use crate::config::model::{Peer, Rule};
 use crate::types::icmp::{self, Nature};
-use crate::types::{Action, Direction, PortMatch, PortRange, PortSpec, Verdict};
+use crate::types::{Action, Direction, Entity, PortMatch, PortRange, PortSpec, Verdict};
 
 /// Of lists in a sentence, this many are named.
 const NAMED: usize = 3;
@@ -232,7 +232,22 @@ pub fn notes(explanation: &Explanation, meant: &Meant) -> impl Iterator<Item = S
         }
         Source::TooMany => None,
     });
-    [unjudged(meant).map(str::to_owned), other, address, source].into_iter().flatten()
+    let requests = unproxied(explanation, meant).map(str::to_owned);
+    [unjudged(meant).map(str::to_owned), requests, other, address, source].into_iter().flatten()
+}
+
+/// Whose requests cannot be judged, and so are dropped.
+fn unproxied(explanation: &Explanation, meant: &Meant) -> Option<&'static str> {
+    let decisions = [&explanation.egress, &explanation.ingress].into_iter().flatten();
+    let judged = decisions.into_iter().any(|decision| !decision.requests.is_empty());
+    let host = match &meant.to {
+        Party::Outside { kind, .. } => *kind == Kind::Host,
+        Party::Entity(entity) => *entity == Entity::Host,
+        _ => false,
+    };
+    (judged && host && explanation.verdict == Verdict::Allow).then_some(
+        "requests to programs of the host cannot be judged: such connections are dropped (not-proxied)",
+    )
 }
 
 /// What policy says of it is not what becomes of it.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::answer::{By, End, Side, Why};
 use crate::observe::text::plain;
-use crate::types::Labels;
+use crate::types::{Labels, Verdict};
 
 /// Where sentences begin.
 const INDENT: usize = 20;
@@ -22,7 +22,12 @@ pub fn why(why: &Why, width: Option<usize>) -> String {
         why.port,
         source.unwrap_or_default()
     );
-    let verdict = format!("{}: ", why.verdict);
+    let judged =
+        [&why.egress, &why.ingress].into_iter().flatten().any(|side| !side.requests.is_empty());
+    let verdict = match judged && why.verdict == Verdict::Allow {
+        true => "allow some requests: ".to_owned(),
+        false => format!("{}: ", why.verdict),
+    };
     row(&mut text, &verdict, &head, width);
     let ends = [("egress", &why.egress), ("ingress", &why.ingress)];
     for (name, side) in ends {
