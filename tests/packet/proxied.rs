@@ -29,7 +29,9 @@ fn flow(w: &World, v6: bool, port: u16) -> abi::Flow {
     let has = |ports: [u16; 2]| ports.contains(&port.to_be());
     let found = match v6 {
         true => w.maps.flows6().expect("flows").into_iter().find(|(k, _)| has(k.port)).map(|f| f.1),
-        false => w.maps.flows4().expect("flows").into_iter().find(|(k, _)| has(k.port)).map(|f| f.1),
+        false => {
+            w.maps.flows4().expect("flows").into_iter().find(|(k, _)| has(k.port)).map(|f| f.1)
+        }
     };
     found.expect("a flow")
 }

@@ -93,6 +93,11 @@ impl Worker {
         self.orders(&Order::Listen {}, &tables).unwrap();
     }
 
+    /// Records of what is allowed too.
+    pub fn tells_of_all(&mut self) {
+        self.orders(&Order::Log { allowed: true }, &[]).unwrap();
+    }
+
     fn counts(&mut self) -> Counts {
         self.channel.as_ref().unwrap().send(&Order::Count {}, &[]).unwrap();
         let mut counted = None;
