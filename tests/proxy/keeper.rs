@@ -252,7 +252,11 @@ fn the_next_daemon_goes_on_with_a_worker_of_the_same_program() {
         worker.child.wait().unwrap();
         let (_client, mut after) = judged(scene, 0, 2);
         assert_eq!((ask(&mut after, "/a"), ask(&mut after, "/b")), (403, 200));
-        assert!(told.stored.lock().unwrap().iter().any(|(stored, _)| stored.starts_with(&name)));
+        let stored = || {
+            let stored = told.stored.lock().unwrap();
+            stored.iter().any(|(stored, _)| stored.starts_with(&name)).then_some(())
+        };
+        assert!(eventually::some(PATIENCE, stored).is_some());
     });
 }
 

@@ -136,10 +136,15 @@ fn start(own: &L7) -> Result<(), String> {
         link.end();
         return Err(format!("the L7 worker cannot serve: {why}"));
     }
-    let (rulesets, draining) = {
-        let keeper = &mut own.state().keeper;
-        (keeper.begun(), keeper.draining())
-    };
+    // Not before there is another that accepts.
+    let draining = own.state().keeper.draining();
+    let end = Instant::now() + PATIENCE;
+    for old in draining {
+        if let Err(why) = old.order_by(&Order::Drain {}, &[], end) {
+            log::warn!("an L7 worker of before does not stop accepting connections: {why}");
+        }
+    }
+    let rulesets = own.state().keeper.begun();
     own.0.settled.notify_all();
     if let Some(sandbox) = link.sandbox() {
         log::info!("an L7 worker serves, with {rulesets} rulesets; {sandbox:?}");
@@ -147,13 +152,6 @@ fn start(own: &L7) -> Result<(), String> {
     match kept::name(&own.0.program, &own.0.maps) {
         Ok(name) => kept::store(&*own.0.teller, &name, number, &link),
         Err(why) => log::warn!("the L7 worker is lost to the next daemon: {why}"),
-    }
-    // Not before there is another that accepts.
-    let end = Instant::now() + PATIENCE;
-    for link in draining {
-        if let Err(why) = link.order_by(&Order::Drain {}, &[], end) {
-            log::warn!("an L7 worker of before does not stop accepting connections: {why}");
-        }
     }
     own.tell_allowed();
     Ok(())
