@@ -277,6 +277,7 @@ impl Daemon {
             let relist = !editing && now.duration_since(listed) >= LOOK_ANYWAY;
             if relist {
                 self.kernel_changed |= self.reconciler.note(&KernelEvent::Relist);
+                self.reconciler.look();
                 listed = now;
             }
             let files = match settled {
@@ -290,6 +291,7 @@ impl Daemon {
                 self.reconciler.settle();
             }
         }
+        self.l7.leave();
         health::stopping("stopped; enforcement goes on");
         log::info!("stopping; generation {} stays in force", self.board.generation);
         Ok(Exit::Ok)

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 
 use super::datapath::abi;
-use super::sys;
+use super::{sweep, sys};
 use crate::types::Protocol;
 
 /// Tables of flows.
@@ -25,6 +25,8 @@ pub struct Flows {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Judged {
     pub allowed: bool,
+    /// Neither closed, nor silent for so long that the datapath takes it for gone.
+    pub alive: bool,
     /// It is a client's connection whose other end is the worker.
     pub proxied: bool,
     /// The rulesets that judge its requests; 0: none, all are allowed.
@@ -74,6 +76,7 @@ impl Flows {
 fn judged(flow: &abi::Flow) -> Judged {
     Judged {
         allowed: abi::judged_verdict(flow.judged) == abi::VERDICT_ALLOW,
+        alive: sweep::is_alive(flow, sweep::now()),
         proxied: flow.flags & abi::FLOW_PROXIED != 0,
         ingress: flow.ruleset[usize::from(abi::INGRESS)],
         egress: flow.ruleset[usize::from(abi::EGRESS)],

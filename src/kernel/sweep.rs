@@ -123,6 +123,11 @@ fn expired(protocol: u8, flow: &abi::Flow, now: Duration) -> bool {
     age > timeout(Protocol(protocol), flow.flags)
 }
 
+/// Whether a TCP flow goes on.
+pub fn is_alive(flow: &abi::Flow, now: Duration) -> bool {
+    end(flow.flags) == FlowEnd::Expired && !expired(Protocol::TCP.0, flow, now)
+}
+
 /// As `flow_timeout` in `bpf/lib/conntrack.h`.
 fn timeout(protocol: Protocol, flags: u32) -> Duration {
     const UDPLITE: Protocol = Protocol(136);

@@ -56,6 +56,12 @@ pub fn store(name: &str, descriptor: BorrowedFd<'_>) {
     }
 }
 
+/// The service manager need not keep what was stored by this name.
+pub fn forget(name: &str) {
+    let named = format!("FDNAME={name}");
+    tell(&[NotifyState::Custom("FDSTOREREMOVE=1"), NotifyState::Custom(&named)], PATIENCE);
+}
+
 /// How often [`alive`] must be called: half of what the service manager waits. None: it does not.
 pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2)

@@ -61,6 +61,8 @@ pub struct Counters {
     pub too_many: AtomicU64,
     /// Connections that were closed because no rules were found for them.
     pub without_rules: AtomicU64,
+    /// Connections to servers that came back to the worker.
+    pub looped: AtomicU64,
 }
 
 /// The same, at a moment.
@@ -76,6 +78,7 @@ pub struct Counts {
     pub late: u64,
     pub too_many: u64,
     pub without_rules: u64,
+    pub looped: u64,
 }
 
 impl Counters {
@@ -91,6 +94,7 @@ impl Counters {
             late: value(&self.late),
             too_many: value(&self.too_many),
             without_rules: value(&self.without_rules),
+            looped: value(&self.looped),
         }
     }
 

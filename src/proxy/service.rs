@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
@@ -43,6 +44,17 @@ pub enum End {
     /// It was gone before its addresses could be read.
     Gone,
     NoRules(NoRules),
+    /// It is the worker's own connection to a server.
+    Looped,
+}
+
+/// Until a connection is over.
+struct Served<'a, U: Upstream>(&'a U, Addresses);
+
+impl<U: Upstream> Drop for Served<'_, U> {
+    fn drop(&mut self) {
+        self.0.over(self.1.client, self.1.server);
+    }
 }
 
 impl<U: Upstream> Service<U> {
@@ -61,12 +73,17 @@ impl<U: Upstream> Service<U> {
         let (Ok(peer), Ok(own)) = (client.peer_addr(), client.local_addr()) else {
             return End::Gone;
         };
+        let addresses = Addresses { client: peer, server: own };
+        if self.upstream.is_own(peer, own) {
+            self.tell_loop(&addresses);
+            return End::Looped;
+        }
         let Some(_open) = self.open.one(peer.ip(), &self.limits) else {
             Counters::add(&self.counters.too_many);
             return End::TooMany;
         };
         Counters::add(&self.counters.connections);
-        let addresses = Addresses { client: peer, server: own };
+        let _served = Served(&self.upstream, addresses);
         // Nothing is read of what is nobody's to judge.
         if let Err(why) = self.matcher(&addresses) {
             return End::NoRules(why);
@@ -75,6 +92,18 @@ impl<U: Upstream> Service<U> {
         let _ = client.set_nodelay(true);
         self.begin(client, addresses).await;
         End::Served
+    }
+
+    fn tell_loop(&self, addresses: &Addresses) {
+        const WHY: &str = "it is the worker's own connection, come back";
+        if self.counters.looped.fetch_add(1, Ordering::Relaxed) == 0 {
+            log::error!(
+                "connections of the L7 worker to servers come back to it, the first to {}, and are closed: something takes the \
+                 mark off the worker's packets (look for rules of netfilter that set marks in OUTPUT)",
+                addresses.server
+            );
+        }
+        self.sink.take(Record { fault: Some(WHY.to_owned()), ..addresses.record("") });
     }
 
     /// For a request that is judged now. Without any the connection is to be closed, which has been told.

@@ -13,4 +13,12 @@ pub trait Upstream: Send + Sync + 'static {
         client: SocketAddr,
         server: SocketAddr,
     ) -> impl Future<Output = io::Result<TcpStream>> + Send;
+
+    /// Whether a connection that was accepted is one of those to servers, come back.
+    fn is_own(&self, _client: SocketAddr, _server: SocketAddr) -> bool {
+        false
+    }
+
+    /// The client's connection is over, and the one in its name.
+    fn over(&self, _client: SocketAddr, _server: SocketAddr) {}
 }

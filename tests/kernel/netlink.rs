@@ -394,8 +394,16 @@ fn what_is_marked_is_the_host_s_own_until_teardown() {
             (rules.lines().count(), routes)
         };
         // Twice is as good as once.
-        for _ in 0..2 {
-            steering::add(&netlink).unwrap();
+        for turn in 0..2 {
+            assert_eq!(steering::add(&netlink).unwrap(), turn == 0);
+            assert_eq!((steered("-4"), steered("-6")), ((1, 1), (1, 1)));
+        }
+        // One of them is gone by another's hand.
+        for (family, other) in [("-4", "-6"), ("-6", "-4")] {
+            lab.ip(&format!("{family} rule del pref {}", steering::PRIORITY));
+            assert_eq!((steered(family).0, steered(other).0), (0, 1));
+            assert!(steering::add(&netlink).unwrap());
+            assert!(!steering::add(&netlink).unwrap());
             assert_eq!((steered("-4"), steered("-6")), ((1, 1), (1, 1)));
         }
         // Wherever it is to.

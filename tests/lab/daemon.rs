@@ -16,6 +16,7 @@ use super::host::Host;
 use super::notify::Notify;
 use super::place::COMMAND;
 use super::process::{Output, Process};
+use super::workers::Guard;
 
 /// From start to ready, with a thousand endpoints, on a busy machine, in a debug build.
 pub const READY: Duration = Duration::from_secs(120);
@@ -33,6 +34,8 @@ pub struct Daemon {
     notify: Notify,
     /// From its start to `READY=1`.
     pub ready_after: Duration,
+    // After the daemon: it is not there to start others.
+    _workers: Guard,
 }
 
 /// How a daemon is started.
@@ -47,10 +50,12 @@ impl Host {
     pub fn porind_with(&self, arguments: Setup<'_>) -> Daemon {
         let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
         let notify = Notify::bind(&self.run_directory().join("notify.sock"));
+        let _workers = Guard::of(self.place());
         let begin = Instant::now();
         let process = start(self, &arguments);
         let ready_after = Duration::ZERO;
-        let mut daemon = Daemon { host: self.clone(), arguments, process, notify, ready_after };
+        let host = self.clone();
+        let mut daemon = Daemon { host, arguments, process, notify, ready_after, _workers };
         daemon.wait_ready(begin);
         daemon
     }
@@ -153,25 +158,8 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.process.kill();
-        end_workers(&self.host);
         if std::thread::panicking() {
             eprintln!("--- log of porind on {}\n{}---", self.host.name(), self.host.log());
-        }
-    }
-}
-
-/// L7 workers outlive their daemons, for a while; in the lab nobody waits for that.
-fn end_workers(host: &Host) {
-    let namespace = |path: String| std::fs::read_link(path).ok();
-    let own = host.place().enter(|| namespace("/proc/thread-self/ns/net".to_owned()));
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    for pid in numbers {
-        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let is_worker = command.ends_with(b"--l7-worker\0");
-        if is_worker && own.is_some() && namespace(format!("/proc/{pid}/ns/net")) == own {
-            let pid = rustix::process::Pid::from_raw(pid).expect("no process has the number 0");
-            let _ = rustix::process::kill_process(pid, Signal::KILL);
         }
     }
 }

@@ -36,6 +36,7 @@ pub mod shop;
 #[allow(unsafe_code)]
 pub mod sys;
 pub mod traffic;
+pub mod workers;
 pub mod world;
 
 pub use cgroup::Cgroup;

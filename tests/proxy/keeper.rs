@@ -13,9 +13,10 @@ use porin::daemon::l7::{L7, Rulesets, Teller};
 use porin::kernel::netlink::Netlink;
 use porin::proxy::Record;
 use porin::types::RulesetId;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::lab::eventually;
+use crate::lab::workers::Guard;
 use crate::place::{Client, Scene, run, serve};
 use crate::support::{PATIENCE, ruleset};
 use crate::worker::{A, B, Worker, ask, is_closed, judged};
@@ -25,6 +26,8 @@ struct Told {
     records: Mutex<Vec<Record>>,
     changes: AtomicUsize,
     followed: AtomicBool,
+    /// How often it was asked that.
+    asked: AtomicUsize,
     stored: Mutex<Vec<(String, OwnedFd)>>,
 }
 
@@ -34,12 +37,17 @@ impl Teller for Told {
     }
 
     fn wants_allowed(&self) -> bool {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         self.followed.load(Ordering::Relaxed)
     }
 
     fn store(&self, name: &str, descriptor: BorrowedFd<'_>) {
         let copy = descriptor.try_clone_to_owned().unwrap();
         self.stored.lock().unwrap().push((name.to_owned(), copy));
+    }
+
+    fn forget(&self, name: &str) {
+        self.stored.lock().unwrap().retain(|(stored, _)| stored != name);
     }
 
     fn changed(&self) {
@@ -74,7 +82,7 @@ impl<'a> Daemon<'a> {
         l7.prepare(&netlink, &Rulesets::new());
         assert!(workers().is_empty(), "without rules there is none");
         assert!(!scene.host.sh("ip rule").contains("0x706f0204"));
-        let end = End;
+        let end = End::of(scene, &l7);
         l7.prepare(&netlink, &rulesets(rules));
         assert_eq!(l7.faults(), None);
         let address = listening();
@@ -102,14 +110,20 @@ impl<'a> Daemon<'a> {
     }
 }
 
-/// Workers outlive daemons, but not the test.
-struct End;
+/// Workers outlive daemons, but not the test: no more are started, and those there are end.
+struct End(L7, Option<Guard>);
+
+impl End {
+    fn of(scene: &Scene, l7: &L7) -> Self {
+        End(l7.clone(), Some(Guard::of(&scene.host)))
+    }
+}
 
 impl Drop for End {
     fn drop(&mut self) {
-        for pid in workers() {
-            let _ = kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL);
-        }
+        self.0.leave();
+        self.1 = None;
+        assert!(std::thread::panicking() || workers().is_empty(), "{:?}", workers());
     }
 }
 
@@ -194,6 +208,7 @@ fn a_program_that_is_none_is_a_fault_and_refuses_nothing() {
     run(|scene| {
         let told = Arc::new(Told::default());
         let l7 = L7::new(Path::new("/bin/true"), Arc::clone(&scene.maps), told, Kept::default());
+        let _end = End::of(scene, &l7);
         let netlink = Netlink::open().unwrap();
         l7.prepare(&netlink, &rulesets(&[(1, A)]));
         let fault = l7.faults().unwrap().to_string();
@@ -208,13 +223,14 @@ fn a_program_that_is_none_is_a_fault_and_refuses_nothing() {
 fn left(scene: &Scene, name: &str, worker: &mut Worker) -> Kept {
     let socket = scene.listener.as_fd().try_clone_to_owned().unwrap();
     let channel = worker.channel.take().unwrap().into_fd();
-    Kept { sockets: vec![socket], workers: vec![(name.to_owned(), channel)] }
+    let process = pidfd_open(Pid::from_child(&worker.child), PidfdFlags::empty()).unwrap();
+    let worker = kept::Worker { name: name.to_owned(), channel, process: Some(process) };
+    Kept { sockets: vec![socket], workers: vec![worker] }
 }
 
 #[test]
 fn the_next_daemon_goes_on_with_a_worker_of_the_same_program() {
     run(|scene| {
-        let _end = End;
         let program = Path::new(env!("CARGO_BIN_EXE_porind"));
         let name = kept::name(program, &scene.maps).unwrap();
         let mut worker = Worker::serving(scene, &[(1, A)]);
@@ -223,6 +239,7 @@ fn the_next_daemon_goes_on_with_a_worker_of_the_same_program() {
         let told = Arc::new(Told::default());
         let kept = left(scene, &name, &mut worker);
         let l7 = L7::new(program, Arc::clone(&scene.maps), told.clone(), kept);
+        let _end = End::of(scene, &l7);
         let netlink = Netlink::open().unwrap();
         l7.prepare(&netlink, &rulesets(&[(1, A), (2, B)]));
         assert_eq!(l7.faults(), None);
@@ -235,20 +252,24 @@ fn the_next_daemon_goes_on_with_a_worker_of_the_same_program() {
         worker.child.wait().unwrap();
         let (_client, mut after) = judged(scene, 0, 2);
         assert_eq!((ask(&mut after, "/a"), ask(&mut after, "/b")), (403, 200));
-        assert!(told.stored.lock().unwrap().iter().any(|(stored, _)| *stored == name));
+        let stored = || {
+            let stored = told.stored.lock().unwrap();
+            stored.iter().any(|(stored, _)| stored.starts_with(&name)).then_some(())
+        };
+        assert!(eventually::some(PATIENCE, stored).is_some());
     });
 }
 
 #[test]
 fn a_worker_of_another_program_serves_what_it_has() {
     run(|scene| {
-        let _end = End;
         let program = Path::new(env!("CARGO_BIN_EXE_porind"));
         let mut old = Worker::serving(scene, &[(1, A)]);
         let (client, mut before) = judged(scene, 0, 1);
         assert_eq!(ask(&mut before, "/a"), 200);
         let kept = left(scene, "l7-worker-of-before", &mut old);
         let l7 = L7::new(program, Arc::clone(&scene.maps), Arc::new(Told::default()), kept);
+        let _end = End::of(scene, &l7);
         let netlink = Netlink::open().unwrap();
         l7.prepare(&netlink, &rulesets(&[(1, A), (2, B)]));
         assert_eq!(l7.faults(), None);
@@ -261,5 +282,132 @@ fn a_worker_of_another_program_serves_what_it_has() {
         assert_eq!((ask(&mut before, "/a"), ask(&mut before, "/b")), (403, 200));
         drop((client, before));
         assert!(eventually::some(PATIENCE, || old.has_ended().then_some(())).is_some());
+    });
+}
+
+/// Stops a process, so that it neither answers nor ends.
+fn stop(pid: u32) {
+    kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::STOP).unwrap();
+}
+
+#[test]
+fn a_worker_that_hangs_does_not_keep_a_commit_and_is_replaced() {
+    run(|scene| {
+        let daemon = Daemon::start(scene, &[(1, A)]);
+        let hung = workers();
+        stop(hung[0]);
+        // Who counts, and who looks at faults, does not wait for it long, nor ends it.
+        assert!(daemon.l7.counted().is_none());
+        assert_eq!((daemon.l7.faults(), workers()), (None, hung.clone()));
+        let begun = Instant::now();
+        let many: Vec<_> = (2..30).map(|number| (number, B)).collect();
+        daemon.prepare(&many);
+        assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+        let replaced = || (daemon.l7.faults().is_none() && workers() != hung).then_some(());
+        assert!(eventually::some(PATIENCE, replaced).is_some(), "{:?}", daemon.l7.faults());
+        let mut stream = daemon.client(29).connect();
+        assert_eq!((ask(&mut stream, "/a"), ask(&mut stream, "/b")), (403, 200));
+        assert_eq!(workers().len(), 1);
+    });
+}
+
+#[test]
+fn a_worker_of_an_earlier_daemon_that_hangs_is_killed() {
+    run(|scene| {
+        let program = Path::new(env!("CARGO_BIN_EXE_porind"));
+        let name = kept::name(program, &scene.maps).unwrap();
+        let mut worker = Worker::serving(scene, &[(1, A)]);
+        stop(worker.child.id());
+        let kept = left(scene, &name, &mut worker);
+        let l7 = L7::new(program, Arc::clone(&scene.maps), Arc::new(Told::default()), kept);
+        let _end = End::of(scene, &l7);
+        l7.prepare(&Netlink::open().unwrap(), &rulesets(&[(1, A), (2, B)]));
+        assert!(eventually::some(PATIENCE, || worker.has_ended().then_some(())).is_some());
+        let (_client, mut after) = judged(scene, 0, 2);
+        assert_eq!((ask(&mut after, "/a"), ask(&mut after, "/b")), (403, 200));
+    });
+}
+
+#[test]
+fn one_ruleset_that_is_refused_stops_no_other() {
+    run(|scene| {
+        let daemon = Daemon::start(scene, &[(1, A)]);
+        // 0 is no ruleset's number to a worker.
+        daemon.prepare(&[(0, A), (1, A), (2, B)]);
+        let refused = |fault: Option<porin::desired::Fault>| {
+            let fault = fault.unwrap().to_string();
+            assert!(fault.contains("refuses rulesets") && fault.contains("number 0"), "{fault}");
+        };
+        refused(daemon.l7.faults());
+        let serves = || {
+            let mut stream = daemon.client(2).connect();
+            assert_eq!((ask(&mut stream, "/a"), ask(&mut stream, "/b")), (403, 200));
+        };
+        serves();
+        let old = workers();
+        kill_process(Pid::from_raw(old[0] as i32).unwrap(), Signal::KILL).unwrap();
+        serves();
+        let told = || daemon.l7.faults().filter(|fault| fault.to_string().contains("number 0"));
+        refused(eventually::some(PATIENCE, told));
+        for _ in 0..3 {
+            daemon.l7.committed(&rulesets(&[(2, B)]));
+        }
+        assert_eq!(daemon.l7.faults(), None);
+    });
+}
+
+#[test]
+fn a_worker_that_was_taken_over_is_told_that_nobody_follows() {
+    run(|scene| {
+        let program = Path::new(env!("CARGO_BIN_EXE_porind"));
+        let name = kept::name(program, &scene.maps).unwrap();
+        let mut worker = Worker::serving(scene, &[(1, A)]);
+        worker.tells_of_all();
+        let kept = left(scene, &name, &mut worker);
+        let told = Arc::new(Told::default());
+        let l7 = L7::new(program, Arc::clone(&scene.maps), told.clone(), kept);
+        let _end = End::of(scene, &l7);
+        l7.prepare(&Netlink::open().unwrap(), &rulesets(&[(1, A)]));
+        let (_client, mut stream) = judged(scene, 0, 1);
+        let mut denied = 0;
+        let quiet = || {
+            let before = told.asked.load(Ordering::Relaxed);
+            assert_eq!((ask(&mut stream, "/a"), ask(&mut stream, "/b")), (200, 403));
+            // They come in order: what was allowed would have come before what was denied.
+            denied += 1;
+            let heard = || (told.records.lock().unwrap().len() == denied).then_some(());
+            assert!(eventually::some(PATIENCE, heard).is_some());
+            (told.asked.load(Ordering::Relaxed) == before).then_some(())
+        };
+        assert!(eventually::some(PATIENCE, quiet).is_some());
+    });
+}
+
+#[test]
+fn what_others_take_away_is_put_back() {
+    run(|scene| {
+        let daemon = Daemon::start(scene, &[(1, A)]);
+        let rule = || scene.host.sh("ip rule; ip -6 rule").matches("0x706f0204").count();
+        for put_back in [&(|| daemon.l7.look(&daemon.netlink)) as &dyn Fn(), &|| {
+            daemon.prepare(&[(1, A)]);
+        }] {
+            assert_eq!(rule(), 2);
+            scene.host.sh("ip rule del pref 112; ip -6 rule del pref 112");
+            assert_eq!(rule(), 0);
+            put_back();
+        }
+        assert_eq!(rule(), 2);
+    });
+}
+
+#[test]
+fn what_a_test_that_is_killed_leaves_ends() {
+    run(|scene| {
+        let mut worker = Worker::serving(scene, &[]);
+        let mut guard = Guard::of(&scene.host);
+        assert!(guard.is_there() && !worker.has_ended());
+        // What is left of a test that is killed: nobody who holds it.
+        guard.let_go();
+        assert!(eventually::some(PATIENCE, || worker.has_ended().then_some(())).is_some());
     });
 }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use porin::kernel::datapath::{MapLimits, Maps, abi};
 use porin::kernel::flows::key4;
+use porin::kernel::sweep;
 use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
 
@@ -138,9 +139,14 @@ impl Scene {
         ruleset: [u16; 2],
     ) {
         let judged = u64::from(generation) << 32 | u64::from(verdict);
-        let flow = abi::Flow { judged, flags, ruleset, ..Default::default() };
+        let last_seen = sweep::now().as_nanos() as u64;
+        let flow = abi::Flow { judged, flags, ruleset, last_seen, ..Default::default() };
+        self.set(client, &flow);
+    }
+
+    pub fn set(&self, client: &Client, flow: &abi::Flow) {
         let key = key4(client.address, client.server).unwrap();
-        self.maps.set_flow4(&key, &flow).unwrap();
+        self.maps.set_flow4(&key, flow).unwrap();
     }
 
     /// What a worker is given to listen: tables, and the socket.

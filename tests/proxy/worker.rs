@@ -93,6 +93,11 @@ impl Worker {
         self.orders(&Order::Listen {}, &tables).unwrap();
     }
 
+    /// Records of what is allowed too.
+    pub fn tells_of_all(&mut self) {
+        self.orders(&Order::Log { allowed: true }, &[]).unwrap();
+    }
+
     fn counts(&mut self) -> Counts {
         self.channel.as_ref().unwrap().send(&Order::Count {}, &[]).unwrap();
         let mut counted = None;
@@ -220,16 +225,56 @@ fn what_is_not_the_datapath_s_is_closed() {
 fn the_worker_s_connections_take_no_client_s_port() {
     run(|scene| {
         let _worker = Worker::serving(scene, &[(1, "[{}]")]);
-        // Clients that happen to have the first of the ports that workers take.
-        for port in 0..8 {
+        let port = |number: usize| scene.seen.lock().unwrap()[number].port();
+        let (_client, mut stream) = judged(scene, 1, 0);
+        assert_eq!(ask(&mut stream, "/a"), 200);
+        // Clients that happen to have the next of the ports that workers take, in turn from 10240 to 32767.
+        let next = |steps: u16| 10_240 + (port(0) - 10_240 + steps) % 22_528;
+        let other = |steps| {
             let mut other = scene.client();
-            other.address.set_port(10_240 + port);
-            scene.judge(&other, 1, 1, 0);
+            other.address.set_port(next(steps));
+            other
+        };
+        for steps in 1..=8 {
+            scene.judge(&other(steps), 1, 1, 0);
         }
         let (_client, mut stream) = judged(scene, 1, 0);
         assert_eq!(ask(&mut stream, "/a"), 200);
-        let seen = scene.seen.lock().unwrap()[0].port();
-        assert_eq!(seen, 10_248);
+        assert_eq!(port(1), next(9));
+        // What is closed, or has been silent for long, is nobody's any more.
+        let flow = |flags: u32, last_seen: u64| abi::Flow {
+            judged: 1 << 32 | u64::from(abi::VERDICT_ALLOW),
+            flags: abi::FLOW_PROXIED | flags,
+            last_seen,
+            ..Default::default()
+        };
+        let now = porin::kernel::sweep::now().as_nanos() as u64;
+        let both = abi::FLOW_FIN_ORIGINAL | abi::FLOW_FIN_REPLY;
+        let forgotten = flow(0, 0);
+        for (steps, gone) in (10..).zip([flow(abi::FLOW_RST, now), flow(both, now), forgotten]) {
+            scene.set(&other(steps), &gone);
+            let (_client, mut stream) = judged(scene, 1, 0);
+            assert_eq!(ask(&mut stream, "/a"), 200);
+            assert_eq!(port(usize::from(steps) - 8), next(steps));
+        }
+    });
+}
+
+#[test]
+fn its_own_connections_are_not_proxied_again() {
+    run(|scene| {
+        let mut worker = Worker::serving(scene, &[(1, "[{}]")]);
+        // As if something had taken the mark off.
+        scene.host.sh("ip rule del pref 10");
+        let (_client, mut stream) = judged(scene, 1, 0);
+        write!(stream, "GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+        let counts = worker.counts();
+        assert_eq!((counts.looped, counts.connections, counts.without_rules), (1, 1, 0));
+        assert!(scene.seen.lock().unwrap().is_empty());
+        scene.host.sh(&format!("ip rule add pref 10 fwmark {:#x} lookup 100", abi::MARK_WORKER));
+        let (_client, mut stream) = judged(scene, 1, 0);
+        assert_eq!(ask(&mut stream, "/a"), 200);
     });
 }
 
@@ -244,7 +289,8 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
             (Order::Rules { number: 1 }, vec![]),
             (Order::Rules { number: 0 }, vec![file.as_fd()]),
             (Order::Rules { number: 1 }, vec![file.as_fd(), file.as_fd()]),
-            (Order::Rules { number: 1 }, vec![connected.as_fd()]),
+            // A number that gets a new meaning has lost the old one, also if it does not get it.
+            (Order::Rules { number: 2 }, vec![connected.as_fd()]),
             (Order::Listen {}, vec![]),
             (Order::Listen {}, tables[..1].to_vec()),
             (Order::Listen {}, [&tables[..2], &[file.as_fd()]].concat()),

@@ -1,53 +1,37 @@
-//! Keeps a worker: what it must know, the sockets it serves, and another one when it dies.
+//! What there is of workers, and what they must know. Nothing here waits: `life` does what is to be done.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{Seek, Write};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::fs::{MemfdFlags, memfd_create};
-
-use super::kept::{self, Kept};
-use super::link::{Link, Unheeded};
-use super::{L7, Rulesets, Sockets, process};
+use super::Rulesets;
+use super::link::Link;
+use super::sockets::Sockets;
 use crate::daemon::backoff::Backoff;
-use crate::kernel::datapath::Maps;
-use crate::proxy::Record;
-use crate::proxy::worker::{Channel, Order};
 use crate::types::http::Side;
 
-/// Who hears of what workers do.
-pub trait Teller: Send + Sync + 'static {
-    fn record(&self, record: Record);
-    /// Whether somebody still wants to hear of what is allowed.
-    fn wants_allowed(&self) -> bool;
-    /// Records that it has let go, for their number.
-    fn untold(&self) -> u64 {
-        0
-    }
-    /// To be kept for the next daemon.
-    fn store(&self, name: &str, descriptor: BorrowedFd<'_>);
-    /// There is another worker, or none.
-    fn changed(&self);
-}
+/// Rulesets by number.
+pub type Known = BTreeMap<u16, Arc<Side>>;
+/// Why a worker did not learn some, by number.
+pub type Refused = BTreeMap<u16, String>;
 
+#[derive(Default)]
 pub struct Keeper {
-    program: PathBuf,
-    maps: Arc<Maps>,
-    teller: Arc<dyn Teller>,
-    sockets: Option<Sockets>,
+    pub sockets: Option<Arc<Sockets>>,
     /// What workers know, or will know when there is one.
-    known: BTreeMap<u16, Arc<Side>>,
+    known: Known,
+    /// Of those, what the worker that serves did not learn.
+    refused: Refused,
     serving: Option<Arc<Link>>,
     /// Those before, which serve what they have: they learn, but are not replaced.
     draining: Vec<Arc<Link>>,
+    /// Somebody makes a worker, and tries again if it fails.
+    starting: bool,
     /// Records of what is allowed are wanted.
-    logging: bool,
+    pub wants_allowed: bool,
+    /// What the worker that serves was last told about that; none: an earlier daemon told it.
+    pub told_allowed: Option<bool>,
     backoff: Backoff,
     failed: Option<String>,
 }
@@ -56,60 +40,36 @@ pub struct Keeper {
 const LONG: Duration = Duration::from_secs(10);
 
 impl Keeper {
-    pub fn new(program: &Path, maps: Arc<Maps>, teller: Arc<dyn Teller>) -> Self {
-        Keeper {
-            program: program.to_owned(),
-            maps,
-            teller,
-            sockets: None,
-            known: BTreeMap::new(),
-            serving: None,
-            draining: Vec::new(),
-            logging: false,
-            backoff: Backoff::default(),
-            failed: None,
+    /// What keeps requests from being served.
+    pub fn fault(&self) -> Option<String> {
+        if let Some(why) = &self.failed {
+            return Some(format!("requests are not judged, and so not served: {why}"));
         }
+        if self.starting || self.serving.as_ref().is_some_and(|link| link.is_over()) {
+            let why = "an L7 worker is being started";
+            return Some(format!("requests are not judged, and so not served: {why}"));
+        }
+        const MOST: usize = 3;
+        let mut text = String::new();
+        for (number, why) in self.refused.iter().take(MOST) {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "; number {number}: {why}");
+        }
+        let others = self.refused.len().saturating_sub(MOST);
+        if others > 0 {
+            let _ = write!(text, "; and {others} others");
+        }
+        let text = text.strip_prefix("; ")?;
+        Some(format!("the L7 worker refuses rulesets; requests under them are not served: {text}"))
     }
 
-    /// Why there is no worker.
-    pub fn fault(&self) -> Option<&str> {
-        self.failed.as_deref()
-    }
-
-    /// Goes on with what an earlier daemon has left.
-    pub fn adopt(&mut self, own: &L7, kept: Kept) {
-        self.sockets = Sockets::of(kept.sockets);
-        if let Some(sockets) = &self.sockets
-            && let Err(why) = sockets.put(&self.maps)
-        {
-            log::warn!("the datapath does not take the L7 worker's sockets: {why}");
-            self.sockets = None;
+    /// A worker of an earlier daemon's.
+    pub fn adopt(&mut self, link: &Arc<Link>, serves: bool) {
+        if serves && self.sockets.is_some() && self.serving.is_none() {
+            self.serving = Some(Arc::clone(link));
+        } else {
+            self.draining.push(Arc::clone(link));
         }
-        let mine = kept::name(&self.program, &self.maps);
-        for (name, descriptor) in kept.workers {
-            let channel = match Channel::of(descriptor) {
-                Ok(channel) => channel,
-                Err(error) => {
-                    log::warn!("what was kept as {name} is no channel: {error}");
-                    continue;
-                }
-            };
-            let link = Arc::new(Link::new(channel));
-            let serves = self.sockets.is_some()
-                && self.serving.is_none()
-                && mine.as_ref().is_ok_and(|mine| *mine == name);
-            match serves {
-                true => self.serving = Some(Arc::clone(&link)),
-                false => self.draining.push(Arc::clone(&link)),
-            }
-            if let Err(error) = self.watch(own, &link, None) {
-                log::warn!("cannot watch an L7 worker: {error}");
-            }
-        }
-    }
-
-    pub fn teller(&self) -> Arc<dyn Teller> {
-        Arc::clone(&self.teller)
     }
 
     /// The worker that serves.
@@ -117,144 +77,98 @@ impl Keeper {
         self.serving.clone().filter(|link| !link.is_over())
     }
 
-    pub fn log_allowed(&mut self, allowed: bool) {
-        if self.logging == allowed {
-            return;
-        }
-        self.logging = allowed;
-        if let Some(link) = self.link()
-            && let Err(why) = link.order(&Order::Log { allowed }, &[])
-        {
-            log::warn!("the L7 worker does not tell of requests as is wanted: {why}");
-        }
+    /// Those before.
+    pub fn draining(&mut self) -> Vec<Arc<Link>> {
+        self.draining.retain(|link| !link.is_over());
+        self.draining.clone()
     }
 
-    /// When it returns without an error, a worker serves that knows these.
-    pub fn know(&mut self, own: &L7, rulesets: &Rulesets) -> Result<(), String> {
-        let mut news = Vec::new();
+    /// What of these is new. From now on each worker that is started learns them.
+    pub fn note(&mut self, rulesets: &Rulesets) -> Result<Known, String> {
+        let mut news = Known::new();
         for (id, side) in rulesets {
             let number =
                 u16::try_from(id.0).map_err(|_| format!("{id:?} is no ruleset's number"))?;
             if self.known.get(&number).is_none_or(|known| known != side) {
                 self.known.insert(number, Arc::clone(side));
-                news.push((number, Arc::clone(side)));
+                news.insert(number, Arc::clone(side));
             }
         }
-        if self.sockets.is_none() {
-            let sockets = Sockets::make().map_err(|error| format!("cannot listen: {error}"))?;
-            sockets.put(&self.maps)?;
-            for socket in sockets.descriptors() {
-                self.teller.store(kept::SOCKETS, socket);
-            }
-            self.sockets = Some(sockets);
-        }
-        self.draining.retain(|link| !link.is_over());
-        for (number, side) in &news {
-            for link in &self.draining {
-                if let Err(why) = teach(link, *number, side) {
-                    log::warn!("an L7 worker of before does not learn ruleset {number}: {why}");
-                }
-            }
-        }
-        let Some(link) = self.link() else {
-            return match self.failed.clone() {
-                // Another is tried after a while.
-                Some(why) => Err(why),
-                None => self.start(own).inspect_err(|why| self.try_again(own, why)),
-            };
-        };
-        for (number, side) in &news {
-            match teach(&link, *number, side) {
-                Ok(()) => {}
-                Err(Unheeded::Refused(why)) => return Err(format!("ruleset {number}: {why}")),
-                // Another is made, which learns everything.
-                Err(Unheeded::Broken(why)) => {
-                    log::error!("the L7 worker is ended: {why}");
-                    link.end();
-                    return self.start(own).inspect_err(|why| self.try_again(own, why));
-                }
-            }
-        }
-        Ok(())
+        Ok(news)
     }
 
-    /// Forgets all other numbers.
-    pub fn keep(&mut self, kept: &BTreeSet<u16>) {
+    /// What came of teaching `news` to the worker that serves.
+    pub fn learned(&mut self, link: &Arc<Link>, news: &Known, refused: Refused) {
+        if self.serves(link) {
+            self.refused.retain(|number, _| !news.contains_key(number));
+            self.refused.extend(refused);
+        }
+    }
+
+    /// Forgets all other numbers, which it gives.
+    pub fn keep(&mut self, kept: &BTreeSet<u16>) -> Vec<u16> {
         let gone: Vec<u16> =
             self.known.keys().filter(|number| !kept.contains(number)).copied().collect();
-        for number in gone {
-            self.known.remove(&number);
-            for link in self.serving.iter().chain(&self.draining) {
-                let Err(why) = link.order(&Order::Forget { number }, &[]) else { continue };
-                log::warn!("the L7 worker does not forget ruleset {number}: {why}");
-            }
+        for number in &gone {
+            self.known.remove(number);
+            self.refused.remove(number);
         }
+        gone
     }
 
-    /// A worker that knows everything and serves, in place of any.
-    fn start(&mut self, own: &L7) -> Result<(), String> {
-        let (child, channel) = process::start(&self.program)
-            .map_err(|error| format!("cannot start the L7 worker: {error}"))?;
-        let link = Arc::new(Link::new(channel));
-        self.watch(own, &link, Some(child))
-            .map_err(|error| format!("cannot watch the L7 worker: {error}"))?;
-        if let Err(why) = self.teach_all(&link) {
-            link.end();
-            return Err(format!("the L7 worker cannot serve: {why}"));
-        }
-        if let Some(sandbox) = link.sandbox() {
-            log::info!("an L7 worker serves, with {} rulesets; {sandbox:?}", self.known.len());
-        }
-        match kept::name(&self.program, &self.maps) {
-            Ok(name) => self.teller.store(&name, link.as_fd()),
-            Err(why) => log::warn!("the L7 worker is lost to the next daemon: {why}"),
-        }
-        self.serving = Some(link);
-        self.failed = None;
-        // Not before there is another that accepts.
-        for link in &self.draining {
-            if let Err(why) = link.order(&Order::Drain {}, &[]) {
-                log::warn!("an L7 worker of before goes on to accept connections: {why}");
-            }
-        }
-        Ok(())
+    /// Whether a worker is to be started now: there is none, and nobody tries.
+    pub fn wants_worker(&self) -> bool {
+        self.failed.is_none() && !self.starting && self.link().is_none()
     }
 
-    /// `child`: its process, if it is this one's.
-    fn watch(&self, own: &L7, link: &Arc<Link>, child: Option<Child>) -> std::io::Result<()> {
-        let (own, watched) = (own.clone(), Arc::clone(link));
-        let teller = Arc::clone(&self.teller);
-        let thread = std::thread::Builder::new().name("l7-worker".to_owned());
-        thread.spawn(move || watch(&own, &watched, child, &teller)).map(|_| ())
+    /// Nobody tries, or waits to try again.
+    pub fn is_settled(&self) -> bool {
+        !self.starting
     }
 
-    fn try_again(&mut self, own: &L7, why: &str) {
-        self.failed = Some(why.to_owned());
-        let (pause, again) = (self.backoff.failed(), own.clone());
-        let thread = std::thread::Builder::new().name("l7-again".to_owned());
-        if let Err(error) = thread.spawn(move || replace(&again, pause)) {
-            // Then the next generation's turn is the next try.
-            log::error!("cannot try again to start the L7 worker: {error}");
-            self.failed = None;
-        }
+    /// Whether the caller is to make one.
+    pub fn begin(&mut self) -> bool {
+        let begins = !self.starting && self.link().is_none();
+        self.starting |= begins;
+        begins
     }
 
-    fn teach_all(&self, link: &Link) -> Result<(), String> {
-        for (number, side) in &self.known {
-            teach(link, *number, side).map_err(|why| format!("ruleset {number}: {why}"))?;
+    /// What one that has learned `taught` has still to learn, or (none) to forget. Nothing: from now on it is the one that
+    /// serves, so that others teach it what comes.
+    pub fn missing(
+        &mut self,
+        link: &Arc<Link>,
+        taught: &Known,
+        refused: &Refused,
+    ) -> Vec<(u16, Option<Arc<Side>>)> {
+        let gone = taught.keys().filter(|number| !self.known.contains_key(number));
+        let mut missing: Vec<_> = gone.map(|number| (*number, None)).collect();
+        let new = self.known.iter().filter(|(number, side)| taught.get(number) != Some(side));
+        missing.extend(new.map(|(number, side)| (*number, Some(Arc::clone(side)))));
+        if missing.is_empty() {
+            self.serving = Some(Arc::clone(link));
+            self.refused = refused.clone();
+            self.told_allowed = Some(false);
         }
-        if self.logging {
-            link.order(&Order::Log { allowed: true }, &[]).map_err(|why| why.to_string())?;
-        }
-        let tables = self.maps.for_readers().map_err(|error| error.to_string())?;
-        let mut with: Vec<_> = tables.iter().map(AsFd::as_fd).collect();
-        with.extend(self.sockets.iter().flat_map(Sockets::descriptors));
-        link.order(&Order::Listen {}, &with).map_err(|why| why.to_string())
+        missing
     }
 
-    /// The worker is gone. In what time another is to be started; none: that was done.
-    fn died(&mut self, link: &Arc<Link>, lived: Duration) -> Option<Duration> {
-        if !self.serving.as_ref().is_some_and(|serving| Arc::ptr_eq(serving, link)) {
+    /// How many it serves.
+    pub fn begun(&mut self) -> usize {
+        (self.starting, self.failed) = (false, None);
+        self.known.len() - self.refused.len().min(self.known.len())
+    }
+
+    /// In what time another is to be tried.
+    pub fn gave_up(&mut self, why: String) -> Duration {
+        (self.starting, self.failed, self.serving) = (false, Some(why), None);
+        self.backoff.failed()
+    }
+
+    /// The worker is gone. In what time another is to be started; none: somebody does that.
+    pub fn died(&mut self, link: &Arc<Link>, lived: Duration) -> Option<Duration> {
+        self.draining.retain(|other| !Arc::ptr_eq(other, link));
+        if self.starting || !self.serves(link) {
             return None;
         }
         self.serving = None;
@@ -269,69 +183,78 @@ impl Keeper {
         self.failed = Some(why);
         Some(pause)
     }
-}
 
-fn teach(link: &Link, number: u16, side: &Side) -> Result<(), Unheeded> {
-    let file = file(side).map_err(|error| Unheeded::Refused(error.to_string()))?;
-    link.order(&Order::Rules { number }, &[file.as_fd()])
-}
-
-/// A file that only the worker will have. Its position is the receiver's, too: each gets one of its own.
-fn file(side: &Side) -> std::io::Result<File> {
-    let mut file = File::from(memfd_create("porin-rules", MemfdFlags::CLOEXEC)?);
-    file.write_all(&serde_json::to_vec(side)?)?;
-    file.rewind()?;
-    Ok(file)
-}
-
-/// Hears a worker for as long as it lives, then sees that there is another.
-fn watch(own: &L7, link: &Arc<Link>, child: Option<Child>, teller: &Arc<dyn Teller>) {
-    let begun = Instant::now();
-    let quiet = AtomicBool::new(false);
-    link.listen(|record| {
-        let allowed = record.denial.is_none() && record.fault.is_none();
-        if !allowed || teller.wants_allowed() {
-            quiet.store(false, Ordering::Relaxed);
-            teller.record(record);
-        } else if !quiet.swap(true, Ordering::Relaxed) {
-            // An order waits for an answer, which is heard here.
-            let (own, teller) = (own.clone(), Arc::clone(teller));
-            let thread = std::thread::Builder::new().name("l7-quiet".to_owned());
-            if thread.spawn(move || own.unfollow(&*teller)).is_err() {
-                quiet.store(false, Ordering::Relaxed);
-            }
-        }
-    });
-    // Whether it has died, or only broken the channel: nobody could tell it anything any more.
-    if let Some(mut child) = child {
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-    let died = own.state().keeper.died(link, begun.elapsed());
-    if let Some(pause) = died {
-        replace(own, pause);
+    fn serves(&self, link: &Arc<Link>) -> bool {
+        self.serving.as_ref().is_some_and(|serving| Arc::ptr_eq(serving, link))
     }
 }
 
-/// Starts a worker, unless somebody else does.
-fn replace(own: &L7, mut pause: Duration) {
-    let teller = own.state().keeper.teller();
-    loop {
-        teller.changed();
-        std::thread::sleep(pause);
-        let mut state = own.state();
-        let keeper = &mut state.keeper;
-        if keeper.serving.is_some() {
-            return;
-        }
-        match keeper.start(own) {
-            Ok(()) => break,
-            Err(why) => {
-                log::error!("{why}");
-                keeper.failed = Some(why);
-                pause = keeper.backoff.failed();
-            }
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::worker::Channel;
+    use crate::types::RulesetId;
+
+    fn link() -> (Arc<Link>, Channel) {
+        let (own, theirs) = Channel::pair().unwrap();
+        (Arc::new(Link::new(own, None)), theirs)
     }
-    teller.changed();
+
+    fn rulesets(numbers: &[u32]) -> Rulesets {
+        numbers.iter().map(|number| (RulesetId(*number), Arc::new(Side::default()))).collect()
+    }
+
+    #[test]
+    fn what_changes_while_a_worker_learns_is_learned_before_it_serves() {
+        let mut keeper = Keeper::default();
+        let ((worker, _theirs), none) = (link(), Refused::new());
+        let news = keeper.note(&rulesets(&[1, 2])).unwrap();
+        assert!(keeper.begin() && !keeper.begin());
+        assert!(keeper.fault().unwrap().contains("being started"));
+        assert_eq!(keeper.missing(&worker, &Known::new(), &none).len(), 2);
+        keeper.note(&rulesets(&[3])).unwrap();
+        assert_eq!(keeper.keep(&BTreeSet::from([2, 3])), [1]);
+        let missing = keeper.missing(&worker, &news, &none);
+        let told: Vec<_> = missing.iter().map(|(number, side)| (*number, side.is_some())).collect();
+        assert_eq!(told, [(1, false), (3, true)]);
+        assert!(keeper.link().is_none());
+        let taught = keeper.known.clone();
+        assert!(keeper.missing(&worker, &taught, &none).is_empty());
+        assert!(keeper.link().is_some());
+        assert_eq!((keeper.begun(), keeper.fault()), (2, None));
+    }
+
+    #[test]
+    fn what_is_refused_is_told_until_it_is_learned_or_forgotten() {
+        let mut keeper = Keeper::default();
+        let (worker, _theirs) = link();
+        let refused = |numbers: &[u16]| -> Refused {
+            numbers.iter().map(|number| (*number, "too long".to_owned())).collect()
+        };
+        let news = keeper.note(&rulesets(&[1, 2, 3])).unwrap();
+        assert!(keeper.begin() && keeper.missing(&worker, &news, &refused(&[1, 2])).is_empty());
+        assert_eq!(keeper.begun(), 1);
+        let fault = keeper.fault().unwrap();
+        assert!(fault.ends_with("not served: number 1: too long; number 2: too long"), "{fault}");
+        let news = Known::from([(1, Arc::default())]);
+        keeper.learned(&worker, &news, Refused::new());
+        keeper.keep(&BTreeSet::from([1, 3]));
+        assert_eq!(keeper.fault(), None);
+    }
+
+    #[test]
+    fn one_that_dies_young_is_replaced_later_and_by_one() {
+        let mut keeper = Keeper::default();
+        let (worker, _theirs) = link();
+        assert!(keeper.wants_worker() && keeper.begin());
+        assert!(keeper.missing(&worker, &Known::new(), &Refused::new()).is_empty());
+        assert_eq!(keeper.died(&worker, Duration::ZERO), None, "who starts it tries again");
+        let pause = keeper.gave_up("it is gone".to_owned());
+        assert!(!pause.is_zero() && !keeper.wants_worker() && keeper.begin());
+        assert!(keeper.missing(&worker, &Known::new(), &Refused::new()).is_empty());
+        keeper.begun();
+        assert!(keeper.died(&worker, Duration::from_secs(1)).unwrap() > pause);
+        assert!(keeper.fault().unwrap().contains("has died 1.0s after its start"));
+        assert_eq!(keeper.died(&worker, LONG), None, "it is none any more");
+    }
 }

@@ -1,23 +1,28 @@
 //! The daemon's end of the channel to one worker: orders and their answers, one at a time.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Signal, pidfd_send_signal};
 
+use crate::observe::text::plain;
 use crate::proxy::Counts;
 use crate::proxy::worker::{Channel, ChannelError, Order, Report, Sandbox};
 
 /// How long an answer may take. A worker that is late is no use: it is ended.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How long who only wants to know the counts waits for them.
+const CURIOSITY: Duration = Duration::from_secs(1);
 
 pub struct Link {
     channel: Channel,
-    /// Held while an order is under way.
-    ordering: Mutex<()>,
+    /// A pidfd; none: an earlier daemon has left none.
+    process: Option<OwnedFd>,
     said: Mutex<Said>,
+    /// Something in `said` is another.
     more: Condvar,
 }
 
@@ -25,6 +30,10 @@ pub struct Link {
 #[derive(Default)]
 struct Said {
     sandbox: Option<Sandbox>,
+    /// An order is under way: others wait for their turn.
+    busy: bool,
+    /// Orders that are not answered yet. Whoever is not waited for any more is answered before the one under way.
+    unanswered: u32,
     answer: Option<Result<(), String>>,
     counted: Option<Counted>,
     over: bool,
@@ -44,9 +53,26 @@ pub struct Counted {
 pub enum Unheeded {
     #[error("it refuses: {0}")]
     Refused(String),
-    /// It is not to be spoken to any more.
+    /// The link is ended.
     #[error("{0}")]
     Broken(String),
+}
+
+/// Why there is no answer.
+enum Silent {
+    Over,
+    Late,
+    Unsent(String),
+}
+
+/// The right to give an order.
+struct Turn<'a>(&'a Link);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.said).busy = false;
+        self.0.more.notify_all();
+    }
 }
 
 impl AsFd for Link {
@@ -56,39 +82,40 @@ impl AsFd for Link {
 }
 
 impl Link {
-    pub fn new(channel: Channel) -> Self {
-        Link { channel, ordering: Mutex::default(), said: Mutex::default(), more: Condvar::new() }
+    pub fn new(channel: Channel, process: Option<OwnedFd>) -> Self {
+        Link { channel, process, said: Mutex::default(), more: Condvar::new() }
     }
 
-    /// Until it is obeyed.
+    /// Until it is obeyed. The time in which others give theirs is not the worker's.
     pub fn order(&self, order: &Order, with: &[BorrowedFd<'_>]) -> Result<(), Unheeded> {
-        let end = Instant::now() + PATIENCE;
-        let _one = lock(&self.ordering);
-        lock(&self.said).answer = None;
-        self.send(order, with, end).map_err(|error| Unheeded::Broken(error.to_string()))?;
-        let mut said = lock(&self.said);
-        loop {
-            if let Some(answer) = said.answer.take() {
-                return answer.map_err(Unheeded::Refused);
-            }
-            if said.over {
-                return Err(Unheeded::Broken("it has ended".to_owned()));
-            }
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                // An answer that comes now would be taken for that to the next order.
-                drop(said);
-                self.end();
-                return Err(Unheeded::Broken("it does not answer".to_owned()));
-            }
-            let waited = self.more.wait_timeout(said, left);
-            said = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
+        let turn = self.turn(None)?;
+        self.obeyed(turn, order, with, Instant::now() + PATIENCE)
     }
 
-    /// What it counted until now.
+    /// Until then at the latest, others' orders included.
+    pub fn order_by(
+        &self,
+        order: &Order,
+        with: &[BorrowedFd<'_>],
+        end: Instant,
+    ) -> Result<(), Unheeded> {
+        let turn = self.turn(Some(end))?;
+        self.obeyed(turn, order, with, end)
+    }
+
+    /// What it counted until now; if it is busy, or does not answer soon, what it said last.
     pub fn count(&self) -> Option<Counted> {
-        self.order(&Order::Count {}, &[]).ok()?;
+        let free = {
+            let mut said = lock(&self.said);
+            let free = !said.busy && !said.over && said.unanswered == 0;
+            said.busy |= free;
+            free
+        };
+        if free {
+            let turn = Turn(self);
+            // If it is late, who orders something next finds that out.
+            let _ = self.ask(&turn, &Order::Count {}, &[], Instant::now() + CURIOSITY);
+        }
         lock(&self.said).counted
     }
 
@@ -100,6 +127,19 @@ impl Link {
         self.more.notify_all();
     }
 
+    /// Ends the process.
+    pub fn kill(&self) {
+        let Some(process) = &self.process else { return };
+        match pidfd_send_signal(process, Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => log::error!("cannot end an L7 worker: {error}"),
+        }
+    }
+
+    pub fn process(&self) -> Option<BorrowedFd<'_>> {
+        self.process.as_ref().map(AsFd::as_fd)
+    }
+
     pub fn sandbox(&self) -> Option<Sandbox> {
         lock(&self.said).sandbox
     }
@@ -108,7 +148,7 @@ impl Link {
         lock(&self.said).over
     }
 
-    /// Hears the worker until it is gone. Records are `tell`'s.
+    /// Hears the worker until it is gone, or has said what makes no sense. Records are `tell`'s.
     pub fn listen(&self, mut tell: impl FnMut(crate::proxy::Record)) {
         loop {
             match self.channel.receive::<Report>() {
@@ -119,11 +159,17 @@ impl Link {
                         let counted = Counted { counts, open: open as u64, lost };
                         lock(&self.said).counted = Some(counted);
                     }
-                    Report::Done {} => self.answered(Ok(())),
-                    Report::Refused { why } => self.answered(Err(why)),
+                    Report::Done {} if self.answered(Ok(())) => {}
+                    Report::Refused { why } if self.answered(Err(short(&why))) => {}
+                    Report::Done {} | Report::Refused { .. } => {
+                        log::error!("the L7 worker is ended: it answers what it was not asked");
+                        break;
+                    }
                 },
                 Err(ChannelError::Message(why)) => {
-                    log::warn!("the L7 worker says what makes no sense: {why}");
+                    let why = short(&why);
+                    log::error!("the L7 worker is ended: it says what makes no sense: {why}");
+                    break;
                 }
                 Err(ChannelError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     if self.wait(PollFlags::IN, None).is_err() {
@@ -134,13 +180,96 @@ impl Link {
                 Err(ChannelError::Over | ChannelError::Io(_)) => break,
             }
         }
-        lock(&self.said).over = true;
-        self.more.notify_all();
+        self.end();
     }
 
-    fn answered(&self, answer: Result<(), String>) {
-        lock(&self.said).answer = Some(answer);
+    /// Whether an answer was due.
+    fn answered(&self, answer: Result<(), String>) -> bool {
+        let mut said = lock(&self.said);
+        let Some(left) = said.unanswered.checked_sub(1) else { return false };
+        said.unanswered = left;
+        // They come in the order of what was asked: the last is the one that is waited for.
+        if left == 0 {
+            said.answer = Some(answer);
+        }
+        drop(said);
         self.more.notify_all();
+        true
+    }
+
+    fn turn(&self, end: Option<Instant>) -> Result<Turn<'_>, Unheeded> {
+        let mut said = lock(&self.said);
+        while said.busy && !said.over {
+            let Some(end) = end else {
+                said = self.more.wait(said).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                drop(said);
+                self.end();
+                return Err(Unheeded::Broken("it is busy with another order".to_owned()));
+            }
+            let waited = self.more.wait_timeout(said, left);
+            said = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if said.over {
+            return Err(Unheeded::Broken("it has ended".to_owned()));
+        }
+        said.busy = true;
+        Ok(Turn(self))
+    }
+
+    fn obeyed(
+        &self,
+        turn: Turn<'_>,
+        order: &Order,
+        with: &[BorrowedFd<'_>],
+        end: Instant,
+    ) -> Result<(), Unheeded> {
+        let why = match self.ask(&turn, order, with, end) {
+            Ok(answer) => return answer.map_err(Unheeded::Refused),
+            Err(Silent::Over) => "it has ended".to_owned(),
+            Err(Silent::Late) => "it does not answer in time".to_owned(),
+            Err(Silent::Unsent(why)) => why,
+        };
+        self.end();
+        Err(Unheeded::Broken(why))
+    }
+
+    /// The worker's answer, if it comes until then.
+    fn ask(
+        &self,
+        _turn: &Turn<'_>,
+        order: &Order,
+        with: &[BorrowedFd<'_>],
+        end: Instant,
+    ) -> Result<Result<(), String>, Silent> {
+        {
+            let mut said = lock(&self.said);
+            said.answer = None;
+            said.unanswered += 1;
+        }
+        if let Err(error) = self.send(order, with, end) {
+            let mut said = lock(&self.said);
+            said.unanswered = said.unanswered.saturating_sub(1);
+            return Err(Silent::Unsent(error.to_string()));
+        }
+        let mut said = lock(&self.said);
+        loop {
+            if let Some(answer) = said.answer.take() {
+                return Ok(answer);
+            }
+            if said.over {
+                return Err(Silent::Over);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Silent::Late);
+            }
+            let waited = self.more.wait_timeout(said, left);
+            said = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     fn send(
@@ -176,3 +305,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What is in there is whole between any two statements above.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// What a process says that strangers speak to, for the log.
+fn short(text: &str) -> String {
+    const LONGEST: usize = 300;
+    plain(&text.chars().take(LONGEST).collect::<String>()).into_owned()
+}
+
+#[cfg(test)]
+#[path = "link_tests.rs"]
+mod tests;

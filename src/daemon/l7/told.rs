@@ -81,6 +81,10 @@ impl Teller for Told {
         health::store(name, descriptor);
     }
 
+    fn forget(&self, name: &str) {
+        health::forget(name);
+    }
+
     fn changed(&self) {
         (self.wake)();
     }

@@ -18,8 +18,11 @@ pub const TABLE: u32 = abi::MARK_STEER;
 /// among them.
 pub const PRIORITY: u32 = 112;
 
-/// What is there already stays.
-pub fn add(netlink: &Netlink) -> Result<(), Error> {
+/// Of packets that are led there.
+pub const MARK: u32 = abi::MARK_STEER;
+
+/// What is there already stays. Whether a rule was not there.
+pub fn add(netlink: &Netlink) -> Result<bool, Error> {
     let mut requests = Vec::new();
     for (name, route, rule) in families() {
         requests.push(
@@ -29,15 +32,21 @@ pub fn add(netlink: &Netlink) -> Result<(), Error> {
             )
             .tolerate(NO_FAMILY),
         );
-        requests.push(
-            Request::create(
-                format!("add the {name} rule for the L7 worker"),
-                RouteNetlinkMessage::NewRule(rule),
-            )
-            .tolerate(ADDED),
-        );
+        requests.push(Request::create(
+            format!("add the {name} rule for the L7 worker"),
+            RouteNetlinkMessage::NewRule(rule),
+        ));
     }
-    netlink.socket().all(requests).map(|_| ())
+    let mut added = false;
+    for (turn, answer) in netlink.socket().each(requests).into_iter().enumerate() {
+        match answer {
+            // Routes are replaced, which does not say what was there; every second is a rule.
+            Ok(_) => added |= turn % 2 == 1,
+            Err(error) if IS_SO.iter().any(|errno| error.is(*errno)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(added)
 }
 
 /// It is fine if nothing is there.
@@ -56,7 +65,7 @@ pub fn remove(netlink: &Netlink) -> Result<(), Error> {
 
 /// A kernel without IPv6.
 const NO_FAMILY: &[Errno] = &[Errno::AFNOSUPPORT, Errno::OPNOTSUPP];
-const ADDED: &[Errno] = &[Errno::EXIST, Errno::AFNOSUPPORT, Errno::OPNOTSUPP];
+const IS_SO: &[Errno] = &[Errno::EXIST, Errno::AFNOSUPPORT, Errno::OPNOTSUPP];
 const REMOVED: &[Errno] = &[Errno::NOENT, Errno::SRCH, Errno::AFNOSUPPORT, Errno::OPNOTSUPP];
 
 fn families() -> [(&'static str, RouteMessage, RuleMessage); 2] {

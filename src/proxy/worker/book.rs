@@ -38,10 +38,10 @@ impl Book {
         self.write().remove(&number);
     }
 
-    /// Whether the datapath has an entry of a client's connection between the two.
+    /// Whether the datapath has an entry of a client's connection between the two that goes on.
     pub fn is_clients(&self, from: SocketAddr, server: SocketAddr) -> bool {
         let judged = self.flows.get().and_then(|flows| flows.tcp(from, server).ok().flatten());
-        judged.is_some_and(|judged| judged.proxied)
+        judged.is_some_and(|judged| judged.proxied && judged.alive)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<u16, Arc<Rules>>> {
@@ -63,7 +63,7 @@ impl Rulebook for Book {
         let flows = self.flows.get().ok_or(NoRules::NoFlow)?;
         let found = flows.tcp(client, server);
         let judged = found.map_err(|error: io::Error| NoRules::Unreadable(error.to_string()))?;
-        let Judged { allowed, proxied, ingress, egress } = judged.ok_or(NoRules::NoFlow)?;
+        let Judged { allowed, proxied, ingress, egress, .. } = judged.ok_or(NoRules::NoFlow)?;
         if !proxied {
             return Err(NoRules::NotProxied);
         }

@@ -3,10 +3,12 @@
 //! Not by the client's own port: the host's conntrack would take the two halves for one connection. So the choice must
 //! not be any client's connection to the same server, whose entry in the datapath's table has the same key.
 
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
@@ -20,22 +22,53 @@ use crate::proxy::upstream::Upstream;
 const FIRST: u16 = 10_240;
 const PORTS: u16 = 32_768 - FIRST;
 /// Ports that are tried for one connection.
-const TRIES: usize = 64;
+const TRIES: usize = 512;
 
 pub struct Transparent {
     book: Arc<Book>,
     next: AtomicU32,
+    own: Mutex<Own>,
+}
+
+/// Connections to servers: if something takes their mark off they come back, to be proxied again and again.
+#[derive(Default)]
+struct Own {
+    /// From and to.
+    ends: HashSet<(SocketAddr, SocketAddr)>,
+    /// Where they come from, by the client's connection.
+    clients: HashMap<(SocketAddr, SocketAddr), SocketAddr>,
+}
+
+impl Own {
+    fn add(&mut self, client: SocketAddr, server: SocketAddr, from: SocketAddr) {
+        self.remove(client, server);
+        self.ends.insert((from, server));
+        self.clients.insert((client, server), from);
+    }
+
+    fn remove(&mut self, client: SocketAddr, server: SocketAddr) {
+        if let Some(from) = self.clients.remove(&(client, server)) {
+            self.ends.remove(&(from, server));
+        }
+    }
 }
 
 impl Transparent {
     pub fn new(book: Arc<Book>) -> Self {
-        Transparent { book, next: AtomicU32::new(0) }
+        // A worker before this one has begun elsewhere, and what it closed is in TIME_WAIT.
+        let begin = RandomState::new().build_hasher().finish() as u32;
+        Transparent { book, next: AtomicU32::new(begin), own: Mutex::default() }
     }
 
     /// All of them in turn: what was used last may still be in TIME_WAIT.
     fn port(&self) -> u16 {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % u32::from(PORTS);
         FIRST + turn as u16
+    }
+
+    fn own(&self) -> MutexGuard<'_, Own> {
+        // Nothing panics between the two tables.
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// None: the port is taken.
@@ -69,6 +102,8 @@ impl Upstream for Transparent {
         for _ in 0..TRIES {
             let from = SocketAddr::new(client.ip(), self.port());
             let Some(socket) = self.bound(from, server)? else { continue };
+            // Before it can come back.
+            self.own().add(client, server, from);
             match socket.connect(server).await {
                 // There is one from that port to this server.
                 Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
@@ -76,5 +111,13 @@ impl Upstream for Transparent {
             }
         }
         Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "no port is free"))
+    }
+
+    fn is_own(&self, client: SocketAddr, server: SocketAddr) -> bool {
+        self.own().ends.contains(&(client, server))
+    }
+
+    fn over(&self, client: SocketAddr, server: SocketAddr) {
+        self.own().remove(client, server);
     }
 }
