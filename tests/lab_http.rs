@@ -4,7 +4,7 @@ mod lab;
 
 use std::net::{IpAddr, SocketAddr};
 
-use lab::http::{HttpClient, HttpServer};
+use lab::http::{HttpClient, HttpServer, LARGE};
 use lab::traffic::{ARRIVES, DROPPED};
 use lab::{Container, Daemon, Host, Place, World, config};
 
@@ -84,6 +84,9 @@ fn a_request_passes_or_gets_403_and_the_connection_stays() {
                 client.ask("GET", "/v1/items/8?x=1").unwrap(),
                 heard(own, "GET /v1/items/8?x=1")
             );
+            // More than passes through the worker's own memory.
+            let (status, body) = client.ask("GET", "/v1/items/large").unwrap();
+            assert_eq!((status, body.len()), (200, LARGE));
             // What is one request to some and two to others is none.
             client.send(b"GET /v1/items/../users HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
             assert_ne!(client.answer().unwrap().0, 200);

@@ -7,6 +7,9 @@ use std::time::Duration;
 use super::place::Place;
 use super::traffic::connect;
 
+/// Bytes of what is at a path that ends in `/large`.
+pub const LARGE: usize = 3 << 20;
+
 /// Answers each request with `ADDRESS METHOD PATH`: the client's address, without the port, and what was asked. Connections
 /// are kept until the client closes them. Dropped: it accepts no more.
 pub struct HttpServer(TcpListener);
@@ -52,7 +55,10 @@ fn serve(stream: TcpStream, from: SocketAddr) -> Option<()> {
         let length: usize = head.lines().find_map(length).unwrap_or(0);
         let mut body = vec![0; length];
         reader.read_exact(&mut body).ok()?;
-        let said = format!("{} {method} {path}", from.ip().to_canonical());
+        let said = match path.ends_with("/large") {
+            true => "x".repeat(LARGE),
+            false => format!("{} {method} {path}", from.ip().to_canonical()),
+        };
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{said}", said.len());
         writer.write_all(answer.as_bytes()).ok()?;
     }
