@@ -134,7 +134,7 @@ int to_endpoint(struct __sk_buff *skb)
 	if (reason)
 		return refuse(skb, p, reason, TO_ENDPOINT);
 	if (features.judges_requests && way.deliver.worker)
-		return turn(skb);
+		return turn(skb, p);
 	return pass(p);
 }
 

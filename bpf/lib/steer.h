@@ -75,8 +75,10 @@ __noinline int steer(struct __sk_buff *skb)
 		reason = socket_assign(skb, p);
 	if (reason)
 		return drop(p, reason);
+	/* What was turned round was counted where it was to leave. */
+	if (skb->mark != PORIN_MARK_STEER)
+		count_traffic(p);
 	skb->mark = PORIN_MARK_STEER;
-	count_traffic(p);
 	return TC_ACT_OK;
 }
 
@@ -84,8 +86,9 @@ __noinline int steer(struct __sk_buff *skb)
  * What the host's own stack sends to the worker: sockets are assigned where a packet comes
  * in, so it comes in again by the interface that it was to leave by. The mark says so.
  */
-static __always_inline int turn(struct __sk_buff *skb)
+static __always_inline int turn(struct __sk_buff *skb, const struct packet *p)
 {
+	count_traffic(p);
 	skb->mark = PORIN_MARK_STEER;
 	return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
 }

@@ -36,7 +36,8 @@ pub fn of_default(tier: Tier) -> u32 {
     (tier as u32 + 1) << 30
 }
 
-/// The precedence of a rule; `requests`: one about requests, which are of the normal tier. `priority` and `order` beyond their fields count as the last ones there are.
+/// The precedence of a rule; `requests`: one about requests, which are of the normal tier. `priority` and `order` beyond their
+/// fields count as the last ones there are.
 pub fn of(tier: Tier, priority: u32, action: Action, requests: bool, order: u32) -> u32 {
     let priority = if requests { 1 } else { priority };
     let action = match (tier, action) {
